@@ -1,0 +1,51 @@
+"""Backward passes of dense sigmoid layers as hand-written CUDA kernels, with a NumPy path."""
+
+from gpugrad._dispatch import plan
+from gpugrad.errors import (
+    ArgumentError,
+    DeviceError,
+    DTypeError,
+    GpugradError,
+    GradcheckError,
+    KernelCompileError,
+    ShapeError,
+)
+from gpugrad.gradcheck import gradcheck
+from gpugrad.gradients import (
+    DenseGrads,
+    MatmulGrads,
+    SigmoidBiasGrads,
+    bias_backward,
+    dense_sigmoid_backward,
+    matmul_backward,
+    sigmoid_backward,
+    sigmoid_bias_backward,
+)
+from gpugrad.layers import dense_sigmoid, sigmoid
+from gpugrad.plan import Plan
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ArgumentError",
+    "DTypeError",
+    "DenseGrads",
+    "DeviceError",
+    "GpugradError",
+    "GradcheckError",
+    "KernelCompileError",
+    "MatmulGrads",
+    "Plan",
+    "ShapeError",
+    "SigmoidBiasGrads",
+    "__version__",
+    "bias_backward",
+    "dense_sigmoid",
+    "dense_sigmoid_backward",
+    "gradcheck",
+    "matmul_backward",
+    "plan",
+    "sigmoid",
+    "sigmoid_backward",
+    "sigmoid_bias_backward",
+]

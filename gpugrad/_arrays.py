@@ -1,0 +1,365 @@
+"""Operands and results of one call: recognised, checked, and the only builder of error messages."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Never
+
+import numpy as np
+
+from gpugrad import _kinds
+from gpugrad.errors import ArgumentError, DeviceError, DTypeError, GpugradError, ShapeError
+
+Array = Any  # a NumPy, CuPy, PyTorch or JAX array
+Shape = tuple[int, ...]
+
+OVERLAP_WORK = 100_000  # candidate solutions: well under a millisecond
+PRECISIONS = ("highest", "high", "medium", "ieee")
+
+
+class Call:
+    """The arrays of one call of a public function, viewed as NumPy or CuPy arrays.
+
+    Parameters
+    ----------
+    op : str
+        The public function's name, with which every error message starts.
+    operands : dict
+        The named inputs. b and the logits z may be None, and y where the logits are given.
+
+    Attributes
+    ----------
+    arrays : dict
+        The inputs as NumPy or CuPy arrays, all of one dtype on one device.
+    kind, home, dtype
+        What they have in common.
+    """
+
+    def __init__(self, op: str, **operands: Any) -> None:
+        self.op = op
+        self.arrays: dict[str, Any] = {}
+        seen: dict[str, _kinds.Seen] = {}
+        optional = {"b"} if "dy" not in operands else {"z"}
+        if operands.get("z") is not None:
+            optional.add("y")
+        for name, value in operands.items():
+            if value is not None or name not in optional:
+                seen[name] = self._see(name, value)
+        first, lead = next(iter(seen.items()))
+        self.kind, self.home, self.dtype = lead.kind, lead.home, lead.array.dtype
+        for name, one in seen.items():
+            self._same_place(name, one, first)
+            self._supported(name, one.array.dtype)
+            if one.array.dtype != self.dtype:
+                self.fail(
+                    DTypeError,
+                    f"{name} has dtype {one.array.dtype}, expected {self.dtype} "
+                    f"because {first} has dtype {self.dtype}",
+                )
+            self.arrays[name] = one.array
+
+    # ---- messages
+
+    def fail(self, error: type[GpugradError], text: str) -> Never:
+        """Raise `error` with the function's name before the text."""
+        raise error(f"{self.op}: {text}")
+
+    def _see(self, name: str, value: Any) -> _kinds.Seen:
+        kind = _kinds.kind_of(value)
+        if kind is None:
+            what = "None" if value is None else f"a {type(value).__name__}"
+            self.fail(DTypeError, f"{name} is {what}, expected a NumPy, CuPy, PyTorch or JAX array")
+        try:
+            return _kinds.see(value, kind)
+        except _kinds.Unsupported as reason:
+            self.fail(DTypeError, f"{name} {reason}")
+
+    def _same_place(self, name: str, one: _kinds.Seen, first: str) -> None:
+        if one.kind != self.kind:
+            self.fail(
+                DTypeError,
+                f"{name} is a {one.kind} array, expected a {self.kind} array "
+                f"because {first} is one",
+            )
+        if one.home != self.home:
+            self.fail(
+                DeviceError,
+                f"{name} is on device {one.home}, expected {self.home} because {first} is there",
+            )
+
+    def _supported(self, name: str, dtype: Any) -> None:
+        if dtype.name not in _kinds.DTYPES:
+            self.fail(
+                DTypeError, f"{name} has dtype {dtype}, expected one of {', '.join(_kinds.DTYPES)}"
+            )
+        if not dtype.isnative:
+            self.fail(DTypeError, f"{name} has dtype {dtype.str}, expected native byte order")
+
+    # ---- shapes
+
+    def expect_shape(self, name: str, expected: Shape, *because: str) -> None:
+        """Check an input's shape, which follows from those of the inputs named in `because`."""
+        shape = tuple(self.arrays[name].shape)
+        if shape != expected:
+            why = self._why(because)
+            self.fail(ShapeError, f"{name} has shape {shape}, expected {expected}{why}")
+
+    def expect_rank(self, name: str, rank: int, form: str, *, exact: bool = False) -> None:
+        """Check that an input has at least (or exactly) `rank` dimensions; `form` shows them."""
+        shape = tuple(self.arrays[name].shape)
+        if len(shape) < rank or (exact and len(shape) != rank):
+            self.fail(ShapeError, f"{name} has shape {shape}, expected {form}")
+
+    def expect_operands(self) -> None:
+        """Check the shapes of the inputs against each other, by what they are called."""
+        arrays = self.arrays
+        if "w" in arrays:
+            self.expect_rank("x", 1, "(..., k)")
+            self.expect_rank("w", 2, "(k, m)", exact=True)
+            x, w = arrays["x"].shape, arrays["w"].shape
+            self.expect_shape("w", (x[-1], w[1]), "x")
+            if "b" in arrays:
+                self.expect_shape("b", (w[1],), "w")
+            expected: Shape = (*x[:-1], w[1])
+            because: tuple[str, ...] = ("x", "w")
+        elif "dy" in arrays:
+            if "bias" in self.op:
+                self.expect_rank("dy", 1, "(..., m)")
+            expected, because = tuple(arrays["dy"].shape), ("dy",)
+        else:
+            return
+        for name in ("dy", "y", "z"):
+            if name in arrays:
+                self.expect_shape(name, expected, *because)
+
+    def _why(self, names: Sequence[str]) -> str:
+        told = [f"{name} has shape {tuple(self.arrays[name].shape)}" for name in names]
+        return f" because {' and '.join(told)}" if told else ""
+
+    # ---- options
+
+    def expect_precision(self, precision: object) -> None:
+        """Check the precision class."""
+        if not isinstance(precision, str) or precision not in PRECISIONS:
+            known = ", ".join(PRECISIONS)
+            self.fail(ArgumentError, f"precision is {precision!r}, expected one of {known}")
+
+    def expect_wrt(self, wrt: Iterable[str], allowed: Sequence[str]) -> tuple[str, ...]:
+        """Check the names of the inputs to differentiate with respect to."""
+        try:
+            wanted = set(wrt)
+        except TypeError:
+            self.fail(DTypeError, f"wrt is a {type(wrt).__name__}, expected a tuple of names")
+        for name in sorted(wanted - set(allowed), key=repr):
+            self.fail(ArgumentError, f"wrt names {name!r}, expected some of {', '.join(allowed)}")
+        return tuple(name for name in allowed if name in wanted)
+
+    # ---- results
+
+    def outputs(
+        self,
+        out: Any,
+        shapes: Mapping[str, Shape],
+        *,
+        wanted: Iterable[str] | None = None,
+        accumulate: bool = False,
+        sums: Sequence[str] = (),
+        in_place: Mapping[str, Sequence[str]] | None = None,
+    ) -> "Outputs":
+        """Check the caller's buffers and allocate those that are missing.
+
+        Parameters
+        ----------
+        out
+            None, one buffer (if there is one result), or one buffer or None for each result.
+        shapes
+            The results by name, in order.
+        wanted
+            The results to compute; all if None.
+        accumulate
+            Whether values are added to the buffers that were given.
+        sums
+            Results that may be float32 where the inputs have 16 bits.
+        in_place
+            For a result, the inputs that it may overwrite element by element.
+        """
+        names = tuple(shapes)
+        wanted = names if wanted is None else tuple(wanted)
+        given = self._buffers(out, names)
+        if accumulate and not given:
+            self.fail(ArgumentError, "accumulate=True needs out, the buffers to add into")
+        seen: dict[str, _kinds.Seen] = {}
+        for name, buffer in given.items():
+            if name not in wanted:
+                self.fail(ArgumentError, f"out has a buffer for {name}, which wrt leaves out")
+            label = name if len(names) > 1 else "out"
+            seen[name] = self._writable(label, buffer, shapes[name], name in sums)
+        self._no_overlaps(seen, in_place or {}, single=len(names) == 1)
+        arrays: dict[str, Any] = {}
+        for name in wanted:
+            arrays[name] = seen[name].array if name in seen else self._empty(shapes[name])
+        return Outputs(self, names, arrays, given, accumulate=tuple(given) if accumulate else ())
+
+    def _buffers(self, out: Any, names: Sequence[str]) -> dict[str, Any]:
+        if out is None:
+            return {}
+        if len(names) == 1:
+            return {names[0]: out}
+        if not isinstance(out, tuple | list):
+            self.fail(
+                DTypeError, f"out is a {type(out).__name__}, expected a tuple ({', '.join(names)})"
+            )
+        if len(out) != len(names):
+            self.fail(
+                ArgumentError,
+                f"out has {len(out)} entries, expected {len(names)}: ({', '.join(names)})",
+            )
+        return {name: one for name, one in zip(names, out, strict=True) if one is not None}
+
+    def _writable(self, label: str, buffer: Any, shape: Shape, is_sum: bool) -> _kinds.Seen:
+        label = "out" if label == "out" else f"out's {label}"
+        one = self._see(label, buffer)
+        self._same_place(label, one, next(iter(self.arrays)))
+        allowed = [self.dtype.name]
+        if is_sum and self.dtype.name in _kinds.HALVES:
+            allowed.append("float32")
+        if one.array.dtype.name not in allowed or not one.array.dtype.isnative:
+            self.fail(
+                DTypeError, f"{label} has dtype {one.array.dtype}, expected {' or '.join(allowed)}"
+            )
+        if tuple(one.array.shape) != shape:
+            self.fail(ShapeError, f"{label} has shape {tuple(one.array.shape)}, expected {shape}")
+        if not one.writable or isinstance(buffer, np.generic):
+            self.fail(ArgumentError, f"{label} is read-only, expected a writable array")
+        if overlaps_itself(one.array):
+            self.fail(ArgumentError, f"{label} has elements that share memory with each other")
+        return one
+
+    def _no_overlaps(
+        self,
+        seen: Mapping[str, _kinds.Seen],
+        in_place: Mapping[str, Sequence[str]],
+        *,
+        single: bool,
+    ) -> None:
+        checked: list[str] = []
+        for name, one in seen.items():
+            label = "out" if single else f"out's {name}"
+            for other, array in self.arrays.items():
+                if other in in_place.get(name, ()) and same_memory(one.array, array):
+                    continue
+                if overlap(one.array, array):
+                    self.fail(ArgumentError, f"{label} shares memory with {other}")
+            for other in checked:
+                if overlap(one.array, seen[other].array):
+                    self.fail(ArgumentError, f"{label} shares memory with out's {other}")
+            checked.append(name)
+
+    def _empty(self, shape: Shape) -> Any:
+        if self.home == "cpu":
+            return np.empty(shape, self.dtype)
+        import cupy
+
+        with cupy.cuda.Device(int(self.home[4:])):
+            return cupy.empty(shape, self.dtype)
+
+
+class Outputs:
+    """The arrays that a call writes, and their way back to the caller."""
+
+    def __init__(
+        self,
+        call: Call,
+        names: Sequence[str],
+        arrays: dict[str, Any],
+        given: Mapping[str, Any],
+        accumulate: tuple[str, ...],
+    ) -> None:
+        self.arrays = arrays
+        self.accumulate = accumulate
+        self._call, self._names, self._given = call, names, given
+
+    @contextmanager
+    def as_rows(self, name: str) -> Iterator[dict[str, Any]]:
+        """Give the arrays to write, with `name` flattened to rows, as a dict for the backend.
+
+        Where the strides of the caller's buffer do not allow a flat view, a copy is written
+        first and brought back when the block ends without an error.
+        """
+        if name not in self.arrays:
+            yield self.arrays
+            return
+        target = self.arrays[name]
+        rows = as_rows(target)
+        yield self.arrays | {name: rows}
+        if target.size and not overlap(rows, target):
+            target[...] = rows.reshape(target.shape)
+
+    def results(self) -> list[Any]:
+        """Give the results in order: the caller's own buffers, new arrays of its kind, or None."""
+        return [
+            self._given[name]
+            if name in self._given
+            else _kinds.wrap(self.arrays[name], self._call.kind)
+            if name in self.arrays
+            else None
+            for name in self._names
+        ]
+
+
+def as_rows(array: Any) -> Any:
+    """Flatten the leading dimensions, (..., m) -> (n, m), without a copy where strides allow it."""
+    return array.reshape(math.prod(array.shape[:-1]), array.shape[-1])
+
+
+def address(array: Any) -> int:
+    """Give the address of an array's first element."""
+    if isinstance(array, np.ndarray):
+        return int(array.ctypes.data)
+    return int(array.data.ptr)
+
+
+def same_memory(a: Any, b: Any) -> bool:
+    """Say whether two arrays are the same elements in the same order."""
+    return address(a) == address(b) and a.shape == b.shape and a.strides == b.strides
+
+
+def overlap(a: Any, b: Any) -> bool:
+    """Say whether two arrays share an element (True where that is too hard to decide)."""
+    if a.size == 0 or b.size == 0:
+        return False
+    try:
+        shares: Any = np.shares_memory  # its stub knows only some values of max_work
+        return bool(shares(_Extent(a).array(), _Extent(b).array(), max_work=OVERLAP_WORK))
+    except np.exceptions.TooHardError:
+        return True
+
+
+def overlaps_itself(array: Any) -> bool:
+    """Say whether two elements of an array may share memory: strides that do not nest."""
+    if array.size == 0:
+        return False
+    reach = int(array.dtype.itemsize)
+    for stride, extent in sorted(
+        (abs(s), n) for s, n in zip(array.strides, array.shape, strict=True) if n > 1
+    ):
+        if stride < reach:
+            return True
+        reach += stride * (extent - 1)
+    return False
+
+
+class _Extent:
+    """The memory of an array on any device, for arithmetic on addresses; never read."""
+
+    def __init__(self, array: Any) -> None:
+        self.__array_interface__ = {
+            "version": 3,
+            "data": (address(array), True),
+            "shape": tuple(array.shape),
+            "strides": tuple(array.strides),
+            "typestr": f"|V{array.dtype.itemsize}",
+        }
+
+    def array(self) -> np.ndarray[Any, Any]:
+        return np.asarray(self)

@@ -1,0 +1,186 @@
+"""From a checked call to the backend that computes it: decide the device, plan, run."""
+
+import functools
+import importlib
+import math
+import os
+from typing import TYPE_CHECKING, Any
+
+from gpugrad import _kinds
+from gpugrad._arrays import Call
+from gpugrad.errors import ArgumentError, DeviceError
+from gpugrad.plan import Plan, Problem, choose, cpu_seconds, gpu_seconds
+
+if TYPE_CHECKING:
+    from gpugrad.gpu.runtime import Runtime
+
+DEVICES = ("auto", "cpu", "gpu")
+OPERANDS = {
+    "matmul_backward": ("dy", "x", "w"),
+    "bias_backward": ("dy",),
+    "sigmoid_backward": ("dy", "y"),
+    "sigmoid_bias_backward": ("dy", "y"),
+    "dense_sigmoid_backward": ("dy", "y", "x", "w"),
+    "sigmoid": ("z",),
+    "dense_sigmoid": ("x", "w", "b"),
+}
+DIFFERENTIABLE = {"matmul_backward": ("x", "w"), "dense_sigmoid_backward": ("x", "w", "b")}
+
+
+def problem_of(call: Call, wrt: tuple[str, ...] = ()) -> Problem:
+    """Describe a checked call without its data."""
+    arrays, op = call.arrays, call.op
+    dtype = call.dtype.name
+    reads = 1 if op == "matmul_backward" or "z" in arrays else len(arrays.keys() & {"dy", "y"})
+    if op.startswith("sigmoid") and not op.startswith("sigmoid_bias"):
+        first = next(iter(arrays.values()))
+        return Problem(op, 1, 0, math.prod(first.shape), dtype, reads=reads)
+    lead = arrays.get("x", arrays.get("dy"))
+    assert lead is not None
+    n = math.prod(lead.shape[:-1])
+    if "w" not in arrays:
+        return Problem(op, n, 0, lead.shape[-1], dtype, reads=reads)
+    k, m = arrays["w"].shape
+    return Problem(op, n, k, m, dtype, wrt, reads if op != "dense_sigmoid" else 0)
+
+
+def decide(call: Call, problem: Problem, device: str, precision: str) -> Plan:
+    """Choose the device of a call, then its algorithm.
+
+    Arrays on a GPU are computed there. For arrays on the host, an explicit `device` comes first,
+    then the environment variable GPUGRAD_DEVICE, then the shorter predicted time.
+    """
+    source = "device"
+    if device not in DEVICES:
+        call.fail(ArgumentError, f"device is {device!r}, expected one of {', '.join(DEVICES)}")
+    if call.home != "cpu":
+        if device == "cpu":
+            names = ", ".join(call.arrays)
+            call.fail(DeviceError, f"device is 'cpu', but {names} are on {call.home}")
+        facts = runtime().facts(int(call.home[4:]))
+        seconds = gpu_seconds(problem, facts, from_host=False)
+        return choose(problem, "gpu", precision, f"the arrays are on {call.home}", seconds)
+    if device == "auto" and "GPUGRAD_DEVICE" in os.environ:
+        device, source = os.environ["GPUGRAD_DEVICE"], "GPUGRAD_DEVICE"
+        if device not in DEVICES:
+            call.fail(
+                ArgumentError, f"GPUGRAD_DEVICE is {device!r}, expected one of {', '.join(DEVICES)}"
+            )
+    on_cpu = cpu_seconds(problem, os.cpu_count() or 1)
+    if device == "cpu":
+        return choose(problem, "cpu", precision, f"{source} is 'cpu'", on_cpu)
+    missing = gpu_missing()
+    if missing is not None:
+        if device == "gpu":
+            call.fail(DeviceError, f"{source} is 'gpu', but {missing}")
+        return choose(problem, "cpu", precision, f"no GPU can be used: {missing}", on_cpu)
+    facts = runtime().facts(None)
+    on_gpu = gpu_seconds(problem, facts, from_host=True)
+    if device == "gpu":
+        return choose(problem, "gpu", precision, f"{source} is 'gpu'", on_gpu)
+    times = f"predicted {on_cpu:.2g} s on the CPU, {on_gpu:.2g} s on {facts.name} with transfers"
+    need = 2 * (problem.bytes_in + problem.bytes_out)
+    if need > facts.memory:
+        reason = f"it needs about {need:.2g} bytes, the GPU has {facts.memory:.2g}"
+        return choose(problem, "cpu", precision, reason, on_cpu)
+    if on_gpu < on_cpu:
+        return choose(problem, "gpu", precision, times, on_gpu)
+    return choose(problem, "cpu", precision, times, on_cpu)
+
+
+def run(
+    call: Call,
+    inputs: dict[str, Any],
+    outputs: dict[str, Any],
+    *,
+    device: str,
+    precision: str = "highest",
+    wrt: tuple[str, ...] = (),
+    accumulate: tuple[str, ...] = (),
+) -> Plan:
+    """Compute `outputs` from `inputs`; both are NumPy or CuPy arrays, flattened to rows."""
+    plan_ = decide(call, problem_of(call, wrt), device, precision)
+    if plan_.device == "cpu":
+        backend = importlib.import_module(f"gpugrad.cpu.{call.op}")
+        getattr(backend, call.op)(**inputs, **outputs, accumulate=accumulate)
+        return plan_
+    from gpugrad.gpu.execute import execute
+
+    gpu = runtime()
+    from_host = call.home == "cpu"
+    index = None if from_host else int(call.home[4:])
+    with gpu.use(index, _kinds.stream_of(call.kind, call.home)):
+        execute(gpu, plan_, inputs, outputs, accumulate, from_host=from_host)
+    return plan_
+
+
+def plan(
+    op: str, *operands: Any, device: str = "auto", precision: str = "highest", **options: Any
+) -> Plan:
+    """Tell what a call would do, without doing it.
+
+    Parameters
+    ----------
+    op : str
+        Name of a function of this package, such as ``"dense_sigmoid_backward"``.
+    *operands : array
+        Its array arguments, in its order. Only shapes, dtypes and devices are looked at:
+        ``np.broadcast_to(np.float32(0), (10**6, 64))`` stands for a large array at no cost.
+    device : {"auto", "cpu", "gpu"}
+    precision : {"highest", "high", "medium", "ieee"}
+    **options
+        ``z`` and ``wrt``, as for the function.
+
+    Returns
+    -------
+    Plan
+        Device, algorithm, predicted seconds, and the reason in words.
+
+    Raises
+    ------
+    ArgumentError
+        `op` is no function of this package, or an option is none of its own.
+    ShapeError, DTypeError, DeviceError
+        As the function itself would.
+
+    Examples
+    --------
+    >>> import numpy as np, gpugrad
+    >>> dy = np.broadcast_to(np.float32(0), (10**6, 64))
+    >>> gpugrad.plan("bias_backward", dy, device="cpu")  # doctest: +ELLIPSIS
+    Plan(op='bias_backward', device='cpu', algorithm='numpy', predicted_seconds=..., ...)
+    """
+    if op not in OPERANDS:
+        raise ArgumentError(f"plan: op is {op!r}, expected one of {', '.join(OPERANDS)}")
+    names = OPERANDS[op]
+    if not (len(names) - (op == "dense_sigmoid")) <= len(operands) <= len(names):
+        raise ArgumentError(f"plan: {op} takes the arrays {', '.join(names)}, not {len(operands)}")
+    choices = DIFFERENTIABLE.get(op, ())
+    wrt = options.pop("wrt", choices)
+    z = options.pop("z", None) if names[:2] == ("dy", "y") else None
+    if options or (wrt and not choices):
+        unknown = ", ".join([*options, *(["wrt"] if wrt and not choices else [])])
+        raise ArgumentError(f"plan: {op} has no option {unknown}")
+    named: dict[str, Any] = dict(zip(names, operands, strict=False))
+    if z is not None:
+        named["z"] = z
+    call = Call(op, **named)
+    call.expect_operands()
+    call.expect_precision(precision)
+    return decide(call, problem_of(call, call.expect_wrt(wrt, choices)), device, precision)
+
+
+@functools.cache
+def gpu_missing() -> str | None:
+    """Say what is missing for the use of a GPU, or None if nothing is. Asked once a process."""
+    from gpugrad.gpu.availability import missing
+
+    return missing()
+
+
+@functools.cache
+def runtime() -> "Runtime":
+    """Give the GPU's runtime; only where `gpu_missing()` is None or arrays are on a GPU already."""
+    from gpugrad.gpu.cupy_runtime import CupyRuntime
+
+    return CupyRuntime()

@@ -1,0 +1,299 @@
+"""What every operation should return, in higher precision, and how far off a result may be.
+
+A result r of an operation passes where |r - exact| <= bound, element by element. The bounds hold
+for every order of summation and are derived here, not tuned.
+
+**Model.** Inputs are taken as exact. Sums, products and the sigmoid are computed in the
+accumulator (float64 for float64 inputs, else float32) and rounded once to the result's dtype.
+Each operation returns its exact value times 1 + δ, |δ| <= u, or within the smallest subnormal η
+of it where it underflows. u is 2⁻⁵³ or 2⁻²⁴; v is 2⁻¹¹ for float16 and 2⁻⁸ for bfloat16. The
+reference itself is computed in float64 (np.longdouble for float64 inputs) by the same formulas,
+with a unit roundoff of its own, which is added to u: so the bounds hold also where np.longdouble
+is no wider than float64. γ_p = p u / (1 - p u) bounds p such factors together.
+
+**Sums.** Σ over L terms t_i, each a product of an input and a value a_i known within A_i: every
+term passes one product and at most L - 1 additions, and one more rounding where the sum is
+brought from a wider accumulator to a narrower one:
+
+    bound = γ_(L+1) Σ(|a_i| + A_i)|b_i| + Σ A_i |b_i| + L η.
+
+Accumulating into a buffer adds one term, the buffer's old value.
+
+**Exponential.** e = exp(-|z|) is within 3 ulp (CUDA documents 2 for float32 and 1 for float64,
+NumPy 2.52), a relative error of 6 u, or 4 η below the normal numbers.
+
+**Sigmoid.** σ(z) is e/(1 + e) or 1/(1 + e): a relative change of e changes it by no more than
+itself, and an addition and a division follow: γ_8 σ(z) + 5 η. In a dense layer z = Σ x w + b is
+known within Z as a sum above. From σ' <= 1/4 and σ(z + d) <= exp(|d|) σ(z) the error passes on as
+at most min(Z/4, σ(z) (exp(Z) - 1)).
+
+**Sigmoid's gradient, from y.** dz = dy · (y · (1 - y)) makes three roundings:
+γ_3 |dz| + η (1 + |dy|).
+
+**Sigmoid's gradient, from z.** dz = dy · f(e), f(e) = e/(1 + e)². The relative condition of f,
+(1 - e)/(1 + e), lies between 0 and 1, so that e brings 6 roundings at most. The CPU's order makes
+5 more and σ(z) · (e · σ(z)) 7; 10 are allowed: γ_16 |dz| + 5 η (1 + |dy|).
+
+**Rounding to a narrower result.** bound + v (|exact| + bound) + η/2, η of the result.
+
+**Overflow.** Where |exact| is clearly beyond the result's largest value, exact becomes an
+infinity, which is then demanded. Where it depends on the order or the last rounding whether
+something overflows (the sum of the terms' magnitudes exceeds the accumulator's largest value), the
+bound is infinite and anything passes.
+
+**Non-finite inputs.** exact has the infinities and NaNs of IEEE arithmetic with bound 0; `check`
+demands the same infinity or a NaN. Where an infinite dy meets a σ' that the accumulator may round
+to zero, the bound is infinite.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+EXP_ROUNDINGS = 6
+SIGMOID_ROUNDINGS = EXP_ROUNDINGS + 2
+GRADIENT_FROM_Y_ROUNDINGS = 3
+GRADIENT_FROM_Z_ROUNDINGS = EXP_ROUNDINGS + 10
+
+
+class Format(NamedTuple):
+    """A floating-point format: unit roundoff, smallest subnormal, largest number."""
+
+    roundoff: float
+    subnormal: float
+    largest: float
+
+
+FORMATS = {
+    "float64": Format(2.0**-53, 2.0**-1074, (2 - 2.0**-52) * 2.0**1023),
+    "float32": Format(2.0**-24, 2.0**-149, (2 - 2.0**-23) * 2.0**127),
+    "float16": Format(2.0**-11, 2.0**-24, 65504.0),
+    "bfloat16": Format(2.0**-8, 2.0**-133, (2 - 2.0**-7) * 2.0**127),
+}
+
+
+class Answer(NamedTuple):
+    """The value of a result and the distance from it that is allowed, element by element."""
+
+    exact: Array
+    bound: Array
+
+
+def reference(
+    op: str,
+    *,
+    wrt: Iterable[str] = ("x", "w", "b"),
+    out: Mapping[str, Array] | None = None,
+    dtypes: Mapping[str, Any] | None = None,
+    **operands: Array | None,
+) -> dict[str, Answer]:
+    """Compute the results of a function of this package, and their error bounds.
+
+    Parameters
+    ----------
+    op : str
+        Name of the function.
+    wrt : iterable of {"x", "w", "b"}
+        What matmul_backward and dense_sigmoid_backward differentiate with respect to.
+    out : mapping, optional
+        By result, the old values of the buffers that are added to.
+    dtypes : mapping, optional
+        By result, its dtype where that is not the inputs'.
+    **operands
+        NumPy arrays by the names of the function's parameters. z takes precedence over y.
+
+    Returns
+    -------
+    dict
+        By result ("dx", "dw", "db", "dz" or "y"), its value and bound.
+    """
+    arrays = {name: np.asarray(one) for name, one in operands.items() if one is not None}
+    source = next(iter(arrays.values())).dtype
+    with np.errstate(all="ignore"):
+        call = _Reference(source.name, arrays, out or {})
+        answers: dict[str, Answer] = getattr(call, op)(*_wanted(op, wrt))
+        return {
+            name: _rounded(answer, source.name, np.dtype((dtypes or {}).get(name, source)).name)
+            for name, answer in answers.items()
+        }
+
+
+def check(result: Array, exact: Array, bound: Array) -> float:
+    """Give the largest |result - exact| / bound; not above 1 for a right result.
+
+    NaN matches NaN and an infinity itself; any other mismatch of these, or of the shapes, is
+    infinitely wrong.
+    """
+    if result.shape != exact.shape:
+        return float("inf")
+    if not result.size:
+        return 0.0
+    value = result.astype(exact.dtype)
+    with np.errstate(all="ignore"):
+        same = (value == exact) | (np.isnan(value) & np.isnan(exact)) | np.isposinf(bound)
+        ratio = np.where(same, 0, np.abs(value - exact) / bound)
+        return float(np.max(np.where(np.isnan(ratio), np.inf, ratio)))
+
+
+def _wanted(op: str, wrt: Iterable[str]) -> tuple[tuple[str, ...], ...]:
+    return (tuple(wrt),) if op in ("matmul_backward", "dense_sigmoid_backward") else ()
+
+
+class _Reference:
+    """One call's operands in the reference's precision; a method an operation."""
+
+    def __init__(self, dtype: str, arrays: Mapping[str, Array], out: Mapping[str, Array]) -> None:
+        wide = np.longdouble if dtype == "float64" else np.float64
+        accumulator = FORMATS["float64" if dtype == "float64" else "float32"]
+        self.roundoff = accumulator.roundoff + float(np.finfo(wide).eps) / 2
+        self.subnormal, self.largest = wide(accumulator.subnormal), accumulator.largest
+        self.arrays = {name: array.astype(wide) for name, array in arrays.items()}
+        self.old = {name: array.astype(wide) for name, array in out.items()}
+
+    def gamma(self, roundings: int) -> float:
+        return roundings * self.roundoff / (1 - roundings * self.roundoff)
+
+    # ---- operations
+
+    def matmul_backward(self, wrt: tuple[str, ...]) -> dict[str, Answer]:
+        return self._products(_known(self.arrays["dy"]), wrt)
+
+    def bias_backward(self) -> dict[str, Answer]:
+        return {"db": self._column_sum(_known(self.arrays["dy"]))}
+
+    def sigmoid_backward(self) -> dict[str, Answer]:
+        return {"dz": self._gradient()}
+
+    def sigmoid_bias_backward(self) -> dict[str, Answer]:
+        dz, old = self._gradient(), self.old.get("dz")
+        db = self._column_sum(dz)
+        if old is not None:
+            dz = self._total(dz.exact, _finite(dz.exact), dz.bound, 1, old)
+        return {"dz": dz, "db": db}
+
+    def dense_sigmoid_backward(self, wrt: tuple[str, ...]) -> dict[str, Answer]:
+        dz = self._gradient()
+        answers = self._products(dz, wrt)
+        return answers | ({"db": self._column_sum(dz)} if "b" in wrt else {})
+
+    def sigmoid(self) -> dict[str, Answer]:
+        return {"y": self._sigmoid(_known(self.arrays["z"]))}
+
+    def dense_sigmoid(self) -> dict[str, Answer]:
+        x, w, b = self.arrays["x"], self.arrays["w"], self.arrays.get("b")
+        rows = _rows(x)
+        y = self._sigmoid(self._product(_known(rows), w, b))
+        shape = (*x.shape[:-1], w.shape[1])
+        return {"y": Answer(y.exact.reshape(shape), y.bound.reshape(shape))}
+
+    # ---- their parts
+
+    def _sigmoid(self, z: Answer) -> Answer:
+        e = np.exp(-np.abs(z.exact))
+        y: Array = np.where(z.exact >= 0, 1, e) / (1 + e)
+        passed_on = np.fmin(z.bound / 4, y * np.expm1(z.bound))
+        bound = passed_on + self.gamma(SIGMOID_ROUNDINGS) * (y + passed_on) + 5 * self.subnormal
+        return self._finish(y, bound, np.where(np.isposinf(z.bound), np.inf, _finite(y)))
+
+    def _gradient(self) -> Answer:
+        dy, y, z = self.arrays["dy"], self.arrays.get("y"), self.arrays.get("z")
+        if z is None:
+            assert y is not None
+            rest: Array = 1 - y
+            slope: Array = y * rest
+            roundings, lost, ambiguous = GRADIENT_FROM_Y_ROUNDINGS, 1, np.zeros(dy.shape, bool)
+        else:
+            e = np.exp(-np.abs(z))
+            slope = e / ((1 + e) * (1 + e))
+            roundings, lost = GRADIENT_FROM_Z_ROUNDINGS, 5
+            ambiguous = np.isinf(dy) & (slope > 0) & (slope < 8 * self.subnormal)
+        dz: Array = dy * slope
+        bound = self.gamma(roundings) * np.abs(dz) + lost * self.subnormal * (1 + np.abs(dy))
+        largest = np.maximum(_finite(dz), _finite(slope))
+        return self._finish(dz, bound, np.where(ambiguous, np.inf, largest))
+
+    def _products(self, dy: Answer, wrt: tuple[str, ...]) -> dict[str, Answer]:
+        x, w = self.arrays["x"], self.arrays["w"]
+        rows = Answer(_rows(dy.exact), _rows(dy.bound))
+        answers = {}
+        if "x" in wrt:
+            old = self.old.get("dx")
+            dx = self._product(rows, w.T, None if old is None else _rows(old))
+            answers["dx"] = Answer(dx.exact.reshape(x.shape), dx.bound.reshape(x.shape))
+        if "w" in wrt:
+            old = self.old.get("dw")
+            transposed = Answer(rows.exact.T, rows.bound.T)  # dwᵀ = dyᵀ x
+            dw = self._product(transposed, _rows(x), None if old is None else old.T)
+            answers["dw"] = Answer(dw.exact.T, dw.bound.T)
+        return answers
+
+    def _product(self, a: Answer, b: Array, old: Array | None) -> Answer:
+        """Multiply A, known within its bound, by b, and add the old values."""
+        uncertain = _infinite_if_nan(a.bound @ _finite(b))
+        magnitude = _finite(a.exact) @ _finite(b)
+        return self._total(_matmul(a.exact, b), magnitude, uncertain, a.exact.shape[1], old)
+
+    def _column_sum(self, dz: Answer) -> Answer:
+        exact, uncertain = _rows(dz.exact), np.sum(_rows(dz.bound), axis=0)
+        magnitude = np.sum(_finite(exact), axis=0)
+        total = np.sum(exact, axis=0)
+        return self._total(total, magnitude, uncertain, len(exact), self.old.get("db"))
+
+    def _total(
+        self, exact: Array, magnitude: Array, uncertain: Array, terms: int, old: Array | None
+    ) -> Answer:
+        """Bound a sum with the given sum of its terms' magnitudes, plus the old values."""
+        magnitude = magnitude + uncertain
+        roundings = terms + 1
+        if old is not None:
+            exact, magnitude, roundings = exact + old, magnitude + _finite(old), roundings + 1
+        bound = self.gamma(roundings) * magnitude + uncertain + terms * self.subnormal
+        return self._finish(exact, bound, magnitude)
+
+    def _finish(self, exact: Array, bound: Array, magnitude: Array) -> Answer:
+        """Demand what is not finite, unless something on the way may have overflowed."""
+        bound = np.where(np.isfinite(exact), bound, 0)
+        return Answer(exact, np.where(magnitude + bound >= self.largest, np.inf, bound))
+
+
+def _rounded(answer: Answer, source: str, result: str) -> Answer:
+    """Round an answer in the accumulator of `source` to the dtype `result`."""
+    exact, bound = answer
+    target = FORMATS[result]
+    if result != ("float64" if source == "float64" else "float32"):
+        error = bound + target.roundoff * (np.abs(exact) + bound) + target.subnormal / 2
+        bound = np.where(np.isfinite(exact), error, bound)
+    largest = exact.dtype.type(target.largest)
+    top = largest + largest * target.roundoff / 2  # rounds to infinity from here
+    beyond = np.isfinite(exact) & (np.abs(exact) - bound >= top)
+    near = np.isfinite(exact) & (np.abs(exact) + bound >= top) & ~beyond
+    exact = np.where(beyond, np.copysign(np.inf, exact), exact)
+    return Answer(exact, np.where(near, np.inf, np.where(beyond, 0, bound)))
+
+
+def _known(array: Array) -> Answer:
+    return Answer(array, np.zeros_like(array))
+
+
+def _rows(array: Array) -> Array:
+    return array.reshape(int(np.prod(array.shape[:-1])), array.shape[-1])
+
+
+def _finite(array: Array) -> Array:
+    """Magnitudes, with zeros for what is not finite."""
+    return np.where(np.isfinite(array), np.abs(array), 0)
+
+
+def _infinite_if_nan(bound: Array) -> Array:
+    """Repair what became of an infinite bound times zero."""
+    return np.where(np.isnan(bound), np.inf, bound)
+
+
+def _matmul(a: Array, b: Array) -> Array:
+    """Multiply matrices; without a BLAS, which may skip zeros, where something is not finite."""
+    if np.isfinite(a).all() and np.isfinite(b).all():
+        return np.asarray(a @ b)
+    return np.asarray(np.einsum("ij,jk->ik", a, b))

@@ -1,0 +1,184 @@
+"""A check of vector-Jacobian products against finite differences."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gpugrad import _kinds
+from gpugrad._arrays import Array
+from gpugrad.errors import ArgumentError, DTypeError, GradcheckError
+
+# The extrapolated difference (4 D(h) - D(2h))/3 errs by O(h⁴) and by rounding, eps/h: h = eps^(1/5)
+# balances them at eps^(4/5) = 3e-13 for values and directions of unit size.
+STEP = float(np.finfo(np.float64).eps) ** 0.2
+TOLERANCE = 1e-8
+
+
+class Gradcheck(NamedTuple):
+    """What a successful check found.
+
+    Attributes
+    ----------
+    error : float
+        The largest difference of a trial, relative to ‖u‖ ‖J v‖ + ‖Jᵀu‖ ‖v‖.
+    tolerance : float
+    trials : int
+    """
+
+    error: float
+    tolerance: float
+    trials: int
+
+
+def gradcheck(
+    f: Callable[..., Any],
+    vjp: Callable[..., Any],
+    inputs: Sequence[Array],
+    *,
+    trials: int = 4,
+    step: float = STEP,
+    tolerance: float = TOLERANCE,
+    seed: int = 0,
+) -> Gradcheck:
+    """Check ⟨u, J v⟩ = ⟨Jᵀu, v⟩ in random directions u and v.
+
+    Parameters
+    ----------
+    f : callable
+        ``f(*inputs)`` gives an array or a tuple of arrays.
+    vjp : callable
+        ``vjp(u, *inputs)`` gives Jᵀu: one array for each input (None stands for zero). u is
+        shaped like the result of `f`. With a single input it may be the bare array.
+    inputs : sequence of float64 arrays
+        Where to differentiate; of any kind that this package takes.
+    trials : int
+        Number of random directions.
+    step : float
+        Step of the central differences, for inputs of about unit size.
+    tolerance : float
+        Largest accepted error, relative to ‖u‖ ‖J v‖ + ‖Jᵀu‖ ‖v‖.
+    seed : int
+        Of the directions.
+
+    Returns
+    -------
+    Gradcheck
+        The largest error, the tolerance and the number of trials.
+
+    Raises
+    ------
+    GradcheckError
+        The two sides differ by more than the tolerance.
+    DTypeError
+        An input is no float64 array.
+    ArgumentError
+        There are no inputs or no trials, or `vjp` gives the wrong number or shape of gradients.
+
+    Notes
+    -----
+    J v is a central difference along v, extrapolated once (Richardson), so that the cost is four
+    evaluations of `f` a trial at any size. A wrong entry of Jᵀu shows in a random direction
+    almost surely. The two-sided form of the test is that of HIPS autograd's ``check_grads``.
+
+    Examples
+    --------
+    >>> import numpy as np, gpugrad
+    >>> z = np.linspace(-3.0, 3.0, 7)
+    >>> def vjp(u, z):
+    ...     return gpugrad.sigmoid_backward(u, gpugrad.sigmoid(z))
+    >>> gpugrad.gradcheck(gpugrad.sigmoid, vjp, [z]).trials
+    4
+    """
+    if not inputs:
+        raise ArgumentError("gradcheck: inputs is empty, expected at least one array")
+    if trials < 1:
+        raise ArgumentError(f"gradcheck: trials is {trials}, expected at least 1")
+    kinds = [_kind(index, value) for index, value in enumerate(inputs)]
+    points = [_host(value) for value in inputs]
+    random = np.random.default_rng(seed)
+
+    def value_at(v: list[Any], t: float) -> list[Any]:
+        moved = [
+            _like(point + t * direction, kind)
+            for point, direction, kind in zip(points, v, kinds, strict=True)
+        ]
+        return [_host(one) for one in _as_tuple(f(*moved))]
+
+    worst = 0.0
+    for trial in range(trials):
+        v = [np.asarray(random.standard_normal(point.shape)) for point in points]
+        wide, narrow = (
+            [(a - b) / (2 * h) for a, b in zip(value_at(v, h), value_at(v, -h), strict=True)]
+            for h in (2 * step, step)
+        )
+        jv = [(4 * near - far) / 3 for near, far in zip(narrow, wide, strict=True)]
+        u = [np.asarray(random.standard_normal(one.shape)) for one in jv]
+        direction = [_like(one, kinds[0]) for one in u]
+        grads = _as_tuple(vjp(direction[0] if len(u) == 1 else tuple(direction), *inputs))
+        jtu = _gradients(grads, points)
+        left, right = _inner(u, jv), _inner(jtu, v)
+        size = _norm(u) * _norm(jv) + _norm(jtu) * _norm(v)
+        error = abs(left - right) / size if size else 0.0
+        if not error <= tolerance:
+            raise GradcheckError(
+                f"gradcheck: trial {trial}: <u, Jv> = {left:.12g} but <J'u, v> = {right:.12g}, "
+                f"a relative difference of {error:.2g}, more than {tolerance:.2g}"
+            )
+        worst = max(worst, error)
+    return Gradcheck(worst, tolerance, trials)
+
+
+def _kind(index: int, value: Any) -> str:
+    kind = _kinds.kind_of(value)
+    if kind is None:
+        what = f"is a {type(value).__name__}"
+    else:
+        try:
+            dtype = _kinds.see(value, kind).array.dtype
+        except _kinds.Unsupported as reason:
+            raise DTypeError(f"gradcheck: inputs[{index}] {reason}") from None
+        if dtype == np.float64:
+            return kind
+        what = f"has dtype {dtype}"
+    raise DTypeError(f"gradcheck: inputs[{index}] {what}, expected a float64 array")
+
+
+def _host(value: Any) -> Any:
+    kind = _kinds.kind_of(value)
+    array = _kinds.see(value, kind).array if kind else np.asarray(value, np.float64)
+    return array if isinstance(array, np.ndarray) else array.get()
+
+
+def _like(array: Any, kind: str) -> Any:
+    if kind == "CuPy":
+        import cupy
+
+        return cupy.asarray(array)
+    return _kinds.wrap(np.asarray(array), kind)
+
+
+def _as_tuple(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, tuple | list) else (value,)
+
+
+def _gradients(grads: tuple[Any, ...], points: list[Any]) -> list[Any]:
+    if len(grads) != len(points):
+        raise ArgumentError(f"gradcheck: vjp gave {len(grads)} gradients for {len(points)} inputs")
+    result = []
+    for index, (grad, point) in enumerate(zip(grads, points, strict=True)):
+        one = np.zeros(point.shape) if grad is None else _host(grad)
+        if one.shape != point.shape:
+            raise ArgumentError(
+                f"gradcheck: vjp's gradient {index} has shape {one.shape}, expected {point.shape}"
+            )
+        result.append(one)
+    return result
+
+
+def _inner(a: list[Any], b: list[Any]) -> float:
+    return float(sum(np.vdot(x, y) for x, y in zip(a, b, strict=True)))
+
+
+def _norm(a: list[Any]) -> float:
+    return float(np.sqrt(_inner(a, a)))

@@ -1,0 +1,392 @@
+"""The backward passes: check the arguments, hand over to the dispatcher, name the results."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from gpugrad._arrays import Array, Call, as_rows
+from gpugrad._dispatch import run
+
+
+class MatmulGrads(NamedTuple):
+    """Gradients of a matrix product; None where `wrt` left one out."""
+
+    dx: Array
+    dw: Array
+
+
+class SigmoidBiasGrads(NamedTuple):
+    """Gradients of a sigmoid with a bias before it."""
+
+    dz: Array
+    db: Array
+
+
+class DenseGrads(NamedTuple):
+    """Gradients of a dense sigmoid layer; None where `wrt` left one out."""
+
+    dx: Array
+    dw: Array
+    db: Array
+
+
+def matmul_backward(
+    dy: Array,
+    x: Array,
+    w: Array,
+    *,
+    wrt: Iterable[str] = ("x", "w"),
+    out: Any = None,
+    accumulate: bool = False,
+    precision: str = "highest",
+    device: str = "auto",
+) -> MatmulGrads:
+    """Gradients of y = x w: dx = dy wᵀ and dw = xᵀ dy.
+
+    Parameters
+    ----------
+    dy : array of shape (..., m)
+        Gradient of the loss with respect to y.
+    x : array of shape (..., k)
+    w : array of shape (k, m)
+    wrt : iterable of {"x", "w"}
+        What to differentiate with respect to; the rest is None and is not computed.
+    out : tuple (dx, dw), optional
+        Buffers for the results, or None for a new one. dw may be float32 where the inputs have
+        16 bits. No buffer may share memory with an input.
+    accumulate : bool
+        Add to the buffers of `out` instead of overwriting them.
+    precision : {"highest", "high", "medium", "ieee"}
+        Accuracy that is asked of float32 products. Every class is satisfied by IEEE float32
+        arithmetic, which is what computes them all so far.
+    device : {"auto", "cpu", "gpu"}
+        Where NumPy arrays are computed. Arrays on a GPU are always computed there.
+
+    Returns
+    -------
+    MatmulGrads
+        dx of shape (..., k) and dw of shape (k, m), of the inputs' dtype and kind.
+
+    Raises
+    ------
+    ShapeError, DTypeError, DeviceError, ArgumentError
+        Before anything is written.
+
+    Notes
+    -----
+    Inputs are float64, float32, float16 or bfloat16, all of one dtype, of any strides. 16-bit
+    inputs accumulate in float32 and are rounded once. With y_ij = Σ_q x_iq w_qj, the chain rule
+    over ∂y_ij/∂w_kl = x_ik δ_jl and ∂y_ij/∂x_kl = δ_ik w_lj gives both formulas; they are
+    derived in docs/derivation.md.
+
+    Examples
+    --------
+    >>> import numpy as np, gpugrad
+    >>> x, w = np.array([[1.0, 2.0]]), np.array([[3.0], [4.0]])
+    >>> dx, dw = gpugrad.matmul_backward(np.array([[10.0]]), x, w)
+    >>> dx
+    array([[30., 40.]])
+    >>> dw
+    array([[10.],
+           [20.]])
+    """
+    call = Call("matmul_backward", dy=dy, x=x, w=w)
+    call.expect_operands()
+    call.expect_precision(precision)
+    names = call.expect_wrt(wrt, ("x", "w"))
+    arrays = call.arrays
+    outputs = call.outputs(
+        out,
+        {"dx": tuple(arrays["x"].shape), "dw": tuple(arrays["w"].shape)},
+        wanted=[f"d{name}" for name in names],
+        accumulate=accumulate,
+        sums=("dw",),
+    )
+    with outputs.as_rows("dx") as results:
+        run(
+            call,
+            {"dy": as_rows(arrays["dy"]), "x": as_rows(arrays["x"]), "w": arrays["w"]},
+            results,
+            device=device,
+            precision=precision,
+            wrt=names,
+            accumulate=outputs.accumulate,
+        )
+    return MatmulGrads(*outputs.results())
+
+
+def bias_backward(
+    dy: Array, *, out: Array | None = None, accumulate: bool = False, device: str = "auto"
+) -> Array:
+    """Gradient of y = z + b with respect to b: db = Σ dy over all but the last dimension.
+
+    Parameters
+    ----------
+    dy : array of shape (..., m)
+        Gradient of the loss with respect to y.
+    out : array of shape (m,), optional
+        Buffer for the result; may be float32 where `dy` has 16 bits, and must not share memory
+        with it.
+    accumulate : bool
+        Add to `out` instead of overwriting it.
+    device : {"auto", "cpu", "gpu"}
+        Where NumPy arrays are computed.
+
+    Returns
+    -------
+    array of shape (m,)
+        db, of the dtype and kind of `dy`.
+
+    Raises
+    ------
+    ShapeError, DTypeError, DeviceError, ArgumentError
+        Before anything is written.
+
+    Notes
+    -----
+    ∂y_ij/∂b_k = δ_jk, so that the chain rule leaves the sum of column k; derived in
+    docs/derivation.md. The gradient with respect to z is `dy` itself.
+
+    Examples
+    --------
+    >>> import numpy as np, gpugrad
+    >>> gpugrad.bias_backward(np.array([[1.0, 2.0], [3.0, 4.0]]))
+    array([4., 6.])
+    """
+    call = Call("bias_backward", dy=dy)
+    call.expect_operands()
+    outputs = call.outputs(
+        out, {"db": tuple(call.arrays["dy"].shape[-1:])}, accumulate=accumulate, sums=("db",)
+    )
+    rows = {"dy": as_rows(call.arrays["dy"])}
+    run(call, rows, outputs.arrays, device=device, accumulate=outputs.accumulate)
+    return outputs.results()[0]
+
+
+def sigmoid_backward(
+    dy: Array,
+    y: Array | None,
+    *,
+    z: Array | None = None,
+    out: Array | None = None,
+    device: str = "auto",
+) -> Array:
+    """Gradient of y = σ(z): dz = dy · y · (1 − y), element by element.
+
+    Parameters
+    ----------
+    dy : array of any shape
+        Gradient of the loss with respect to y.
+    y : array of the same shape
+        The sigmoid's result. May be None where `z` is given, which then is all that is read.
+    z : array of the same shape, optional
+        The logits. With them dz = dy · σ(z) · σ(−z), which is right where y has rounded to 1
+        (float32 from z = 16.7, float16 from 8.4, bfloat16 from 6.3).
+    out : array of the same shape, optional
+        Buffer for the result. May be `dy`, `y` or `z` itself.
+    device : {"auto", "cpu", "gpu"}
+        Where NumPy arrays are computed.
+
+    Returns
+    -------
+    array
+        dz, of the shape, dtype and kind of `dy`.
+
+    Raises
+    ------
+    ShapeError, DTypeError, DeviceError, ArgumentError
+        Before anything is written.
+
+    Notes
+    -----
+    From σ(t) = 1/(1 + e⁻ᵗ) follows σ'(t) = σ(t)(1 − σ(t)) = σ(t) σ(−t); derived in
+    docs/derivation.md.
+
+    Examples
+    --------
+    >>> import numpy as np, gpugrad
+    >>> gpugrad.sigmoid_backward(np.array([1.0, 2.0]), np.array([0.5, 0.75]))
+    array([0.25 , 0.375])
+    >>> one = np.ones(1, np.float32)
+    >>> gpugrad.sigmoid_backward(one, one, z=20 * one)
+    array([2.0611537e-09], dtype=float32)
+    """
+    call = Call("sigmoid_backward", dy=dy, y=y, z=z)
+    call.expect_operands()
+    arrays = call.arrays
+    outputs = call.outputs(
+        out, {"dz": tuple(arrays["dy"].shape)}, in_place={"dz": ("dy", "y", "z")}
+    )
+    run(call, _y_or_z(arrays), outputs.arrays, device=device)
+    return outputs.results()[0]
+
+
+def sigmoid_bias_backward(
+    dy: Array,
+    y: Array | None,
+    *,
+    z: Array | None = None,
+    out: Any = None,
+    accumulate: bool = False,
+    device: str = "auto",
+) -> SigmoidBiasGrads:
+    """Gradients of y = σ(v + b) in one pass: dz = dy · y · (1 − y) and db = Σ dz.
+
+    Parameters
+    ----------
+    dy : array of shape (..., m)
+        Gradient of the loss with respect to y.
+    y : array of shape (..., m)
+        The sigmoid's result. May be None where `z` is given.
+    z : array of shape (..., m), optional
+        The logits z = v + b; see `sigmoid_backward`.
+    out : tuple (dz, db), optional
+        Buffers for the results, or None for a new one. dz may be `dy`, `y` or `z` itself unless
+        values are added to it; db may be float32 where the inputs have 16 bits.
+    accumulate : bool
+        Add to the buffers of `out` instead of overwriting them.
+    device : {"auto", "cpu", "gpu"}
+        Where NumPy arrays are computed.
+
+    Returns
+    -------
+    SigmoidBiasGrads
+        dz of shape (..., m), which is also the gradient with respect to v, and db of shape (m,).
+
+    Raises
+    ------
+    ShapeError, DTypeError, DeviceError, ArgumentError
+        Before anything is written.
+
+    Notes
+    -----
+    db sums dz as it is before it is rounded to a 16-bit dtype. Both rules are derived in
+    docs/derivation.md.
+
+    Examples
+    --------
+    >>> import numpy as np, gpugrad
+    >>> dy, y = np.ones((2, 1)), np.array([[0.5], [0.75]])
+    >>> gpugrad.sigmoid_bias_backward(dy, y).db
+    array([0.4375])
+    """
+    call = Call("sigmoid_bias_backward", dy=dy, y=y, z=z)
+    call.expect_operands()
+    arrays = call.arrays
+    shape = tuple(arrays["dy"].shape)
+    outputs = call.outputs(
+        out,
+        {"dz": shape, "db": shape[-1:]},
+        accumulate=accumulate,
+        sums=("db",),
+        in_place={} if accumulate else {"dz": ("dy", "y", "z")},
+    )
+    inputs = {
+        name: None if array is None else as_rows(array) for name, array in _y_or_z(arrays).items()
+    }
+    with outputs.as_rows("dz") as results:
+        run(call, inputs, results, device=device, accumulate=outputs.accumulate)
+    return SigmoidBiasGrads(*outputs.results())
+
+
+def dense_sigmoid_backward(
+    dy: Array,
+    y: Array | None,
+    x: Array,
+    w: Array,
+    *,
+    z: Array | None = None,
+    wrt: Iterable[str] = ("x", "w", "b"),
+    out: Any = None,
+    accumulate: bool = False,
+    precision: str = "highest",
+    device: str = "auto",
+) -> DenseGrads:
+    """Gradients of a dense sigmoid layer y = σ(x w + b), without dz in memory.
+
+    Parameters
+    ----------
+    dy : array of shape (..., m)
+        Gradient of the loss with respect to y.
+    y : array of shape (..., m)
+        The layer's result. May be None where `z` is given.
+    x : array of shape (..., k)
+        The layer's input.
+    w : array of shape (k, m)
+    z : array of shape (..., m), optional
+        The logits x w + b; see `sigmoid_backward`.
+    wrt : iterable of {"x", "w", "b"}
+        What to differentiate with respect to; the rest is None and is not computed.
+    out : tuple (dx, dw, db), optional
+        Buffers for the results, or None for a new one. dw and db may be float32 where the
+        inputs have 16 bits. No buffer may share memory with an input.
+    accumulate : bool
+        Add to the buffers of `out` instead of overwriting them.
+    precision : {"highest", "high", "medium", "ieee"}
+        Accuracy that is asked of float32 products; see `matmul_backward`.
+    device : {"auto", "cpu", "gpu"}
+        Where NumPy arrays are computed. Arrays on a GPU are always computed there.
+
+    Returns
+    -------
+    DenseGrads
+        dx of shape (..., k), dw of shape (k, m) and db of shape (m,), of the inputs' dtype.
+
+    Raises
+    ------
+    ShapeError, DTypeError, DeviceError, ArgumentError
+        Before anything is written.
+
+    Notes
+    -----
+    With dz = dy · y · (1 − y): dx = dz wᵀ, dw = xᵀ dz, db = Σ dz. The composition is derived in
+    docs/derivation.md. For 16-bit inputs dz keeps float32 accuracy on its way into the sums.
+
+    Examples
+    --------
+    >>> import numpy as np, gpugrad
+    >>> x, w, b = np.ones((4, 2)), np.zeros((2, 3)), np.zeros(3)
+    >>> y = gpugrad.dense_sigmoid(x, w, b)
+    >>> grads = gpugrad.dense_sigmoid_backward(np.ones_like(y), y, x, w)
+    >>> grads.db
+    array([1., 1., 1.])
+    >>> grads.dw.shape, grads.dx.shape
+    ((2, 3), (4, 2))
+    """
+    call = Call("dense_sigmoid_backward", dy=dy, y=y, x=x, w=w, z=z)
+    call.expect_operands()
+    call.expect_precision(precision)
+    names = call.expect_wrt(wrt, ("x", "w", "b"))
+    arrays = call.arrays
+    shapes = {
+        "dx": tuple(arrays["x"].shape),
+        "dw": tuple(arrays["w"].shape),
+        "db": tuple(arrays["w"].shape[1:]),
+    }
+    outputs = call.outputs(
+        out,
+        shapes,
+        wanted=[f"d{name}" for name in names],
+        accumulate=accumulate,
+        sums=("dw", "db"),
+    )
+    inputs = {
+        name: None if array is None else as_rows(array) for name, array in _y_or_z(arrays).items()
+    }
+    inputs |= {"x": as_rows(arrays["x"]), "w": arrays["w"]}
+    with outputs.as_rows("dx") as results:
+        run(
+            call,
+            inputs,
+            results,
+            device=device,
+            precision=precision,
+            wrt=names,
+            accumulate=outputs.accumulate,
+        )
+    return DenseGrads(*outputs.results())
+
+
+def _y_or_z(arrays: dict[str, Any]) -> dict[str, Any]:
+    """Give what the sigmoid's gradient reads: dy, and the logits rather than y where given."""
+    z = arrays.get("z")
+    return {"dy": arrays["dy"], "y": arrays["y"] if z is None else None, "z": z}
