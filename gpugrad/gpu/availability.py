@@ -1,0 +1,57 @@
+"""What a machine lacks for the use of a GPU, in words, without importing what is not needed."""
+
+import ctypes
+import ctypes.util
+import sys
+from importlib import util
+
+OLDEST = (7, 5)
+
+
+def missing() -> str | None:
+    """Say what is missing and how to get it, or None where a GPU can be used."""
+    problem = driver_problem()
+    if problem is not None:
+        return problem
+    for module, what in (("cupy", "CuPy"), ("cuda.core", "cuda-core")):
+        if not installed(module):
+            return (
+                f"{what} is not installed; install it with pip install 'gpugrad[cuda13]' "
+                "(CUDA 13) or 'gpugrad[cuda12]' (CUDA 12)"
+            )
+    try:
+        import cupy
+
+        major, minor = divmod(int(cupy.cuda.Device().compute_capability), 10)
+        if (major, minor) < OLDEST:
+            name = cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
+            return (
+                f"the GPU {name} has compute capability {major}.{minor}, "
+                f"the kernels need {OLDEST[0]}.{OLDEST[1]} or newer"
+            )
+        cupy.zeros(1).item()
+    except Exception as error:  # whatever a broken installation raises is the answer
+        return f"CuPy cannot use the GPU: {type(error).__name__}: {error}"
+    return None
+
+
+def driver_problem() -> str | None:
+    """Ask the NVIDIA driver for devices; say what is wrong with it, or None."""
+    name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+    try:
+        driver = ctypes.CDLL(name)
+    except OSError:
+        return f"there is no NVIDIA driver ({name}); install the driver for your GPU"
+    count = ctypes.c_int(0)
+    status = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
+    if status:
+        return f"the NVIDIA driver finds no usable GPU (error {status} of cuInit)"
+    return None if count.value else "the NVIDIA driver sees no GPU (is CUDA_VISIBLE_DEVICES empty?)"
+
+
+def installed(module: str) -> bool:
+    """Say whether a module could be imported, without importing it."""
+    try:
+        return util.find_spec(module) is not None
+    except ModuleNotFoundError:  # its parent package is missing
+        return False

@@ -1,0 +1,24 @@
+"""db = Σ_i dy: kernels/bias_backward.cu."""
+
+from typing import Any
+
+from gpugrad.gpu.column_sum import launch_column_sum
+from gpugrad.gpu.launch import defines, flags, packed, strides
+from gpugrad.gpu.runtime import Runtime
+
+
+def bias_backward(
+    runtime: Runtime, plan: Any, dy: Any, *, db: Any, accumulate: tuple[str, ...]
+) -> None:
+    """Sum dy (n, m) over its rows into db (m,)."""
+    launch_column_sum(
+        runtime,
+        plan.steps["db"],
+        "bias_backward",
+        "bias_backward",
+        defines(dy.dtype, result=db.dtype),
+        (dy, *strides(dy)),
+        dy.shape,
+        db,
+        flags(packed(dy), "db" in accumulate),
+    )

@@ -1,0 +1,123 @@
+"""Compiled kernels on disk, under the hash of everything that went into them.
+
+An entry is ``<stem>-<key>-<content>.cubin``: the key is a hash of what was compiled, the content a
+hash of the machine code, so that a damaged file is noticed and a loader that remembers paths
+cannot confuse two versions. Entries are written aside and renamed: any number of processes may
+use one folder. Where nothing can be written the kernels live in memory for the process.
+"""
+
+import hashlib
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from gpugrad.gpu import compiler, source
+
+
+class Entry(NamedTuple):
+    """A kernel's machine code, and its file unless nothing could be written."""
+
+    cubin: bytes
+    path: Path | None
+
+
+def folder() -> Path:
+    """Give the cache's folder: GPUGRAD_CACHE_DIR, or the user's cache directory."""
+    if "GPUGRAD_CACHE_DIR" in os.environ:
+        return Path(os.environ["GPUGRAD_CACHE_DIR"])
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base, "gpugrad", "kernels")
+
+
+def summary() -> tuple[Path, int, int]:
+    """Give the cache's folder, its number of entries and their bytes."""
+    sizes = [path.stat().st_size for path in folder().glob("*.cubin")]
+    return folder(), len(sizes), sum(sizes)
+
+
+def key(text: str, defines: tuple[str, ...], arch: str) -> str:
+    """Hash everything that decides the machine code."""
+    digest = hashlib.sha256()
+    for part in (text, *defines, arch, compiler.version(), compiler.STANDARD):
+        digest.update(part.encode() + b"\0")
+    return digest.hexdigest()[:24]
+
+
+def load(
+    stem: str,
+    defines: tuple[str, ...],
+    arch: str,
+    compile_kernel: Callable[..., compiler.Compiled] = compiler.compile_kernel,
+) -> Entry:
+    """Give a kernel's machine code from the cache, or compile it and keep it.
+
+    Raises
+    ------
+    KernelCompileError, DeviceError
+        From the compiler.
+    """
+    text = source.expand(stem)
+    name = f"{stem}-{key(text, defines, arch)}"
+    try:
+        where = folder()
+        kept = _find(where, name)
+    except (OSError, RuntimeError) as error:  # no permission, or no home directory
+        where = None
+        kept, reason = None, error
+    if kept is not None:
+        return kept
+    cubin = compile_kernel(stem, defines, arch, text=text).cubin
+    if where is not None:
+        try:
+            return Entry(cubin, _write(where, name, cubin))
+        except OSError as error:
+            reason = error
+    _warn_once(f"compiled kernels cannot be kept on disk ({reason}); see GPUGRAD_CACHE_DIR")
+    return Entry(cubin, None)
+
+
+def _find(where: Path, name: str) -> Entry | None:
+    for path in sorted(where.glob(f"{name}-*.cubin")):
+        try:
+            cubin = path.read_bytes()
+        except FileNotFoundError:  # another process has just replaced it
+            continue
+        if path.stem == f"{name}-{_content(cubin)}":
+            return Entry(cubin, path)
+        _warn_once(f"the compiled kernel {path} is damaged; it is compiled anew")
+        path.unlink(missing_ok=True)
+    return None
+
+
+def _write(where: Path, name: str, cubin: bytes) -> Path:
+    where.mkdir(parents=True, exist_ok=True)
+    path = where / f"{name}-{_content(cubin)}.cubin"
+    handle, aside = tempfile.mkstemp(dir=where, prefix=".", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(cubin)
+        Path(aside).replace(path)
+    except BaseException:
+        Path(aside).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def _content(cubin: bytes) -> str:
+    return hashlib.sha256(cubin).hexdigest()[:16]
+
+
+_warned: set[str] = set()
+
+
+def _warn_once(message: str) -> None:
+    if message not in _warned:
+        _warned.add(message)
+        warnings.warn(f"gpugrad: {message}", RuntimeWarning, stacklevel=2)

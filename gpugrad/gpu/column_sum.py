@@ -1,0 +1,71 @@
+"""The launch of sums over rows, and the second stage of every split sum."""
+
+from typing import Any
+
+from gpugrad.gpu.launch import NULL, Arguments, defines, flags, integers, partial_sums, strides
+from gpugrad.gpu.runtime import Runtime
+
+REDUCE_BLOCK = (32, 8)  # columns and lanes of kernels/reduce_splits.cu
+
+
+def launch_column_sum(
+    runtime: Runtime,
+    plan: Any,
+    stem: str,
+    function: str,
+    macros: tuple[str, ...],
+    matrices: Arguments,
+    shape: tuple[int, int],
+    db: Any,
+    switches: Arguments,
+) -> None:
+    """Launch a kernel built on column_sum.cuh, and reduce its splits.
+
+    Parameters
+    ----------
+    runtime : Runtime
+    plan : ColumnSum
+    stem, function, macros
+        The kernel.
+    matrices : tuple
+        Its leading arguments, up to db.
+    shape : tuple of int
+        (n, m).
+    db : array of shape (m,)
+    switches : tuple
+        Its trailing flags; the last is whether db is added to.
+    """
+    n, m = shape
+    if m == 0:
+        return
+    partial = None
+    if plan.splits > 1:
+        partial = partial_sums(runtime, matrices[0].dtype, (plan.splits, m))
+    args = (
+        *matrices,
+        db,
+        *strides(db),
+        NULL if partial is None else partial,
+        *integers(n, m, plan.split_length),
+        *switches,
+    )
+    grid = (plan.column_blocks, plan.splits)
+    runtime.kernel(stem, function, macros)(grid, plan.lanes, args)
+    if partial is not None:
+        reduce_splits(runtime, matrices[0].dtype, partial, db.reshape(1, m), bool(switches[-1]))
+
+
+def reduce_splits(runtime: Runtime, element: Any, partial: Any, out: Any, accumulate: bool) -> None:
+    """Add the partial sums (splits, …) in order into out (rows, columns)."""
+    rows, columns = out.shape
+    args = (
+        partial,
+        *integers(partial.shape[0]),
+        out,
+        *strides(out),
+        *integers(rows, columns),
+        *flags(accumulate),
+    )
+    macros = defines(element, result=out.dtype)
+    grid = (-(-rows * columns // REDUCE_BLOCK[0]),)
+    runtime.kernel("reduce_splits", "reduce_splits", macros)(grid, REDUCE_BLOCK, args)

@@ -1,0 +1,96 @@
+"""The GPU as CuPy gives it: arrays from its pool, launches on its current stream."""
+
+import functools
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import cupy
+
+from gpugrad.gpu import cache
+from gpugrad.gpu.runtime import Kernel
+from gpugrad.plan import DeviceFacts
+
+# Attributes of a device in kHz, kHz and bits, and what is assumed where they are not told.
+PROPERTIES = {"ClockRate": 1_500_000, "MemoryClockRate": 6_000_000, "GlobalMemoryBusWidth": 256}
+WITHOUT_OPT_IN = 48 << 10  # bytes of shared memory that every launch may use
+
+
+class CupyRuntime:
+    """The runtime on CUDA devices."""
+
+    def facts(self, device: int | None) -> DeviceFacts:
+        """Describe a device, the current one if None."""
+        return _facts(cupy.cuda.Device().id if device is None else device)
+
+    @contextmanager
+    def use(self, device: int | None, stream: int | None) -> Iterator[None]:
+        """Make a device and a stream (a raw pointer) current."""
+        with ExitStack() as stack:
+            if device is not None:
+                stack.enter_context(cupy.cuda.Device(device))
+            if stream is not None:
+                stack.enter_context(cupy.cuda.ExternalStream(stream))
+            yield
+
+    def kernel(
+        self, stem: str, function: str, defines: tuple[str, ...], shared_bytes: int = 0
+    ) -> Kernel:
+        """Give a function of an instantiation of a kernel file, compiled on first use."""
+        return _kernel(stem, function, defines, shared_bytes, cupy.cuda.Device().id)
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        """Allocate an array on the current device, from CuPy's pool."""
+        return cupy.empty(shape, dtype)
+
+    def compact(self, array: Any) -> Any:
+        """Copy an array into contiguous, aligned memory."""
+        return array.copy(order="C")
+
+    def to_device(self, array: Any) -> Any:
+        """Bring a NumPy array to the current device."""
+        return cupy.asarray(array)
+
+    def to_host(self, array: Any, out: Any) -> None:
+        """Write a device array's values into a NumPy array."""
+        out[...] = array.get()
+
+
+@functools.cache
+def _facts(device: int) -> DeviceFacts:
+    properties = cupy.cuda.runtime.getDeviceProperties(device)
+    attributes = cupy.cuda.Device(device).attributes
+    clock, memory_clock, bus_bits = (
+        1e3 * (attributes.get(name) or default)  # drivers may leave deprecated attributes out
+        for name, default in PROPERTIES.items()
+    )
+    return DeviceFacts(
+        name=properties["name"].decode(),
+        compute_capability=(properties["major"], properties["minor"]),
+        sm_count=properties["multiProcessorCount"],
+        clock_hz=clock,
+        bandwidth=2 * memory_clock * bus_bits / 1e3 / 8,  # two transfers a clock
+        memory=properties["totalGlobalMem"],
+    )
+
+
+@functools.cache
+def _kernel(
+    stem: str, function: str, defines: tuple[str, ...], shared_bytes: int, device: int
+) -> Kernel:
+    arch = f"sm_{cupy.cuda.Device(device).compute_capability}"
+    with cupy.cuda.Device(device):
+        launch = _module(stem, defines, arch, device).get_function(function)
+        if shared_bytes > WITHOUT_OPT_IN:
+            launch.max_dynamic_shared_size_bytes = shared_bytes
+    return functools.partial(launch, shared_mem=shared_bytes) if shared_bytes else launch
+
+
+@functools.cache
+def _module(stem: str, defines: tuple[str, ...], arch: str, device: int) -> Any:
+    entry = cache.load(stem, defines, arch)
+    if entry.path is not None:
+        return cupy.RawModule(path=str(entry.path))
+    module = cupy.cuda.function.Module()  # no file could be written: load from memory
+    module.load(entry.cubin)
+    return module

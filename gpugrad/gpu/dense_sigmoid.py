@@ -1,0 +1,25 @@
+"""y = σ(x w + b): kernels/dense_sigmoid_ffma.cu."""
+
+from typing import Any
+
+from gpugrad.gpu.gemm import launch_gemm, operand
+from gpugrad.gpu.launch import NULL, defines, integers, strides
+from gpugrad.gpu.runtime import Runtime
+
+
+def dense_sigmoid(
+    runtime: Runtime, plan: Any, x: Any, w: Any, b: Any, *, y: Any, accumulate: tuple[str, ...]
+) -> None:
+    """Write y (n, m) from x (n, k), w (k, m) and b (m,)."""
+    bias = (NULL, *integers(0)) if b is None else (b, *strides(b))
+    launch_gemm(
+        runtime,
+        plan.steps["y"],
+        "dense_sigmoid_ffma",
+        "dense_sigmoid_ffma",
+        defines(x.dtype),
+        (*operand(x), *operand(w.T), *bias),
+        y,
+        None,
+        integers(*x.shape, w.shape[1]),
+    )

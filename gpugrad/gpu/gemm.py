@@ -1,0 +1,80 @@
+"""The arguments of kernels built on gemm_ffma.cuh, and their launch."""
+
+from typing import Any
+
+from gpugrad.gpu.column_sum import reduce_splits
+from gpugrad.gpu.launch import NULL, Arguments, flags, packed, partial_sums, strides
+from gpugrad.gpu.runtime import Runtime
+from gpugrad.plan import THREADS, Gemm
+
+QUAD = 4  # elements that an operand's tile moves at once
+
+
+def walk(*matrices: Any) -> Arguments:
+    """Give the flags along and packed of operands that are loaded together.
+
+    Parameters
+    ----------
+    *matrices : arrays of one shape (outer, contraction)
+        An operand, or two that are read element by element.
+
+    Returns
+    -------
+    tuple
+        along: threads walk along the contraction, because its stride is the smaller one;
+        packed: they can do it in aligned packs.
+    """
+    first = matrices[0]
+    along = abs(first.strides[1]) <= abs(first.strides[0])
+    walked = matrices if along else tuple(matrix.T for matrix in matrices)
+    return flags(along, packed(*walked, elements=QUAD))
+
+
+def operand(matrix: Any) -> Arguments:
+    """Give the arguments of an operand (outer, contraction)."""
+    return (matrix, *strides(matrix), *walk(matrix))
+
+
+def launch_gemm(
+    runtime: Runtime,
+    plan: Gemm,
+    stem: str,
+    function: str,
+    macros: tuple[str, ...],
+    operands: Arguments,
+    out: Any,
+    accumulate: bool | None,
+    extents: Arguments,
+) -> None:
+    """Launch a product and reduce its splits.
+
+    Parameters
+    ----------
+    runtime : Runtime
+    plan : Gemm
+    stem, function, macros
+        The kernel.
+    operands : tuple
+        Its leading arguments, up to the result.
+    out : array of shape (rows, columns)
+    accumulate : bool or None
+        Whether `out` is added to; None where the kernel has no such flag.
+    extents : tuple
+        Its trailing arguments.
+    """
+    if out.size == 0:
+        return
+    partial: tuple[Any, ...] = ()
+    element = operands[0].dtype
+    if function in WITH_PARTIAL:
+        shape = (plan.splits, *out.shape)
+        partial = (partial_sums(runtime, element, shape) if plan.splits > 1 else NULL,)
+    switches = (packed(out, elements=QUAD), *(() if accumulate is None else (accumulate,)))
+    args = (*operands, out, *strides(out), *partial, *flags(*switches), *extents)
+    macros = (*macros, f"TILE={plan.tile}")
+    runtime.kernel(stem, function, macros)((plan.blocks, plan.splits), (THREADS,), args)
+    if plan.splits > 1:
+        reduce_splits(runtime, element, partial[0], out, bool(accumulate))
+
+
+WITH_PARTIAL = ("matmul_backward_ffma", "dense_sigmoid_backward_dw")

@@ -1,0 +1,127 @@
+"""Kernel arguments: typed scalars, strides in elements, aligned access where it is possible."""
+
+from typing import Any
+
+import numpy as np
+
+from gpugrad._arrays import address
+from gpugrad.gpu.runtime import Runtime
+from gpugrad.plan import THREADS, VECTOR_BYTES
+
+Arguments = tuple[Any, ...]
+
+ELEMENT = {
+    "float32": "ELEMENT_F32",
+    "float64": "ELEMENT_F64",
+    "float16": "ELEMENT_F16",
+    "bfloat16": "ELEMENT_BF16",
+}
+MAX_GRID_Y = 65535
+NULL = np.uintp(0)  # a pointer that the kernel does not follow; CuPy takes no None here
+
+
+def defines(dtype: Any, *, result: Any = None, logits: bool = False) -> tuple[str, ...]:
+    """Give the macros of an instantiation."""
+    chosen = [ELEMENT[dtype.name]]
+    if result is not None and result.name != dtype.name:
+        chosen.append("RESULT_F32")
+    if logits:
+        chosen.append("FROM_LOGITS")
+    return tuple(chosen)
+
+
+def strides(array: Any) -> Arguments:
+    """Give an array's strides in elements, as 64-bit scalars."""
+    return tuple(np.int64(stride // array.dtype.itemsize) for stride in array.strides)
+
+
+def integers(*values: int) -> Arguments:
+    """Give extents and offsets as 64-bit scalars."""
+    return tuple(np.int64(value) for value in values)
+
+
+def flags(*values: bool) -> Arguments:
+    """Give truth values as 32-bit scalars."""
+    return tuple(np.int32(value) for value in values)
+
+
+def packed(*matrices: Any, elements: int | None = None) -> bool:
+    """Say whether the rows of all matrices can be moved in packs of so many elements.
+
+    A pack is 16 bytes unless `elements` is given; larger packs move as several 16-byte accesses.
+    """
+    for matrix in matrices:
+        size = matrix.dtype.itemsize
+        align = VECTOR_BYTES if elements is None else min(VECTOR_BYTES, size * elements)
+        rows, columns = matrix.shape
+        if columns > 1 and matrix.strides[1] != size:
+            return False
+        if address(matrix) % align or (rows > 1 and matrix.strides[0] % align):
+            return False
+    return True
+
+
+def addressable(array: Any) -> bool:
+    """Say whether an array's address and strides are whole elements."""
+    size = array.dtype.itemsize
+    return address(array) % size == 0 and all(stride % size == 0 for stride in array.strides)
+
+
+def partial_sums(runtime: Runtime, dtype: Any, shape: tuple[int, ...]) -> Any:
+    """Allocate the workspace of a split sum, in the accumulator's dtype."""
+    return runtime.empty(shape, np.float64 if dtype.name == "float64" else np.float32)
+
+
+def elementwise(runtime: Runtime, stem: str, macros: tuple[str, ...], *arrays: Any) -> None:
+    """Launch an element-wise kernel over arrays of one shape, any rank and strides."""
+    if arrays[0].size == 0:
+        return
+    matrices = as_matrices(runtime, arrays)
+    rows, columns = matrices[0].shape
+    vector = VECTOR_BYTES // matrices[0].dtype.itemsize
+    grid = (-(-columns // (THREADS * vector)), min(rows, MAX_GRID_Y))
+    args: list[Any] = []
+    for matrix in matrices:
+        args += [matrix, *strides(matrix)]
+    args += [*integers(rows, columns), *flags(packed(*matrices))]
+    runtime.kernel(stem, stem, macros)(grid, (THREADS,), tuple(args))
+    if address(matrices[-1]) != address(arrays[-1]):
+        arrays[-1][...] = matrices[-1].reshape(arrays[-1].shape)
+
+
+def as_matrices(runtime: Runtime, arrays: tuple[Any, ...]) -> list[Any]:
+    """View arrays of one shape as matrices with as few rows as their strides allow.
+
+    The dimensions are ordered by the first array's strides, so that whatever order all arrays have
+    in memory is walked in that order, and merged where all arrays allow it. If more than two are
+    left, the arrays are copied.
+    """
+    order = sorted(
+        (axis for axis, n in enumerate(arrays[0].shape) if n != 1),
+        key=lambda axis: -abs(arrays[0].strides[axis]),
+    )
+    shape = [arrays[0].shape[axis] for axis in order]
+    steps = [[a.strides[axis] for axis in order] for a in arrays]
+    d = len(shape) - 1
+    while d > 0:
+        if all(step[d - 1] == step[d] * shape[d] for step in steps):
+            shape[d - 1 : d + 1] = [shape[d - 1] * shape[d]]
+            for step in steps:
+                del step[d - 1]
+        d -= 1
+    if len(shape) > 2:
+        return [runtime.compact(a).reshape(1, -1) for a in arrays]
+    full = (1,) * (2 - len(shape)) + tuple(shape)
+    return [
+        view(a, full, (0,) * (2 - len(step)) + tuple(step))
+        for a, step in zip(arrays, steps, strict=True)
+    ]
+
+
+def view(array: Any, shape: tuple[int, ...], steps: tuple[int, ...]) -> Any:
+    """View an array's memory with another shape and other strides in bytes."""
+    if isinstance(array, np.ndarray):
+        return np.lib.stride_tricks.as_strided(array, shape, steps)
+    import cupy
+
+    return cupy.lib.stride_tricks.as_strided(array, shape, steps)

@@ -1,0 +1,39 @@
+"""What the operations need of a GPU. CuPy provides it; the tests put an emulator in its place."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from gpugrad.plan import DeviceFacts
+
+Kernel = Callable[[tuple[int, ...], tuple[int, ...], tuple[Any, ...]], None]  # grid, block, args
+
+
+class Runtime(Protocol):
+    """A device that holds arrays and launches kernels on its current stream."""
+
+    def facts(self, device: int | None) -> DeviceFacts:
+        """Describe a device, the current one if None."""
+
+    def use(self, device: int | None, stream: int | None) -> AbstractContextManager[None]:
+        """Make a device and a stream (a raw pointer) current; None leaves them as they are."""
+
+    def kernel(
+        self, stem: str, function: str, defines: tuple[str, ...], shared_bytes: int = 0
+    ) -> Kernel:
+        """Give a function of an instantiation of a kernel file, compiled on first use.
+
+        It is launched with `shared_bytes` of dynamic shared memory.
+        """
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        """Allocate an array on the current device."""
+
+    def compact(self, array: Any) -> Any:
+        """Copy an array into contiguous, aligned memory on the same device."""
+
+    def to_device(self, array: Any) -> Any:
+        """Bring a NumPy array to the current device."""
+
+    def to_host(self, array: Any, out: Any) -> None:
+        """Write a device array's values into a NumPy array of the same shape and dtype."""

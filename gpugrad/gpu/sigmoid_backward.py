@@ -1,0 +1,15 @@
+"""dz = dy · y · (1 − y): kernels/sigmoid_backward.cu."""
+
+from typing import Any
+
+from gpugrad.gpu.launch import defines, elementwise
+from gpugrad.gpu.runtime import Runtime
+
+
+def sigmoid_backward(
+    runtime: Runtime, plan: Any, dy: Any, y: Any, z: Any, *, dz: Any, accumulate: tuple[str, ...]
+) -> None:
+    """Write dz; all of any one shape."""
+    saved = y if z is None else z
+    macros = defines(dy.dtype, logits=z is not None)
+    elementwise(runtime, "sigmoid_backward", macros, dy, saved, dz)

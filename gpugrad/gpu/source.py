@@ -1,0 +1,45 @@
+"""The kernels' source files: where they are, and their text with every include in place."""
+
+import functools
+import re
+from importlib.resources import files
+from pathlib import Path
+
+INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"\s*$')
+
+
+@functools.cache
+def directory() -> Path:
+    """Find the kernels: inside the installed package, or beside it in a source tree."""
+    inside = Path(str(files("gpugrad"))) / "_kernels"
+    return inside if inside.is_dir() else Path(__file__).parents[2] / "kernels"
+
+
+def stems() -> list[str]:
+    """List the kernel files by stem."""
+    return sorted(path.stem for path in directory().glob("*.cu"))
+
+
+def expand(stem: str) -> str:
+    """Give `<stem>.cu` with its local includes in place, each once, and `#line` directives.
+
+    The result is all that the compiler needs and all that the cache's key depends on. Compiler
+    messages still name the file and line they are about.
+    """
+    return "\n".join(_expand(directory() / f"{stem}.cu", set())) + "\n"
+
+
+def _expand(path: Path, done: set[str]) -> list[str]:
+    done.add(path.name)
+    lines = [f'#line 1 "{path.name}"']
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        match = INCLUDE.match(line)
+        if match:
+            if match[1] not in done:
+                lines += _expand(path.parent / match[1], done)
+            lines.append(f'#line {number + 1} "{path.name}"')
+        elif line.strip() != "#pragma once":
+            lines.append(line)
+        else:
+            lines.append("")
+    return lines

@@ -1,0 +1,33 @@
+// bias_backward: db = Σ_i dy_i.
+//
+// shapes    dy: (n, m), any strides, in elements; db: (m,), any stride; partial: (splits, m)
+// launch    grid (⌈m / (lanes_x VECTOR)⌉, splits), block (lanes_x, lanes_y), both powers of two,
+//           lanes_x lanes_y = 256
+// shared    VECTOR × 256 accumulators, static
+// requires  packed: column stride 1, every row 16-byte aligned
+// traffic   reads dy once, writes m or splits × m values; 1 flop an element
+// order     rows of a lane ascending, lanes by a binary tree, splits ascending (reduce_splits)
+#include "column_sum.cuh"
+
+struct Rows {
+  const Element* dy;
+  Offset row_stride, column_stride, columns;
+
+  template <bool PACKED>
+  __device__ __forceinline__ void read(Offset row, Offset column,
+                                       Accumulator (&value)[VECTOR]) const {
+    const Element* p = dy + row * row_stride;
+    if (PACKED)
+      load_pack(p + column, value);
+    else
+      load_each(p, column_stride, column, columns, value);
+  }
+};
+
+extern "C" __global__ void __launch_bounds__(THREADS, 2)
+bias_backward(const Element* __restrict__ dy, Offset dy_row, Offset dy_column, Result* db,
+              Offset db_stride, Accumulator* partial, Offset n, Offset m, Offset split_length,
+              int packed, int accumulate) {
+  column_sum(Rows{dy, dy_row, dy_column, m}, packed, n, m, split_length,
+             ColumnSums{partial, db, db_stride, accumulate != 0});
+}

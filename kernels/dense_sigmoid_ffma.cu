@@ -1,0 +1,32 @@
+// dense_sigmoid_ffma: y = σ(x w + b).
+//
+// shapes    x: (n, k), w: (k, m), y: (n, m), any strides, in elements; b: (m,), any stride, or null
+// launch    grid (⌈n / TILE⌉ ⌈m / TILE⌉, 1), block (256)
+// shared    4 × 16 × (TILE + 4) accumulators, static
+// requires  as matmul_backward_ffma
+// traffic   2 n k m flops
+// order     one chain of multiply-adds over k, ascending; then bias, sigmoid and one rounding
+#include "gemm_ffma.cuh"
+#include "sigmoid.cuh"
+
+struct BiasSigmoid {
+  const Element* b;
+  Offset stride, columns;
+
+  __device__ __forceinline__ void operator()(Offset column, Accumulator (&value)[4]) const {
+    Accumulator bias[4] = {};
+    if (b != nullptr) load_row(b, stride, column, columns, false, bias);
+#pragma unroll
+    for (int e = 0; e < 4; ++e) value[e] = logistic(value[e] + bias[e]);
+  }
+};
+
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_A_SM)
+dense_sigmoid_ffma(const Element* __restrict__ x, Offset x_n, Offset x_k, int x_along, int x_packed,
+                   const Element* __restrict__ w, Offset w_m, Offset w_k, int w_along, int w_packed,
+                   const Element* __restrict__ b, Offset b_stride, Element* y, Offset y_n,
+                   Offset y_m, int y_packed, Offset n, Offset k, Offset m) {
+  gemm_ffma(Operand{x, x_n, x_k, x_along, x_packed}, Operand{w, w_m, w_k, w_along, w_packed},
+            Target<Element>{y, y_n, y_m, nullptr, y_packed, 0}, n, m, k,
+            k > 0 ? k : 1, BiasSigmoid{b, b_stride, m});
+}
