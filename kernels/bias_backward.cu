@@ -10,17 +10,21 @@
 #include "column_sum.cuh"
 
 struct Rows {
+  static constexpr int ROWS_IN_FLIGHT = VECTOR > 4 ? 2 : 4;
   const Element* dy;
-  Offset row_stride, column_stride, columns;
+  Offset row_stride, column_stride;
 
-  template <bool PACKED>
-  __device__ __forceinline__ void read(Offset row, Offset column,
+  typedef Pack<Element, VECTOR> Loaded;
+
+  __device__ __forceinline__ Loaded load(Offset row, Offset column) const {
+    return load_pack<VECTOR>(dy + row * row_stride + column);
+  }
+  __device__ __forceinline__ void take(const Loaded& loaded, Offset, Offset,
                                        Accumulator (&value)[VECTOR]) const {
-    const Element* p = dy + row * row_stride;
-    if (PACKED)
-      load_pack(p + column, value);
-    else
-      load_each(p, column_stride, column, columns, value);
+    widen_pack(loaded, value);
+  }
+  __device__ __forceinline__ Accumulator one(Offset row, Offset column) const {
+    return widen(dy[row * row_stride + column * column_stride]);
   }
 };
 
@@ -28,6 +32,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2)
 bias_backward(const Element* __restrict__ dy, Offset dy_row, Offset dy_column, Result* db,
               Offset db_stride, Accumulator* partial, Offset n, Offset m, Offset split_length,
               int packed, int accumulate) {
-  column_sum(Rows{dy, dy_row, dy_column, m}, packed, n, m, split_length,
+  column_sum(Rows{dy, dy_row, dy_column}, packed, n, m, split_length,
              ColumnSums{partial, db, db_stride, accumulate != 0});
 }

@@ -6,9 +6,6 @@
 #pragma once
 #include "matrix.cuh"
 
-// Loads that are under way before the first of them is added: 64 or 32 bytes a matrix and thread.
-constexpr int ROWS_IN_FLIGHT = VECTOR > 4 ? 2 : 4;
-
 struct ColumnSums {
   Accumulator* partial;  // (gridDim.y, m), where gridDim.y > 1
   Result* db;            // (m,), where gridDim.y is 1
@@ -16,47 +13,56 @@ struct ColumnSums {
   bool accumulate;
 };
 
-// Adds the rows of one lane, ROWS of them in flight: row, row + step, ... below last.
-template <int ROWS, bool PACKED, typename Source>
-__device__ __forceinline__ void lane_sum(const Source& source, Offset row, Offset last, int step,
-                                         Offset column, Accumulator (&sum)[VECTOR]) {
-  for (; row < last; row += ROWS * step) {
-    Accumulator value[ROWS][VECTOR];
-#pragma unroll
-    for (int r = 0; r < ROWS; ++r) {
-      if (row + r * step < last) {
-        source.template read<PACKED>(row + r * step, column, value[r]);
-      } else {
-#pragma unroll
-        for (int e = 0; e < VECTOR; ++e) value[r][e] = 0;
-      }
-    }
+// Adds a lane's rows, first, first + step, … below last, VECTOR columns in aligned packs.
+// Source::ROWS_IN_FLIGHT rows are loaded before the first of them is added (or stored: results may
+// overwrite inputs, so that the compiler cannot move a load before a store by itself).
+template <typename Source>
+__device__ __forceinline__ void sum_packs(const Source& source, Offset first, Offset last, int step,
+                                          Offset column, Accumulator (&sum)[VECTOR]) {
+  constexpr int ROWS = Source::ROWS_IN_FLIGHT;
+  for (Offset row = first; row < last; row += ROWS * step) {
+    typename Source::Loaded loaded[ROWS];
 #pragma unroll
     for (int r = 0; r < ROWS; ++r)
+      if (row + r * step < last) loaded[r] = source.load(row + r * step, column);
 #pragma unroll
-      for (int e = 0; e < VECTOR; ++e) sum[e] += value[r][e];
+    for (int r = 0; r < ROWS; ++r)
+      if (row + r * step < last) {
+        Accumulator value[VECTOR];
+        source.take(loaded[r], row + r * step, column, value);
+#pragma unroll
+        for (int e = 0; e < VECTOR; ++e) sum[e] += value[e];
+      }
   }
 }
 
-// source.read<PACKED>(row, column, value) gives VECTOR values of a row from `column` on: all of
-// them inside the matrix and in aligned packs, or one by one and zero beyond the matrix.
+// A row's VECTOR values from `column` on, inside the matrix and aligned, are what
+// source.take(source.load(row, column), row, column, value) gives; source.one(row, column) is one
+// value at any address.
 template <typename Source>
 __device__ __forceinline__ void column_sum(const Source& source, bool packed, Offset n, Offset m,
                                            Offset split_length, const ColumnSums& sums) {
   __shared__ Accumulator lanes[VECTOR][THREADS];
   const int lane = threadIdx.y * blockDim.x + threadIdx.x;  // [0, THREADS)
   const Offset column = (Offset(blockIdx.x) * blockDim.x + threadIdx.x) * VECTOR;
-  const Offset first = blockIdx.y * split_length;
-  const Offset last = first + split_length < n ? first + split_length : n;
+  const Offset split = blockIdx.y * split_length;
+  const Offset last = split + split_length < n ? split + split_length : n;
+  const Offset first = split + threadIdx.y;
 
-  Accumulator sum[VECTOR] = {};
-  if (packed && column + VECTOR <= m)
-    lane_sum<ROWS_IN_FLIGHT, true>(source, first + threadIdx.y, last, blockDim.y, column, sum);
-  else if (column < m)
-    lane_sum<1, false>(source, first + threadIdx.y, last, blockDim.y, column, sum);
-
+  if (packed && column + VECTOR <= m) {
+    Accumulator sum[VECTOR] = {};
+    sum_packs(source, first, last, blockDim.y, column, sum);
 #pragma unroll
-  for (int e = 0; e < VECTOR; ++e) lanes[e][lane] = sum[e];
+    for (int e = 0; e < VECTOR; ++e) lanes[e][lane] = sum[e];
+  } else {
+#pragma unroll 1
+    for (int e = 0; e < VECTOR; ++e) {
+      Accumulator sum = 0;
+      if (column + e < m)
+        for (Offset row = first; row < last; row += blockDim.y) sum += source.one(row, column + e);
+      lanes[e][lane] = sum;
+    }
+  }
   for (int half = blockDim.y / 2; half > 0; half /= 2) {
     __syncthreads();
     if (threadIdx.y < half)
@@ -71,8 +77,7 @@ __device__ __forceinline__ void column_sum(const Source& source, bool packed, Of
       if (gridDim.y > 1) {
         sums.partial[blockIdx.y * m + column + e] = total;
       } else {
-        Result* p = sums.db + (column + e) * sums.db_stride;
-        *p = Narrow<Result>::from(sums.accumulate ? widen(*p) + total : total);
+        store_one(sums.db + (column + e) * sums.db_stride, sums.accumulate, total);
       }
     }
 }

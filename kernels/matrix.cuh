@@ -4,8 +4,12 @@
 
 // Reads N neighbouring elements of a row, aligned for Pack<Element, N>.
 template <int N>
-__device__ __forceinline__ void load_pack(const Element* p, Accumulator (&value)[N]) {
-  const Pack<Element, N> pack = *reinterpret_cast<const Pack<Element, N>*>(p);
+__device__ __forceinline__ Pack<Element, N> load_pack(const Element* p) {
+  return *reinterpret_cast<const Pack<Element, N>*>(p);
+}
+
+template <int N>
+__device__ __forceinline__ void widen_pack(const Pack<Element, N>& pack, Accumulator (&value)[N]) {
 #pragma unroll
   for (int e = 0; e < N; ++e) value[e] = widen(pack.v[e]);
 }
@@ -26,34 +30,44 @@ template <int N>
 __device__ __forceinline__ void load_row(const Element* row, Offset column_stride, Offset column,
                                          Offset columns, bool packed, Accumulator (&value)[N]) {
   if (packed && column + N <= columns)
-    load_pack(row + column, value);
+    widen_pack(load_pack<N>(row + column), value);
   else
     load_each(row, column_stride, column, columns, value);
 }
 
-// Writes N elements of a row, or adds to them, with one rounding.
+// Writes an element, or adds to it, with one rounding.
+template <typename T>
+__device__ __forceinline__ void store_one(T* p, bool accumulate, Accumulator value) {
+  *p = Narrow<T>::from(accumulate ? widen(*p) + value : value);
+}
+
+// Writes N neighbouring elements, aligned for Pack<T, N>, or adds to them.
+template <int N, typename T>
+__device__ __forceinline__ void store_pack(T* p, bool accumulate, const Accumulator (&value)[N]) {
+  Pack<T, N>* target = reinterpret_cast<Pack<T, N>*>(p);
+  Pack<T, N> pack;
+  if (accumulate) {
+    pack = *target;
+#pragma unroll
+    for (int e = 0; e < N; ++e) pack.v[e] = Narrow<T>::from(widen(pack.v[e]) + value[e]);
+  } else {
+#pragma unroll
+    for (int e = 0; e < N; ++e) pack.v[e] = Narrow<T>::from(value[e]);
+  }
+  *target = pack;
+}
+
+// Writes N elements of a row from `column` on, those before `columns`, or adds to them.
 template <int N, typename T>
 __device__ __forceinline__ void store_row(T* row, Offset column_stride, Offset column,
                                           Offset columns, bool packed, bool accumulate,
                                           const Accumulator (&value)[N]) {
   if (packed && column + N <= columns) {
-    Pack<T, N>* target = reinterpret_cast<Pack<T, N>*>(row + column);
-    Pack<T, N> pack;
-    if (accumulate) {
-      pack = *target;
-#pragma unroll
-      for (int e = 0; e < N; ++e) pack.v[e] = Narrow<T>::from(widen(pack.v[e]) + value[e]);
-    } else {
-#pragma unroll
-      for (int e = 0; e < N; ++e) pack.v[e] = Narrow<T>::from(value[e]);
-    }
-    *target = pack;
+    store_pack(row + column, accumulate, value);
   } else {
 #pragma unroll
     for (int e = 0; e < N; ++e)
-      if (column + e < columns) {
-        T* p = row + (column + e) * column_stride;
-        *p = Narrow<T>::from(accumulate ? widen(*p) + value[e] : value[e]);
-      }
+      if (column + e < columns)
+        store_one(row + (column + e) * column_stride, accumulate, value[e]);
   }
 }

@@ -6,7 +6,7 @@
 // requires  splits ≥ 1
 // traffic   reads partial once, writes out once; 1 flop an accumulator
 // order     every eighth split ascending, then the eight sums ascending
-#include "element.cuh"
+#include "matrix.cuh"
 
 constexpr int LANES = 8;
 constexpr int COLUMNS = 32;
@@ -26,6 +26,5 @@ reduce_splits(const Accumulator* __restrict__ partial, Offset splits, Result* ou
   if (threadIdx.y > 0 || index >= count) return;
 #pragma unroll
   for (int lane = 1; lane < LANES; ++lane) sum += lanes[lane][threadIdx.x];
-  Result* p = out + index / columns * out_row + index % columns * out_column;
-  *p = Narrow<Result>::from(accumulate ? widen(*p) + sum : sum);
+  store_one(out + index / columns * out_row + index % columns * out_column, accumulate, sum);
 }

@@ -13,29 +13,38 @@
 #include "column_sum.cuh"
 #include "sigmoid.cuh"
 
-// dz, computed row by row and, if STORE, written on the way.
+// dz, computed where it is added and, if STORE, written on the way.
 template <bool STORE>
 struct Gradient {
+  static constexpr int ROWS_IN_FLIGHT = VECTOR > 4 ? 2 : 4;
   const Element *dy, *saved;
   Element* dz;
-  Offset dy_row, dy_column, saved_row, saved_column, dz_row, dz_column, columns;
+  Offset dy_row, dy_column, saved_row, saved_column, dz_row, dz_column;
   bool accumulate;
 
-  template <bool PACKED>
-  __device__ __forceinline__ void read(Offset row, Offset column,
+  struct Loaded {
+    Pack<Element, VECTOR> dy, saved;
+  };
+
+  __device__ __forceinline__ Loaded load(Offset row, Offset column) const {
+    return {load_pack<VECTOR>(dy + row * dy_row + column),
+            load_pack<VECTOR>(saved + row * saved_row + column)};
+  }
+  __device__ __forceinline__ void take(const Loaded& loaded, Offset row, Offset column,
                                        Accumulator (&value)[VECTOR]) const {
     Accumulator s[VECTOR];
-    if (PACKED) {
-      load_pack(dy + row * dy_row + column, value);
-      load_pack(saved + row * saved_row + column, s);
-    } else {
-      load_each(dy + row * dy_row, dy_column, column, columns, value);
-      load_each(saved + row * saved_row, saved_column, column, columns, s);
-    }
+    widen_pack(loaded.dy, value);
+    widen_pack(loaded.saved, s);
 #pragma unroll
     for (int e = 0; e < VECTOR; ++e) value[e] = sigmoid_gradient(value[e], s[e]);
-    if (STORE)
-      store_row(dz + row * dz_row, dz_column, column, columns, PACKED, accumulate, value);
+    if (STORE) store_pack(dz + row * dz_row + column, accumulate, value);
+  }
+  __device__ __forceinline__ Accumulator one(Offset row, Offset column) const {
+    const Accumulator value =
+        sigmoid_gradient(widen(dy[row * dy_row + column * dy_column]),
+                         widen(saved[row * saved_row + column * saved_column]));
+    if (STORE) store_one(dz + row * dz_row + column * dz_column, accumulate, value);
+    return value;
   }
 };
 
@@ -46,7 +55,7 @@ sigmoid_bias_backward(const Element* dy, Offset dy_row, Offset dy_column, const 
                       Offset n, Offset m, Offset split_length, int packed, int accumulate_dz,
                       int accumulate_db) {
   const Gradient<true> gradient{dy,        saved,        dz,     dy_row,    dy_column, saved_row,
-                                saved_column, dz_row,       dz_column, m,  accumulate_dz != 0};
+                                saved_column, dz_row,       dz_column, accumulate_dz != 0};
   column_sum(gradient, packed, n, m, split_length,
              ColumnSums{partial, db, db_stride, accumulate_db != 0});
 }
@@ -57,7 +66,7 @@ sigmoid_bias_sum(const Element* __restrict__ dy, Offset dy_row, Offset dy_column
                  Result* db, Offset db_stride, Accumulator* partial, Offset n, Offset m,
                  Offset split_length, int packed, int accumulate_db) {
   const Gradient<false> gradient{dy,           saved, nullptr, dy_row, dy_column, saved_row,
-                                 saved_column, 0,     0,       m,      false};
+                                 saved_column, 0,     0,       false};
   column_sum(gradient, packed, n, m, split_length,
              ColumnSums{partial, db, db_stride, accumulate_db != 0});
 }

@@ -35,7 +35,7 @@ def store(value: Array, out: Array, *, add: bool) -> None:
 def sigmoid(z: Array) -> Array:
     """σ(z) for z in accumulator dtype, without overflow."""
     e = np.exp(-np.abs(z))
-    return np.where(z >= 0, 1, e) / (1 + e)
+    return np.maximum(e, z >= 0) / (1 + e)  # 1 or e, since e ≤ 1; np.where takes 4 times as long
 
 
 def sigmoid_gradient(dy: Array, y: Array | None, z: Array | None) -> Array:

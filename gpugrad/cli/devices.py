@@ -1,0 +1,46 @@
+"""Which devices a command uses."""
+
+import os
+
+from gpugrad import _dispatch
+from gpugrad.cli.exits import Unusable
+
+
+def devices(wanted: str) -> tuple[str, ...]:
+    """Give the devices that `wanted` stands for.
+
+    Parameters
+    ----------
+    wanted : {"auto", "cpu", "gpu"}
+        "auto" asks GPUGRAD_DEVICE, and without that means all that there are.
+
+    Returns
+    -------
+    tuple of str
+        "cpu", "gpu", or both in this order.
+
+    Raises
+    ------
+    Unusable
+        The GPU is asked for and cannot be used, or GPUGRAD_DEVICE names no device.
+    """
+    source = "--device"
+    if wanted == "auto":
+        wanted = os.environ.get("GPUGRAD_DEVICE", "auto")
+        source = "GPUGRAD_DEVICE"
+    if wanted not in _dispatch.DEVICES:
+        raise Unusable(f"{source} is {wanted!r}, expected one of {', '.join(_dispatch.DEVICES)}")
+    if wanted == "cpu":
+        return ("cpu",)
+    missing = _dispatch.gpu_missing()
+    if wanted == "gpu":
+        if missing is not None:
+            raise Unusable(f"{source} is 'gpu', but {missing}")
+        return ("gpu",)
+    return ("cpu",) if missing is not None else ("cpu", "gpu")
+
+
+def no_gpu_because() -> str:
+    """Say why "auto" left the GPU out."""
+    missing = _dispatch.gpu_missing() if "GPUGRAD_DEVICE" not in os.environ else None
+    return missing or f"GPUGRAD_DEVICE is {os.environ.get('GPUGRAD_DEVICE')!r}"

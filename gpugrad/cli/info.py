@@ -1,0 +1,158 @@
+"""gpugrad info: versions, devices and why they are or aren't used, the kernel cache."""
+
+import argparse
+import os
+import platform
+from collections.abc import Iterator
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+from rich.markup import escape
+
+import gpugrad
+from gpugrad import _dispatch
+from gpugrad.cli import exits, machine, terminal
+
+PACKAGES = {
+    "CuPy": ("cupy-cuda13x", "cupy-cuda12x", "cupy"),
+    "cuda-core": ("cuda-core",),
+    "NVRTC": ("nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12", "nvidia-cuda-nvrtc-cu13"),
+    "ml_dtypes": ("ml-dtypes",),
+    "PyTorch": ("torch",),
+    "JAX": ("jax",),
+}
+LAYERS = ((64, 64, 10), (65536, 1024, 1024))  # one small, one large
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments: none of its own."""
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print what is known about this installation and machine."""
+    facts = collect()
+    if arguments.json:
+        terminal.print_json("info", facts)
+    else:
+        _print(facts)
+    return exits.OK
+
+
+def collect() -> dict[str, Any]:
+    """Gather the facts; nothing that is installed but unused is imported."""
+    return {
+        "python": f"{platform.python_version()} on {platform.platform()}",
+        "numpy": {"version": np.__version__, "blas": _blas()},
+        "packages": {name: _version(*names) for name, names in PACKAGES.items()},
+        "cpu": {
+            "model": machine.processor(),
+            "cores": machine.cores(),
+            "free_memory": machine.free_memory(),
+        },
+        "gpu": _gpu(),
+        "device": {"GPUGRAD_DEVICE": os.environ.get("GPUGRAD_DEVICE"), "layers": _choices()},
+        "kernel_cache": _cache(),
+    }
+
+
+def _version(*distributions: str) -> str | None:
+    for name in distributions:
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+def _blas() -> str:
+    config: Any = np.show_config(mode="dicts")
+    blas = config.get("Build Dependencies", {}).get("blas", {})
+    return f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip()
+
+
+def _gpu() -> dict[str, Any]:
+    missing = _dispatch.gpu_missing()
+    if missing is not None:
+        return {"usable": False, "reason": missing}
+    try:
+        facts = _dispatch.runtime().facts(None)
+    except Exception as error:  # whatever a broken installation raises is what is to be told
+        return {"usable": False, "reason": f"{type(error).__name__}: {error}"}
+    major, minor = facts.compute_capability
+    return {
+        "usable": True,
+        "name": facts.name,
+        "compute_capability": f"{major}.{minor}",
+        "multiprocessors": facts.sm_count,
+        "clock_hz": facts.clock_hz,
+        "memory": facts.memory,
+        "bandwidth": facts.bandwidth,
+    }
+
+
+def _choices() -> list[dict[str, Any]]:
+    """Ask where NumPy arrays would be computed, for a small layer and a large one."""
+    choices = []
+    for n, k, m in LAYERS:
+        dy, x, w = (np.broadcast_to(np.float32(0), shape) for shape in ((n, m), (n, k), (k, m)))
+        try:
+            plan = gpugrad.plan("dense_sigmoid_backward", dy, dy, x, w)
+            choice: dict[str, str | None] = {"device": plan.device, "reason": plan.reason}
+        except gpugrad.GpugradError as error:
+            choice = {"device": None, "reason": str(error)}
+        choices.append({"n": n, "k": k, "m": m, **choice})
+    return choices
+
+
+def _cache() -> dict[str, Any]:
+    try:
+        from gpugrad.gpu import cache
+
+        path, entries, size = cache.summary()
+    except (ImportError, OSError, RuntimeError) as error:  # no compiler, or no home directory
+        return {"path": None, "reason": str(error)}
+    return {"path": str(path), "entries": entries, "bytes": size}
+
+
+def _print(facts: dict[str, Any]) -> None:
+    terminal.facts(terminal.stdout(), list(_rows(facts)))
+
+
+def _rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "gpugrad", gpugrad.__version__
+    yield "Python", escape(facts["python"])
+    yield "NumPy", escape(f"{facts['numpy']['version']} with {facts['numpy']['blas']}")
+    for name, version in facts["packages"].items():
+        yield name, version or "[dim]not installed[/]"
+    cpu = facts["cpu"]
+    free = "" if cpu["free_memory"] is None else f", {terminal.size(cpu['free_memory'])} free"
+    cores = "1 core" if cpu["cores"] == 1 else f"{cpu['cores']} cores"
+    yield "CPU", escape(f"{cpu['model']}, {cores}{free}")
+    gpu = facts["gpu"]
+    if gpu["usable"]:
+        yield (
+            "GPU",
+            f"[{terminal.GOOD}]{escape(gpu['name'])}[/], compute capability "
+            f"{gpu['compute_capability']}, {gpu['multiprocessors']} multiprocessors, "
+            f"{terminal.size(gpu['memory'])} at {terminal.size(gpu['bandwidth'])}/s",
+        )
+    else:
+        yield "GPU", f"[{terminal.BAD}]not used[/]: {escape(gpu['reason'])}"
+    device = facts["device"]
+    yield "GPUGRAD_DEVICE", escape(device["GPUGRAD_DEVICE"] or "not set")
+    told = ""
+    for choice in device["layers"]:
+        layer = f"layer {choice['n']} × {choice['k']} × {choice['m']}"
+        where = choice["device"] or f"[{terminal.BAD}]error[/]"
+        if choice["reason"] == told:
+            yield layer, f"{where}, likewise"
+        else:
+            yield layer, f"{where}: {escape(choice['reason'])}"
+        told = choice["reason"]
+    cache = facts["kernel_cache"]
+    if cache["path"] is None:
+        yield "kernel cache", f"not used: {escape(cache['reason'])}"
+    else:
+        kept = f"{cache['entries']} kernels, {terminal.size(cache['bytes'])}"
+        yield "kernel cache", f"{escape(cache['path'])}: {kept}"

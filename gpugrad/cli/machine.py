@@ -1,0 +1,59 @@
+"""What the machine is: processor, cores, memory."""
+
+import os
+import platform
+from pathlib import Path
+
+
+def processor() -> str:
+    """Name the processor."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                return value.strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine() or "unknown"
+
+
+def cores() -> int:
+    """Count the cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on every system
+        return os.cpu_count() or 1
+
+
+def free_memory() -> int | None:
+    """Give the bytes of memory that this process can still have, or None where nothing says."""
+    limits = [free for free in (_system_free(), _group_free()) if free is not None]
+    return min(limits, default=None)
+
+
+def _system_free() -> int | None:
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name == "MemAvailable":
+                return 1024 * int(value.split()[0])
+    except OSError:
+        pass
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _group_free() -> int | None:
+    """Ask the control group, by which a container is limited."""
+    group = Path("/sys/fs/cgroup")
+    for limit, usage in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        try:
+            return int((group / limit).read_text()) - int((group / usage).read_text())
+        except (OSError, ValueError):  # no such group, or "max"
+            continue
+    return None

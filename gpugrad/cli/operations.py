@@ -1,0 +1,166 @@
+"""The operations as the commands run them: their arrays, their calls, and the same in NumPy."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+import gpugrad
+from gpugrad import _kinds
+from gpugrad._dispatch import DIFFERENTIABLE, OPERANDS
+from gpugrad.cli.exits import Unusable
+
+Arrays = dict[str, Any]
+Size = tuple[int, int, int]  # n, k, m
+
+RESULTS = {
+    "matmul_backward": ("dx", "dw"),
+    "bias_backward": ("db",),
+    "sigmoid_backward": ("dz",),
+    "sigmoid_bias_backward": ("dz", "db"),
+    "dense_sigmoid_backward": ("dx", "dw", "db"),
+    "sigmoid": ("y",),
+    "dense_sigmoid": ("y",),
+}
+
+
+def dtype_of(name: str) -> np.dtype[Any]:
+    """Give NumPy's dtype of a name that the library supports."""
+    if name != "bfloat16":
+        return np.dtype(name)
+    try:
+        return _kinds.bfloat16()
+    except _kinds.Unsupported as reason:
+        raise Unusable(f"the dtype {reason}") from None
+
+
+def shapes(op: str, size: Size) -> dict[str, tuple[int, ...]]:
+    """Give the shapes of an operation's operands for a layer of n rows, k inputs, m outputs."""
+    n, k, m = size
+    known = {"x": (n, k), "w": (k, m), "b": (m,)}
+    return {name: known.get(name, (n, m)) for name in OPERANDS[op]}
+
+
+def result_shapes(op: str, size: Size) -> dict[str, tuple[int, ...]]:
+    """Give the shapes of an operation's results."""
+    n, k, m = size
+    known = {"dx": (n, k), "dw": (k, m), "db": (m,)}
+    return {name: known.get(name, (n, m)) for name in RESULTS[op]}
+
+
+def arrays(
+    op: str,
+    size: Size,
+    dtype: np.dtype[Any],
+    *,
+    seed: int,
+    spread: float = 1.0,
+    from_z: bool = False,
+) -> Arrays:
+    """Draw an operation's operands.
+
+    Parameters
+    ----------
+    op : str
+    size : tuple of int
+        n, k, m.
+    dtype : dtype
+    seed : int
+    spread : float
+        Standard deviation of the logits: from about 20 most of them are saturated.
+    from_z : bool
+        Draw the logits z in place of the sigmoid's result y.
+    """
+    random = np.random.default_rng(seed)
+
+    def normal(shape: tuple[int, ...], scale: float = 1.0) -> Any:
+        values = random.standard_normal(shape, np.float64 if dtype == np.float64 else np.float32)
+        values *= values.dtype.type(scale)
+        return values.astype(dtype, copy=False)
+
+    result: Arrays = {}
+    for name, shape in shapes(op, size).items():
+        if name == "y" and from_z:
+            result["z"] = normal(shape, spread)
+        elif name == "y":
+            result[name] = gpugrad.sigmoid(normal(shape, spread), device="cpu")
+        elif name == "w":  # keeps x w at the spread of the logits
+            result[name] = normal(shape, spread / max(1, shape[0]) ** 0.5)
+        else:
+            result[name] = normal(shape, spread if name == "z" else 1.0)
+    return result
+
+
+def call(op: str, operands: Mapping[str, Any], *, device: str) -> Arrays:
+    """Call an operation of the library; its results by name. Logits z are an option."""
+    positional = [operands.get(name) for name in OPERANDS[op]]
+    options = {"z": operands["z"]} if "z" in operands and "z" not in OPERANDS[op] else {}
+    results = getattr(gpugrad, op)(*positional, device=device, **options)
+    return dict(
+        zip(RESULTS[op], results if isinstance(results, tuple) else (results,), strict=True)
+    )
+
+
+def takes_z(op: str) -> bool:
+    """Say whether an operation can read logits in place of the sigmoid's result."""
+    return "y" in OPERANDS[op]
+
+
+def wrt(op: str) -> tuple[str, ...]:
+    """Give what an operation differentiates with respect to."""
+    return DIFFERENTIABLE.get(op, ())
+
+
+# ---- what one writes without the library, for NumPy and CuPy alike
+
+
+def plain(op: str, numpy: Any, operands: Mapping[str, Any]) -> Arrays:
+    """Compute an operation by plain expressions; 16-bit operands in float32, as one does."""
+    dtype = next(iter(operands.values())).dtype
+    half = dtype.name in _kinds.HALVES
+    wide = {name: one.astype(np.float32) if half else one for name, one in operands.items()}
+    results = _PLAIN[op](numpy, **wide)
+    if half:
+        results = tuple(one.astype(dtype) for one in results)
+    return dict(zip(RESULTS[op], results, strict=True))
+
+
+def _matmul_backward(numpy: Any, dy: Any, x: Any, w: Any) -> tuple[Any, ...]:
+    return dy @ w.T, x.T @ dy
+
+
+def _bias_backward(numpy: Any, dy: Any) -> tuple[Any, ...]:
+    return (dy.sum(axis=0),)
+
+
+def _sigmoid_backward(numpy: Any, dy: Any, y: Any) -> tuple[Any, ...]:
+    return (dy * y * (1 - y),)
+
+
+def _sigmoid_bias_backward(numpy: Any, dy: Any, y: Any) -> tuple[Any, ...]:
+    dz = dy * y * (1 - y)
+    return dz, dz.sum(axis=0)
+
+
+def _dense_sigmoid_backward(numpy: Any, dy: Any, y: Any, x: Any, w: Any) -> tuple[Any, ...]:
+    dz = dy * y * (1 - y)
+    return dz @ w.T, x.T @ dz, dz.sum(axis=0)
+
+
+def _sigmoid(numpy: Any, z: Any) -> tuple[Any, ...]:
+    return (1 / (1 + numpy.exp(-z)),)
+
+
+def _dense_sigmoid(numpy: Any, x: Any, w: Any, b: Any) -> tuple[Any, ...]:
+    return (1 / (1 + numpy.exp(-(x @ w + b))),)
+
+
+_PLAIN: dict[str, Callable[..., tuple[Any, ...]]] = {
+    "matmul_backward": _matmul_backward,
+    "bias_backward": _bias_backward,
+    "sigmoid_backward": _sigmoid_backward,
+    "sigmoid_bias_backward": _sigmoid_bias_backward,
+    "dense_sigmoid_backward": _dense_sigmoid_backward,
+    "sigmoid": _sigmoid,
+    "dense_sigmoid": _dense_sigmoid,
+}
