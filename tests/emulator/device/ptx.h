@@ -1,0 +1,168 @@
+// Stand-ins for the wrappers of inline PTX in namespace ptx: same names, same signatures.
+#pragma once
+#include "intrinsics.h"
+
+namespace ptx {
+
+using emulator::Collective;
+using emulator::Site;
+constexpr uint32_t FULL_WARP = 0xffffffffu;
+
+inline uint32_t smem_u32(const void* address) { return emulator::shared_offset(address); }
+
+// ---- cp.async: `predicate` false writes zeros
+EMULATOR_UNCHECKED inline void cp_async16(void* shared, const void* global,
+                                          bool predicate = true) {
+  emulator::copy_async(shared, global, 16, predicate ? 16 : 0, __builtin_return_address(0));
+}
+EMULATOR_UNCHECKED inline void cp_async8(void* shared, const void* global, bool predicate = true) {
+  emulator::copy_async(shared, global, 8, predicate ? 8 : 0, __builtin_return_address(0));
+}
+EMULATOR_UNCHECKED inline void cp_async4(void* shared, const void* global, bool predicate = true) {
+  emulator::copy_async(shared, global, 4, predicate ? 4 : 0, __builtin_return_address(0));
+}
+inline void cp_async_commit() { emulator::copy_async_commit(); }
+template <int GROUPS_LEFT>
+inline void cp_async_wait() {
+  emulator::copy_async_wait(GROUPS_LEFT);
+}
+inline void cp_async_wait_all() { emulator::copy_async_wait(-1); }
+
+// ---- cvt.rna.tf32.f32: to nearest, ties away from zero
+inline uint32_t to_tf32(float x) {
+  uint32_t bits = __float_as_uint(x);
+  if ((bits & 0x7f800000u) != 0x7f800000u) bits += 0x1000u;
+  return bits & 0xffffe000u;
+}
+
+// ---- mma.sync: d += a b
+EMULATOR_UNCHECKED inline void mma_m16n8k8_tf32(float (&d)[4], const uint32_t (&a)[4],
+                                                const uint32_t (&b)[2],
+                                                Site site = Site::here()) {
+  emulator::MmaOperands operands{d, a, b};
+  emulator::warp_collective(Collective::MMA, FULL_WARP, &operands, emulator::mma_tf32, site);
+}
+EMULATOR_UNCHECKED inline void mma_m16n8k16_bf16(float (&d)[4], const uint32_t (&a)[4],
+                                                 const uint32_t (&b)[2],
+                                                 Site site = Site::here()) {
+  emulator::MmaOperands operands{d, a, b};
+  emulator::warp_collective(Collective::MMA, FULL_WARP, &operands, emulator::mma_bf16, site);
+}
+EMULATOR_UNCHECKED inline void mma_m16n8k16_f16(float (&d)[4], const uint32_t (&a)[4],
+                                                const uint32_t (&b)[2],
+                                                Site site = Site::here()) {
+  emulator::MmaOperands operands{d, a, b};
+  emulator::warp_collective(Collective::MMA, FULL_WARP, &operands, emulator::mma_f16, site);
+}
+EMULATOR_UNCHECKED inline void mma_m8n8k4_f64(double (&d)[2], double a, double b,
+                                              Site site = Site::here()) {
+  emulator::MmaOperands operands{d, &a, &b};
+  emulator::warp_collective(Collective::MMA, FULL_WARP, &operands, emulator::mma_f64, site);
+}
+
+// ---- ldmatrix, stmatrix
+template <int MATRICES>
+EMULATOR_UNCHECKED void move_matrices(const uint32_t* registers, const void* row, Collective kind,
+                                      emulator::CollectiveBody body, Site site) {
+  emulator::MatrixOperands operands{const_cast<uint32_t*>(registers), const_cast<void*>(row),
+                                    MATRICES};
+  emulator::warp_collective(kind, FULL_WARP, &operands, body, site);
+}
+#define EMULATOR_MATRICES(N)                                                                     \
+  inline void ldmatrix_x##N(uint32_t (&r)[N], const void* row, Site site = Site::here()) {       \
+    move_matrices<N>(r, row, Collective::LDMATRIX, emulator::ldmatrix, site);                    \
+  }                                                                                              \
+  inline void ldmatrix_x##N##_trans(uint32_t (&r)[N], const void* row,                           \
+                                    Site site = Site::here()) {                                  \
+    move_matrices<N>(r, row, Collective::LDMATRIX, emulator::ldmatrix_transposed, site);         \
+  }                                                                                              \
+  inline void stmatrix_x##N(void* row, const uint32_t (&r)[N], Site site = Site::here()) {       \
+    move_matrices<N>(r, row, Collective::STMATRIX, emulator::stmatrix, site);                    \
+  }                                                                                              \
+  inline void stmatrix_x##N##_trans(void* row, const uint32_t (&r)[N],                           \
+                                    Site site = Site::here()) {                                  \
+    move_matrices<N>(r, row, Collective::STMATRIX, emulator::stmatrix_transposed, site);         \
+  }
+EMULATOR_MATRICES(1)
+EMULATOR_MATRICES(2)
+EMULATOR_MATRICES(4)
+#undef EMULATOR_MATRICES
+
+// ---- named barriers
+inline void bar_sync(int id, int count, Site site = Site::here()) {
+  emulator::barrier(id, count, true, site);
+}
+inline void bar_arrive(int id, int count, Site site = Site::here()) {
+  emulator::barrier(id, count, false, site);
+}
+
+// ---- mbarrier (barriers are 8 bytes of any type)
+inline void mbar_init(void* barrier, uint32_t count, Site site = Site::here()) {
+  emulator::mbarrier_init(static_cast<uint64_t*>(barrier), count, site);
+}
+inline void fence_mbar_init() { emulator::fence_async_proxy(); }
+inline void fence_proxy_async() { emulator::fence_async_proxy(); }
+inline void mbar_arrive(void* barrier, Site site = Site::here()) {
+  emulator::mbarrier_arrive(static_cast<uint64_t*>(barrier), 0, site);
+}
+inline void mbar_expect_tx(void* barrier, uint32_t bytes, Site site = Site::here()) {
+  emulator::mbarrier_arrive(static_cast<uint64_t*>(barrier), bytes, site);
+}
+inline void mbar_wait(void* barrier, uint32_t parity, Site site = Site::here()) {
+  emulator::mbarrier_wait(static_cast<uint64_t*>(barrier), parity, site);
+}
+
+// ---- cp.async.bulk.tensor (TMA)
+inline void tma_load_2d(void* shared, const void* tensor_map, int column, int row, void* barrier,
+                        Site site = Site::here()) {
+  emulator::bulk_copy_2d(shared, tensor_map, column, row, static_cast<uint64_t*>(barrier), site);
+}
+
+// ---- wgmma: d = a b, plus d if `scale_d` is not 0
+inline void wgmma_fence() { emulator::wgmma_fence(); }
+inline void wgmma_commit() { emulator::wgmma_commit(); }
+template <int GROUPS_LEFT>
+inline void wgmma_wait(Site site = Site::here()) {
+  emulator::wgmma_wait(GROUPS_LEFT, site);
+}
+// a and b are descriptors; a is four registers in the functions whose names end in _rs
+using emulator::WgmmaType;
+template <int COLUMNS>
+inline void wgmma_tf32(float (&d)[COLUMNS / 2], uint64_t a, uint64_t b, int scale_d,
+                       Site site = Site::here()) {
+  emulator::wgmma({d, COLUMNS, a, b, nullptr, WgmmaType::TF32, false, false, scale_d != 0}, site);
+}
+template <int COLUMNS>
+inline void wgmma_tf32_rs(float (&d)[COLUMNS / 2], const uint32_t (&a)[4], uint64_t b, int scale_d,
+                          Site site = Site::here()) {
+  emulator::wgmma({d, COLUMNS, 0, b, a, WgmmaType::TF32, false, false, scale_d != 0}, site);
+}
+#define EMULATOR_WGMMA_16_BIT(NAME, TYPE)                                                        \
+  template <int COLUMNS, bool A_TRANSPOSED = false, bool B_TRANSPOSED = false>                   \
+  inline void NAME(float (&d)[COLUMNS / 2], uint64_t a, uint64_t b, int scale_d,                 \
+                   Site site = Site::here()) {                                                   \
+    emulator::wgmma(                                                                             \
+        {d, COLUMNS, a, b, nullptr, TYPE, A_TRANSPOSED, B_TRANSPOSED, scale_d != 0}, site);      \
+  }                                                                                              \
+  template <int COLUMNS, bool B_TRANSPOSED = false>                                              \
+  inline void NAME##_rs(float (&d)[COLUMNS / 2], const uint32_t (&a)[4], uint64_t b,             \
+                        int scale_d, Site site = Site::here()) {                                 \
+    emulator::wgmma({d, COLUMNS, 0, b, a, TYPE, false, B_TRANSPOSED, scale_d != 0}, site);       \
+  }
+EMULATOR_WGMMA_16_BIT(wgmma_bf16, WgmmaType::BF16)
+EMULATOR_WGMMA_16_BIT(wgmma_f16, WgmmaType::F16)
+#undef EMULATOR_WGMMA_16_BIT
+inline void wgmma_m64n64k8_tf32(float (&d)[32], uint64_t a, uint64_t b, int scale_d,
+                                Site site = Site::here()) {
+  wgmma_tf32<64>(d, a, b, scale_d, site);
+}
+inline void wgmma_m64n64k16_bf16(float (&d)[32], uint64_t a, uint64_t b, int scale_d,
+                                 Site site = Site::here()) {
+  wgmma_bf16<64>(d, a, b, scale_d, site);
+}
+template <int REGISTERS>
+inline void setmaxnreg_inc() {}
+template <int REGISTERS>
+inline void setmaxnreg_dec() {}
+
+}  // namespace ptx

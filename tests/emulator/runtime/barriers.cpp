@@ -1,0 +1,108 @@
+// Barriers: count arrivals, compare where they stand, release, and order what came before.
+#include "barriers.h"
+
+#include <cstring>
+
+#include "checker.h"
+#include "failures.h"
+#include "scheduler.h"
+
+namespace emulator {
+
+struct Barrier {
+  uint32_t arrived;
+  int expected;  // threads, or ALL_THREADS
+  Site site;
+  std::vector<uint32_t> waiting, arrivals;
+  int true_predicates, result;
+};
+
+static Barrier barriers[16];
+
+void reset_barriers() {
+  for (Barrier& barrier : barriers) {
+    barrier.arrived = 0;
+    barrier.true_predicates = 0;
+    barrier.waiting.clear();
+    barrier.arrivals.clear();
+  }
+}
+
+static void order_arrivals(Barrier& barrier) {
+  VectorClock* clock = new_empty_clock();
+  if (barrier.expected == ALL_THREADS) {
+    for (uint32_t i = 0; i < thread_count; i++) clock->time[i] = threads[i].time;
+  } else {
+    for (uint32_t id : barrier.arrivals) {
+      join_clock(clock, threads[id].knows);
+      join_thread(clock, threads[id]);
+    }
+  }
+  for (uint32_t id : barrier.arrivals) threads[id].time++;
+  for (uint32_t id : barrier.waiting) set_clock(threads[id], clock);
+  drop_clock(clock);
+}
+
+static void release_if_complete(Barrier& barrier) {
+  const bool whole_block = barrier.expected == ALL_THREADS;
+  const uint32_t expected = whole_block ? live_threads : uint32_t(barrier.expected);
+  if (!barrier.arrived || barrier.arrived < expected) return;
+  if (checking && whole_block && live_threads < thread_count) {
+    fail_with({}, "divergent barrier: __syncthreads() at %s:%d is reached by %u threads, "
+              "the other %u have exited",
+              file_name(barrier.site.file), barrier.site.line, live_threads,
+              thread_count - live_threads);
+  }
+  if (checking) order_arrivals(barrier);
+  for (uint32_t id : barrier.waiting) make_ready(id);
+  barrier.result = barrier.true_predicates;
+  barrier.true_predicates = 0;
+  barrier.arrived = 0;
+  barrier.waiting.clear();
+  barrier.arrivals.clear();
+}
+
+static void arrive(Barrier& barrier, int id, int count, bool wait, Site site) {
+  current->site = site;
+  if (barrier.arrived && barrier.expected != count) {
+    fail("barrier %d is used with %d threads here and with %d at %s:%d", id, count,
+         barrier.expected, file_name(barrier.site.file), barrier.site.line);
+  }
+  if (barrier.arrived && count == ALL_THREADS &&
+      (barrier.site.line != site.line || strcmp(barrier.site.file, site.file) != 0)) {
+    fail("divergent barrier: other threads wait in __syncthreads() at %s:%d, this one",
+         file_name(barrier.site.file), barrier.site.line);
+  }
+  barrier.expected = count;
+  barrier.site = site;
+  barrier.arrived++;
+  barrier.arrivals.push_back(current->id);
+  if (wait) {
+    current->state = State::AT_BARRIER;
+    barrier.waiting.push_back(current->id);
+  }
+  release_if_complete(barrier);
+  if (wait) wait_for_turn();
+}
+
+void barrier(int id, int count, bool wait, Site site) {
+  current->site = site;
+  if (id < 0 || id >= 16) fail("barrier %d: the numbers are 0 to 15", id);
+  if (count != ALL_THREADS && (count <= 0 || count % int(WARP) != 0)) {
+    fail("barrier %d is used with %d threads, not a multiple of %u", id, count, WARP);
+  }
+  arrive(barriers[id], id, count, wait, site);
+}
+
+int barrier_count(int predicate, Site site) {
+  barriers[0].true_predicates += predicate != 0;
+  arrive(barriers[0], 0, ALL_THREADS, true, site);
+  return barriers[0].result;
+}
+
+void release_block_barrier_of_survivors() {
+  Barrier& barrier = barriers[0];
+  if (barrier.arrived && barrier.expected == ALL_THREADS) release_if_complete(barrier);
+}
+
+}  // namespace emulator

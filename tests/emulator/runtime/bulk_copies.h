@@ -1,0 +1,32 @@
+// Copies that the hardware makes by itself (TMA), and the transaction barriers that tell of them.
+#pragma once
+#include "state.h"
+
+namespace emulator {
+
+// Lets one outstanding bulk copy land; false if there is none. Called when no thread can run.
+bool complete_one_bulk_copy();
+void require_no_bulk_copies();  // at the end of a block: shared memory goes to the next one
+void forget_bulk_copies();
+void mbarrier_release(uint64_t* barrier, const VectorClock* knows, uint32_t thread, uint32_t time);
+void mbarrier_count_bytes(uint64_t* barrier, uint32_t bytes);
+void mbarrier_require_valid(uint64_t* barrier, const char* what);
+void forget_mbarriers();
+
+// Shared memory addresses are permuted within atoms of 8 rows; the modes are those of a wgmma
+// descriptor.
+enum class Swizzle : uint32_t { NONE, BYTES_128, BYTES_64, BYTES_32 };
+inline uint64_t swizzled(uint64_t offset, Swizzle mode) {
+  switch (mode) {
+    case Swizzle::BYTES_128:
+      return offset ^ ((offset >> 7 & 7) << 4);
+    case Swizzle::BYTES_64:
+      return offset ^ ((offset >> 7 & 3) << 4);
+    case Swizzle::BYTES_32:
+      return offset ^ ((offset >> 7 & 1) << 4);
+    default:
+      return offset;
+  }
+}
+
+}  // namespace emulator

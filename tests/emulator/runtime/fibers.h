@@ -1,0 +1,14 @@
+// Stacks and the switch between them.
+#pragma once
+#include "state.h"
+
+extern "C" EMULATOR_HIDDEN void emulator_switch(void** save_to, void* stack_pointer);
+extern "C" EMULATOR_HIDDEN void emulator_run_thread();  // what a new fiber runs; never returns
+
+namespace emulator {
+
+bool map_stacks();  // one for every thread of a block; false if there is no memory
+void prepare_fiber(Thread& thread);
+void release_fiber(Thread& thread);
+
+}  // namespace emulator

@@ -1,0 +1,205 @@
+// Picks threads by the launch's schedule; finds deadlocks; lets late copies land when all wait.
+#include "scheduler.h"
+
+#include <cstdio>
+#include <cstring>
+#include <map>
+#include <string>
+
+#include "barriers.h"
+#include "bulk_copies.h"
+#include "checker.h"
+#include "failures.h"
+#include "fibers.h"
+#include "watchdog.h"
+
+namespace emulator {
+
+static uint32_t ready_lanes[MAX_WARPS], yielded_lanes[MAX_WARPS], ready_warps;
+static void* launcher_stack;
+static uint64_t random_state;
+
+void seed_random(uint64_t block) {
+  random_state = (launch->seed * 0x9E3779B97F4A7C15ull + block + 1) * 0xD1B54A32D192ED03ull | 1;
+  random_number();
+  random_number();
+}
+
+uint32_t random_number() {
+  random_state ^= random_state << 13;
+  random_state ^= random_state >> 7;
+  random_state ^= random_state << 17;
+  return uint32_t(random_state >> 32);
+}
+
+static int nth_bit(uint32_t mask, uint32_t n) {
+  while (n--) mask &= mask - 1;
+  return __builtin_ctz(mask);
+}
+
+static int random_bit(uint32_t mask) {
+  return nth_bit(mask, random_number() % uint32_t(__builtin_popcount(mask)));
+}
+
+static int choose_bit(uint32_t mask) {
+  switch (launch->schedule) {
+    case Schedule::ASCENDING:
+      return __builtin_ctz(mask);
+    case Schedule::DESCENDING:
+      return 31 - __builtin_clz(mask);
+    default:
+      return random_bit(mask);
+  }
+}
+
+void make_ready(uint32_t thread) {
+  threads[thread].state = State::READY;
+  ready_lanes[thread / WARP] |= lane_bit(thread % WARP);
+  ready_warps |= lane_bit(thread / WARP);
+}
+
+static const char* describe_state(State state) {
+  switch (state) {
+    case State::EXITED:
+      return "exited";
+    case State::AT_BARRIER:
+      return "at the barrier";
+    case State::IN_COLLECTIVE:
+      return "in the warp function";
+    case State::AT_MBARRIER:
+      return "waiting on the mbarrier";
+    case State::AT_WGMMA_WAIT:
+      return "waiting for wgmma";
+    default:
+      return "elsewhere";
+  }
+}
+
+[[noreturn]] static void report_deadlock() {
+  std::map<std::string, int> counts;
+  for (uint32_t i = 0; i < thread_count; i++) {
+    const Thread& thread = threads[i];
+    char text[200];
+    snprintf(text, sizeof text, "%s", describe_state(thread.state));
+    if (thread.state != State::EXITED && thread.site.file) {
+      snprintf(text, sizeof text, "%s at %s:%d", describe_state(thread.state),
+               file_name(thread.site.file), thread.site.line);
+    }
+    counts[text]++;
+  }
+  std::string summary;
+  for (const auto& [text, count] : counts) {
+    summary += (summary.empty() ? "" : ", ") + std::to_string(count) + " threads " + text;
+  }
+  fail_with({}, "deadlock: %s", summary.c_str());
+}
+
+static bool wake_yielded() {
+  bool any = false;
+  for (uint32_t warp = 0; warp < MAX_WARPS; warp++) {
+    if (!yielded_lanes[warp]) continue;
+    ready_lanes[warp] = yielded_lanes[warp];
+    ready_warps |= lane_bit(warp);
+    yielded_lanes[warp] = 0;
+    any = true;
+  }
+  return any;
+}
+
+static Thread* next_thread() {
+  for (;;) {
+    if (ready_warps) {
+      const int warp = choose_bit(ready_warps);
+      const int lane = choose_bit(ready_lanes[warp]);
+      ready_lanes[warp] &= ~lane_bit(lane);
+      if (!ready_lanes[warp]) ready_warps &= ~lane_bit(warp);
+      return &threads[warp * WARP + lane];
+    }
+    if (complete_one_bulk_copy()) continue;
+    if (!wake_yielded()) report_deadlock();
+  }
+}
+
+static void switch_to(Thread* thread, void** save_to) {
+  current = thread;
+  threadIdx = thread->index;
+  shared_state->switches++;
+  if (!thread->stack_pointer) prepare_fiber(*thread);
+  thread->state = State::READY;
+  emulator_switch(save_to, thread->stack_pointer);
+}
+
+void wait_for_turn() {
+  check_deadline();
+  Thread* waiting = current;
+  Thread* next = next_thread();
+  if (next == waiting) {
+    waiting->state = State::READY;
+    return;
+  }
+  switch_to(next, &waiting->stack_pointer);
+}
+
+void yield() {
+  yielded_lanes[current->id / WARP] |= lane_bit(current->id % WARP);
+  wait_for_turn();
+}
+
+uint32_t lane_index() { return current->id % WARP; }
+
+void start_block_threads() {
+  live_threads = thread_count;
+  memset(ready_lanes, 0, sizeof ready_lanes);
+  memset(yielded_lanes, 0, sizeof yielded_lanes);
+  ready_warps = 0;
+  for (uint32_t id = 0; id < thread_count; id++) {
+    Thread& thread = threads[id];
+    thread.index = Dim3{id % blockDim.x, id / blockDim.x % blockDim.y,
+                        id / blockDim.x / blockDim.y};
+    thread.id = id;
+    thread.stack_pointer = nullptr;
+    thread.stack = nullptr;
+    thread.operation = nullptr;
+    thread.site = Site{nullptr, 0};
+    make_ready(id);
+    thread.state = State::NEW;
+    thread.copies.clear();
+    thread.copy_groups.clear();
+    thread.products.clear();
+    thread.product_groups.clear();
+    thread.products_fenced = false;
+  }
+}
+
+void run_threads() {
+  threads_run = true;
+  switch_to(next_thread(), &launcher_stack);
+  threads_run = false;
+}
+
+void abandon_threads() {
+  static void* abandoned;
+  emulator_switch(&abandoned, launcher_stack);
+  __builtin_unreachable();
+}
+
+}  // namespace emulator
+
+extern "C" void emulator_run_thread() {
+  using namespace emulator;
+  kernel_entry(kernel_arguments);
+  Thread* thread = current;
+  thread->state = State::EXITED;
+  thread->site = Site{nullptr, 0};
+  live_threads--;
+  if (!thread->products.empty()) fail("thread exits with wgmma products that nobody waited for");
+  release_block_barrier_of_survivors();
+  release_fiber(*thread);
+  if (!live_threads) {
+    require_no_bulk_copies();
+    abandon_threads();
+  }
+  static void* abandoned;
+  switch_to(next_thread(), &abandoned);
+  __builtin_trap();
+}
