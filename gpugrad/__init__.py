@@ -10,7 +10,7 @@ from gpugrad.errors import (
     KernelCompileError,
     ShapeError,
 )
-from gpugrad.gradcheck import gradcheck
+from gpugrad.gradcheck import Gradcheck, gradcheck
 from gpugrad.gradients import (
     DenseGrads,
     MatmulGrads,
@@ -32,6 +32,7 @@ __all__ = [
     "DenseGrads",
     "DeviceError",
     "GpugradError",
+    "Gradcheck",
     "GradcheckError",
     "KernelCompileError",
     "MatmulGrads",

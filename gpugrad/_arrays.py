@@ -50,6 +50,7 @@ class Call:
         for name, one in seen.items():
             self._same_place(name, one, first)
             self._supported(name, one.array.dtype)
+            self._addressable(name, one)
             if one.array.dtype != self.dtype:
                 self.fail(
                     DTypeError,
@@ -94,6 +95,13 @@ class Call:
             )
         if not dtype.isnative:
             self.fail(DTypeError, f"{name} has dtype {dtype.str}, expected native byte order")
+
+    def _addressable(self, name: str, one: _kinds.Seen) -> None:
+        if one.home != "cpu" and not whole_elements(one.array):
+            self.fail(
+                ArgumentError,
+                f"{name} starts or strides within an element, expected whole elements on a GPU",
+            )
 
     # ---- shapes
 
@@ -186,6 +194,9 @@ class Call:
         names = tuple(shapes)
         wanted = names if wanted is None else tuple(wanted)
         given = self._buffers(out, names)
+        if not isinstance(accumulate, bool | np.bool_):
+            what = type(accumulate).__name__
+            self.fail(DTypeError, f"accumulate is a {what}, expected True or False")
         if accumulate and not given:
             self.fail(ArgumentError, "accumulate=True needs out, the buffers to add into")
         seen: dict[str, _kinds.Seen] = {}
@@ -229,6 +240,7 @@ class Call:
             )
         if tuple(one.array.shape) != shape:
             self.fail(ShapeError, f"{label} has shape {tuple(one.array.shape)}, expected {shape}")
+        self._addressable(label, one)
         if not one.writable or isinstance(buffer, np.generic):
             self.fail(ArgumentError, f"{label} is read-only, expected a writable array")
         if overlaps_itself(one.array):
@@ -280,20 +292,28 @@ class Outputs:
         self._call, self._names, self._given = call, names, given
 
     @contextmanager
-    def as_rows(self, name: str) -> Iterator[dict[str, Any]]:
-        """Give the arrays to write, with `name` flattened to rows, as a dict for the backend.
+    def writing(self, flattened: str = "") -> Iterator[dict[str, Any]]:
+        """Give the arrays to write, by name, with `flattened` as rows; finish them at the end.
 
         Where the strides of the caller's buffer do not allow a flat view, a copy is written
-        first and brought back when the block ends without an error.
+        first and brought back at the end. If something fails after the checks, memory or a
+        kernel's compilation, the error says that the caller's buffers may have been written.
         """
-        if name not in self.arrays:
-            yield self.arrays
-            return
-        target = self.arrays[name]
-        rows = as_rows(target)
-        yield self.arrays | {name: rows}
-        if target.size and not overlap(rows, target):
-            target[...] = rows.reshape(target.shape)
+        arrays = dict(self.arrays)
+        if flattened in arrays:
+            arrays[flattened] = as_rows(arrays[flattened])
+        try:
+            yield arrays
+            if flattened in arrays:
+                rows, target = arrays[flattened], self.arrays[flattened]
+                if target.size and not overlap(rows, target):
+                    target[...] = rows.reshape(target.shape)
+        except (ArgumentError, DeviceError):  # of the choice of a device: nothing is written yet
+            raise
+        except Exception as error:
+            if self._given:
+                error.add_note(f"{self._call.op}: out may have been written in part")
+            raise
 
     def results(self) -> list[Any]:
         """Give the results in order: the caller's own buffers, new arrays of its kind, or None."""
@@ -317,6 +337,12 @@ def address(array: Any) -> int:
     if isinstance(array, np.ndarray):
         return int(array.ctypes.data)
     return int(array.data.ptr)
+
+
+def whole_elements(array: Any) -> bool:
+    """Say whether an array's address and strides are multiples of its element size."""
+    size = array.dtype.itemsize
+    return address(array) % size == 0 and all(stride % size == 0 for stride in array.strides)
 
 
 def same_memory(a: Any, b: Any) -> bool:

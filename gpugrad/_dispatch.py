@@ -24,6 +24,7 @@ OPERANDS = {
     "sigmoid": ("z",),
     "dense_sigmoid": ("x", "w", "b"),
 }
+READ_TWO = ("sigmoid_backward", "sigmoid_bias_backward", "dense_sigmoid_backward")
 DIFFERENTIABLE = {"matmul_backward": ("x", "w"), "dense_sigmoid_backward": ("x", "w", "b")}
 
 
@@ -31,7 +32,7 @@ def problem_of(call: Call, wrt: tuple[str, ...] = ()) -> Problem:
     """Describe a checked call without its data."""
     arrays, op = call.arrays, call.op
     dtype = call.dtype.name
-    reads = 1 if op == "matmul_backward" or "z" in arrays else len(arrays.keys() & {"dy", "y"})
+    reads = 2 if op in READ_TWO else 1  # the sigmoid's gradient reads dy, and y or z
     if op.startswith("sigmoid") and not op.startswith("sigmoid_bias"):
         first = next(iter(arrays.values()))
         return Problem(op, 1, 0, math.prod(first.shape), dtype, reads=reads)
@@ -51,7 +52,7 @@ def decide(call: Call, problem: Problem, device: str, precision: str) -> Plan:
     then the environment variable GPUGRAD_DEVICE, then the shorter predicted time.
     """
     source = "device"
-    if device not in DEVICES:
+    if not isinstance(device, str) or device not in DEVICES:
         call.fail(ArgumentError, f"device is {device!r}, expected one of {', '.join(DEVICES)}")
     if call.home != "cpu":
         if device == "cpu":
@@ -150,7 +151,7 @@ def plan(
     >>> gpugrad.plan("bias_backward", dy, device="cpu")  # doctest: +ELLIPSIS
     Plan(op='bias_backward', device='cpu', algorithm='numpy', predicted_seconds=..., ...)
     """
-    if op not in OPERANDS:
+    if not isinstance(op, str) or op not in OPERANDS:
         raise ArgumentError(f"plan: op is {op!r}, expected one of {', '.join(OPERANDS)}")
     names = OPERANDS[op]
     if not (len(names) - (op == "dense_sigmoid")) <= len(operands) <= len(names):

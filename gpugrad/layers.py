@@ -40,7 +40,8 @@ def sigmoid(z: Array, *, out: Array | None = None, device: str = "auto") -> Arra
     call = Call("sigmoid", z=z)
     shape = tuple(call.arrays["z"].shape)
     outputs = call.outputs(out, {"y": shape}, in_place={"y": ("z",)})
-    run(call, dict(call.arrays), outputs.arrays, device=device)
+    with outputs.writing() as results:
+        run(call, dict(call.arrays), results, device=device)
     return outputs.results()[0]
 
 
@@ -93,6 +94,6 @@ def dense_sigmoid(
     arrays = call.arrays
     outputs = call.outputs(out, {"y": (*arrays["x"].shape[:-1], arrays["w"].shape[1])})
     inputs = {"x": as_rows(arrays["x"]), "w": arrays["w"], "b": arrays.get("b")}
-    with outputs.as_rows("y") as results:
+    with outputs.writing("y") as results:
         run(call, inputs, results, device=device, precision=precision)
     return outputs.results()[0]

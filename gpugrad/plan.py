@@ -19,6 +19,7 @@ THREADS = 256  # of every block of every kernel
 GEMM_STEP = 16  # BLOCK_K, the part of the contraction that is in shared memory at a time
 LARGE_TILE, SMALL_TILE = 128, 64  # BLOCK_M = BLOCK_N
 LARGE_TILE_FROM = 96  # large tiles from this many of them: fewer would leave most of a GPU idle
+LARGE_TILE_PADDING = 1.2  # and not where they compute so much more than small ones
 SPLIT_BLOCKS = 512  # a contraction over the batch is split until about so many blocks work
 SPLIT_ROWS = 512  # and no further than this many rows a split
 COLUMN_SUM_BLOCKS = 1024
@@ -206,8 +207,9 @@ def gemm(rows: int, columns: int, contraction: int, dtype: str, *, split: bool) 
     def tiles(side: int) -> int:
         return math.ceil(rows / side) * math.ceil(columns / side)
 
-    large = dtype != "float64" and tiles(LARGE_TILE) >= LARGE_TILE_FROM
-    tile = LARGE_TILE if large else SMALL_TILE
+    padded = tiles(LARGE_TILE) * LARGE_TILE**2 / max(1, tiles(SMALL_TILE) * SMALL_TILE**2)
+    enough = tiles(LARGE_TILE) >= LARGE_TILE_FROM and padded <= LARGE_TILE_PADDING
+    tile = LARGE_TILE if enough and dtype != "float64" else SMALL_TILE
     splits = 1
     if split and tiles(tile):
         splits = min(math.ceil(contraction / SPLIT_ROWS), SPLIT_BLOCKS // tiles(tile))

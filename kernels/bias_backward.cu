@@ -6,7 +6,7 @@
 // shared    VECTOR × 256 accumulators, static
 // requires  packed: column stride 1, every row 16-byte aligned
 // traffic   reads dy once, writes m or splits × m values; 1 flop an element
-// order     rows of a lane ascending, lanes by a binary tree, splits ascending (reduce_splits)
+// order     rows of a lane ascending, lanes by a binary tree, then reduce_splits
 #include "column_sum.cuh"
 
 struct Rows {

@@ -9,8 +9,7 @@
 //           see Operand and Target for along and packed
 // traffic   2 · rows · columns · contraction flops; each operand is read once for every TILE of
 //           the other's extent
-// order     one chain of multiply-adds over the contraction, ascending; splits ascending
-//           (reduce_splits)
+// order     one chain of multiply-adds over the contraction, ascending; then reduce_splits
 #include "gemm_ffma.cuh"
 
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_A_SM)

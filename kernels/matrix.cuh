@@ -41,20 +41,36 @@ __device__ __forceinline__ void store_one(T* p, bool accumulate, Accumulator val
   *p = Narrow<T>::from(accumulate ? widen(*p) + value : value);
 }
 
+// What one store instruction takes.
+template <int BYTES> struct Word { typedef uint4 Type; };
+template <> struct Word<8> { typedef uint2 Type; };
+
+// Writes a pack in as few store instructions as there are words in it. Assigned as a whole it is
+// taken apart again: the compiler merges its elements' stores with those of the path that writes
+// element by element (seen in the machine code for compute capabilities up to 9.0).
+template <typename T, int N>
+__device__ __forceinline__ void write_pack(T* p, const Pack<T, N>& pack) {
+  typedef typename Word<int(sizeof(pack))>::Type W;
+  W words[sizeof(pack) / sizeof(W)];
+  memcpy(words, &pack, sizeof(pack));
+#pragma unroll
+  for (int i = 0; i < int(sizeof(pack) / sizeof(W)); ++i)
+    __stwb(reinterpret_cast<W*>(p) + i, words[i]);
+}
+
 // Writes N neighbouring elements, aligned for Pack<T, N>, or adds to them.
 template <int N, typename T>
 __device__ __forceinline__ void store_pack(T* p, bool accumulate, const Accumulator (&value)[N]) {
-  Pack<T, N>* target = reinterpret_cast<Pack<T, N>*>(p);
   Pack<T, N> pack;
   if (accumulate) {
-    pack = *target;
+    pack = *reinterpret_cast<const Pack<T, N>*>(p);
 #pragma unroll
     for (int e = 0; e < N; ++e) pack.v[e] = Narrow<T>::from(widen(pack.v[e]) + value[e]);
   } else {
 #pragma unroll
     for (int e = 0; e < N; ++e) pack.v[e] = Narrow<T>::from(value[e]);
   }
-  *target = pack;
+  write_pack(p, pack);
 }
 
 // Writes N elements of a row from `column` on, those before `columns`, or adds to them.

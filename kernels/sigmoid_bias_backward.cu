@@ -9,7 +9,7 @@
 // requires  packed: all column strides 1, every row of all matrices 16-byte aligned
 // traffic   reads dy and saved, writes dz once each; 4 flops an element, about 21 from logits
 // order     db sums dz before it is rounded: rows of a lane ascending, lanes by a binary tree,
-//           splits ascending (reduce_splits)
+//           then reduce_splits
 #include "column_sum.cuh"
 #include "sigmoid.cuh"
 

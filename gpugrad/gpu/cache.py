@@ -45,7 +45,7 @@ def summary() -> tuple[Path, int, int]:
 def key(text: str, defines: tuple[str, ...], arch: str) -> str:
     """Hash everything that decides the machine code."""
     digest = hashlib.sha256()
-    for part in (text, *defines, arch, compiler.version(), compiler.STANDARD):
+    for part in (text, *defines, arch, compiler.fingerprint()):
         digest.update(part.encode() + b"\0")
     return digest.hexdigest()[:24]
 

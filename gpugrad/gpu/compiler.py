@@ -2,6 +2,7 @@
 
 import functools
 import io
+import threading
 from importlib import metadata, util
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +10,13 @@ from typing import NamedTuple
 from gpugrad.errors import DeviceError, KernelCompileError
 from gpugrad.gpu import source
 
-STANDARD = "c++17"
+IMPORTING = threading.Lock()  # cuda.core does not bear a first import from two threads at once
+OPTIONS = {
+    "std": "c++17",
+    "fma": False,  # products are fused where the source says so, and nowhere else
+    "ftz": False,
+    "ptxas_options": ["-v"],
+}
 
 
 class Compiled(NamedTuple):
@@ -41,7 +48,8 @@ def compile_kernel(stem: str, defines: tuple[str, ...], arch: str, *, text: str 
         There is no compiler.
     """
     try:
-        from cuda.core import Program, ProgramOptions
+        with IMPORTING:
+            from cuda.core import Program, ProgramOptions
     except ImportError as error:
         raise DeviceError(f"{stem}: cuda.core cannot be imported ({error}); {HOW}") from None
     text = text or source.expand(stem)
@@ -49,12 +57,9 @@ def compile_kernel(stem: str, defines: tuple[str, ...], arch: str, *, text: str 
     options = ProgramOptions(
         name=f"{stem}.cu",
         arch=arch,
-        std=STANDARD,
         include_path=[str(path) for path in headers()],
         define_macro=[tuple(one.split("=")) if "=" in one else one for one in defines] or None,
-        fma=False,  # products are fused where the source says so, and nowhere else
-        ftz=False,
-        ptxas_options=["-v"],
+        **OPTIONS,
     )
     try:
         code = Program(text, "c++", options).compile("cubin", logs=log).code
@@ -89,18 +94,30 @@ def headers() -> tuple[Path, ...]:
 
 @functools.cache
 def version() -> str:
-    """Give NVRTC's version, which is part of the cache's key."""
-    for package in ("nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12"):
-        try:
-            return f"{package} {metadata.version(package)}"
-        except metadata.PackageNotFoundError:
-            continue
+    """Give NVRTC's version."""
+    found = [one for one in map(_version, ("nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12")) if one]
+    if found:
+        return f"NVRTC {found[0]}"
     try:
         from cuda.bindings import nvrtc
 
-        return "nvrtc {}.{}".format(*nvrtc.nvrtcVersion()[1:])
-    except ImportError:
-        return "unknown"
+        return "NVRTC {}.{}".format(*nvrtc.nvrtcVersion()[1:])
+    except (ImportError, RuntimeError):
+        return "NVRTC of unknown version"
+
+
+@functools.cache
+def fingerprint() -> str:
+    """Name what decides the machine code besides the source: compiler, headers and options."""
+    headers_of = [_version(name) for name in ("nvidia-cuda-runtime", "nvidia-cuda-runtime-cu12")]
+    return f"{version()}; headers {headers_of}; {OPTIONS}"
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 HOW = "install it with pip install 'gpugrad[cuda13]' (CUDA 13) or 'gpugrad[cuda12]' (CUDA 12)"

@@ -3,9 +3,6 @@
 import importlib
 from typing import Any
 
-import numpy as np
-
-from gpugrad.gpu.launch import addressable
 from gpugrad.gpu.runtime import Runtime
 
 
@@ -20,9 +17,7 @@ def execute(
 ) -> None:
     """Run an operation's module on device arrays.
 
-    Arrays that are on the host are copied to the device and the results back. Device arrays
-    that are not made of whole elements (an address or stride off by some bytes) are copied on
-    the device.
+    Arrays that are on the host are copied to the device, and the results back.
 
     Parameters
     ----------
@@ -35,27 +30,20 @@ def execute(
     from_host : bool
         Whether the arrays are NumPy arrays that have to travel.
     """
+    operation = importlib.import_module(f"gpugrad.gpu.{plan.op}")
+    function = getattr(operation, plan.op)
+    if not from_host:
+        function(runtime, plan, **inputs, **outputs, accumulate=accumulate)
+        return
     near = {
-        name: array if array is None else _near(runtime, array, from_host)
-        for name, array in inputs.items()
+        name: None if array is None else runtime.to_device(array) for name, array in inputs.items()
     }
     results = {
-        name: _near(runtime, array, from_host)
-        if name in accumulate or not from_host
+        name: runtime.to_device(array)
+        if name in accumulate
         else runtime.empty(array.shape, array.dtype)
         for name, array in outputs.items()
     }
-    operation = importlib.import_module(f"gpugrad.gpu.{plan.op}")
-    getattr(operation, plan.op)(runtime, plan, **near, **results, accumulate=accumulate)
+    function(runtime, plan, **near, **results, accumulate=accumulate)
     for name, array in outputs.items():
-        if from_host:
-            runtime.to_host(results[name], array)
-        elif results[name] is not array:
-            array[...] = results[name]
-
-
-def _near(runtime: Runtime, array: Any, from_host: bool) -> Any:
-    if from_host:
-        assert isinstance(array, np.ndarray)
-        array = runtime.to_device(array)
-    return array if addressable(array) else runtime.compact(array)
+        runtime.to_host(results[name], array)

@@ -61,12 +61,6 @@ def packed(*matrices: Any, elements: int | None = None) -> bool:
     return True
 
 
-def addressable(array: Any) -> bool:
-    """Say whether an array's address and strides are whole elements."""
-    size = array.dtype.itemsize
-    return address(array) % size == 0 and all(stride % size == 0 for stride in array.strides)
-
-
 def partial_sums(runtime: Runtime, dtype: Any, shape: tuple[int, ...]) -> Any:
     """Allocate the workspace of a split sum, in the accumulator's dtype."""
     return runtime.empty(shape, np.float64 if dtype.name == "float64" else np.float32)
