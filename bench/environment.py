@@ -1,0 +1,173 @@
+"""What was measured and where: source revision, device, driver, versions, clocks."""
+
+import csv
+import hashlib
+import platform
+import shutil
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import gpugrad
+from bench import section
+from gpugrad import _dispatch
+from gpugrad.cli import machine
+
+DISTRIBUTIONS = {
+    "numpy": ("numpy",),
+    "cupy": ("cupy-cuda13x", "cupy-cuda12x", "cupy"),
+    "cuda-core": ("cuda-core",),
+    "cuda-bindings": ("cuda-bindings",),
+    "nvrtc": ("nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12"),
+    "cublas": ("nvidia-cublas", "nvidia-cublas-cu12"),
+    "ml_dtypes": ("ml-dtypes",),
+    "torch": ("torch",),
+    "triton": ("triton",),
+    "jax": ("jax",),
+    "pytest": ("pytest",),
+}
+SOURCES = ("gpugrad", "kernels", "tests", "bench")
+CLOCKS = {
+    "sm_mhz": "clocks.sm",
+    "memory_mhz": "clocks.mem",
+    "celsius": "temperature.gpu",
+    "watts": "power.draw",
+}
+
+
+def work(section_: section.Section) -> None:
+    """Describe this machine, or say what it lacks for a run."""
+    section_.data["missing"] = _dispatch.gpu_missing()
+    if section_.data["missing"] is None:
+        section_.data |= {
+            "device": device(),
+            "driver": next(iter(query("driver_version") or []), None),
+            "cuda": cuda_versions(),
+            "versions": {name: version(*names) for name, names in DISTRIBUTIONS.items()},
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "cpu": {"model": machine.processor(), "cores": machine.cores()},
+            "clocks": clocks(),
+        }
+
+
+def revision(root: Path, commit: str | None = None) -> dict[str, Any]:
+    """Tell the version, the commit and whether the tree differs from it, and hash the sources.
+
+    Parameters
+    ----------
+    root : Path
+        The tree.
+    commit : str, optional
+        What the tree was copied from, used where git does not know.
+    """
+    known = _git(root, "rev-parse", "HEAD")
+    changes = _git(root, "status", "--porcelain", "--untracked-files=normal")
+    return {
+        "version": gpugrad.__version__,
+        "commit": known or commit,
+        "dirty": bool(changes) if known else None,
+        "sources": sources_digest(root),
+    }
+
+
+def sources_digest(root: Path) -> str:
+    """Hash the files that decide a run's outcome, which identifies a tree without git too."""
+    digest = hashlib.sha256()
+    for folder in SOURCES:
+        for path in sorted((root / folder).rglob("*")):
+            if path.is_file() and path.suffix in (".py", ".cu", ".cuh", ".h", ".cpp"):
+                digest.update(f"{path.relative_to(root).as_posix()}\0".encode())
+                digest.update(path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):  # no git, or no repository
+        return None
+    return done.stdout.strip()
+
+
+def device() -> dict[str, Any]:
+    """Describe the current GPU."""
+    import cupy
+
+    facts = _dispatch.runtime().facts(None)
+    properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)
+    free, _ = cupy.cuda.runtime.memGetInfo()
+    return {
+        "name": facts.name,
+        "compute_capability": ".".join(map(str, facts.compute_capability)),
+        "multiprocessors": facts.sm_count,
+        "clock_hz": facts.clock_hz,
+        "stated_bandwidth": facts.bandwidth,
+        "memory": facts.memory,
+        "free_memory": int(free),
+        "l2_bytes": int(properties["l2CacheSize"]),
+    }
+
+
+def cuda_versions() -> dict[str, str]:
+    """Give the CUDA versions of the driver's interface, CuPy's runtime and NVRTC."""
+    import cupy
+
+    found = {
+        "driver": cupy.cuda.runtime.driverGetVersion(),
+        "runtime": cupy.cuda.runtime.runtimeGetVersion(),
+    }
+    result = {name: f"{value // 1000}.{value % 1000 // 10}" for name, value in found.items()}
+    from gpugrad.gpu import compiler
+
+    return result | {"nvrtc": compiler.version()}
+
+
+def version(*distributions: str) -> str | None:
+    """Give the version of the first of these distributions that is installed."""
+    for name in distributions:
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+def clocks() -> dict[str, float] | None:
+    """Read clocks, temperature and power of the first GPU, or None where nothing tells them."""
+    values = query(",".join(CLOCKS.values()))
+    if values is None or len(values) != len(CLOCKS):
+        return None
+    return {name: number(value) for name, value in zip(CLOCKS, values, strict=True)}
+
+
+def query(fields: str) -> list[str] | None:
+    """Ask nvidia-smi about the first GPU."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return None
+    command = [program, f"--query-gpu={fields}", "--format=csv,noheader,nounits", "--id=0"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return [value.strip() for value in next(csv.reader(done.stdout.splitlines()), [])] or None
+
+
+def number(text: str) -> float:
+    """Read a number of nvidia-smi's; NaN where it says that it has none."""
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
+
+
+if __name__ == "__main__":
+    section.main(work)

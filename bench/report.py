@@ -1,0 +1,142 @@
+"""The short tables that a run ends with, from its JSON document."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+PEERS = ("CuPy", "eager", "autograd", "compiled", "TF32", "torch graph")
+COMPARED = ("gpugrad", "gpugrad from z", "CuPy", "PyTorch")
+SHOWN = 12  # failures
+
+Document = Mapping[str, Any]
+
+
+def render(document: Document) -> str:
+    """Write a run's tables, the sections' results first."""
+    sections = {one["name"]: one for one in document["sections"]}
+    blocks = [head(document), results(document["sections"])]
+    if "accuracy" in sections:
+        blocks.append(accuracy(sections["accuracy"]["data"].get("findings", [])))
+    if "timings" in sections:
+        blocks.append(timings(sections["timings"]["data"]))
+    blocks.append(failures(document["sections"]))
+    return "\n\n".join(block for block in blocks if block)
+
+
+def head(document: Document) -> str:
+    """Tell in two lines what was measured, and where."""
+    source, where = document["source"], document["environment"]
+    versions = where["versions"]
+    commit = (source["commit"] or "no commit")[:12] + (" (changed)" if source["dirty"] else "")
+    software = ["CUDA {driver}, NVRTC {nvrtc}".format(**where["cuda"])]
+    software += [f"{name} {versions[name]}" for name in ("cupy", "torch") if versions.get(name)]
+    return (
+        f"gpugrad {source['version']}, {commit}, sources {source['sources']}, {document['date']}\n"
+        f"{where['device']['name']}, driver {where['driver']}, {', '.join(software)}"
+    )
+
+
+def results(sections: Iterable[Document]) -> str:
+    """Tell what came of each section."""
+    rows = [("section", "result", "seconds", "")]
+    rows += [(s["name"], s["status"], f"{s['seconds']:.1f}", clip(s["summary"])) for s in sections]
+    return table(rows, right=(2,))
+
+
+def accuracy(findings: Sequence[Document]) -> str:
+    """Tell errors beside their bounds and beside others', largest and root mean square."""
+    if not findings:
+        return ""
+    shown = [name for name in COMPARED if any(name in one["errors"] for one in findings)]
+    rows = [("operation", "dtype", "err/bound", *shown)]
+    for one in findings:
+        errors = [one["errors"].get(name) for name in shown]
+        cells = ["" if e is None else f"{short(e['largest'])} {short(e['rms'])}" for e in errors]
+        rows.append((one["op"], one["dtype"], short(one["ratio"]), *cells))
+    title = "errors in units of u * sum|terms|: largest, root mean square"
+    return f"{title}\n{table(rows, right=range(2, 3 + len(shown)))}"
+
+
+def timings(data: Document) -> str:
+    """Tell times, and how many times longer others took in the same run."""
+    if not data.get("rows"):
+        return ""
+    shown = [name for name in PEERS if any(name in one["peers"] for one in data["rows"])]
+    rows = [("", "time", "+-", "host", "of copy", "TFLOP/s", *shown)]
+    last = ""
+    for row in data["rows"]:
+        title = f"{row['op']} {'x'.join(map(str, row['size']))}"
+        if title != last:
+            rows.append((title, *[""] * (len(rows[0]) - 1)))
+            last = title
+        for name, times in row["ours"].items():
+            if "device" in times:
+                rows.append(_timed(row["dtype"], name, times, shown))
+    copy = data["copy_bandwidth"]["median"]
+    told = f"times; others' times as multiples of ours; copy bandwidth {copy / 1e12:.2f} TB/s"
+    return f"{told}\n{table(rows, right=range(1, 6 + len(shown)))}"
+
+
+def _timed(dtype: str, name: str, times: Document, shown: Sequence[str]) -> tuple[str, ...]:
+    device = times["device"]
+    spread = (device["high"] - device["low"]) / 2 / device["median"] if device["median"] else 0
+    rate = times.get("flops_per_second", 0)
+    ratios = [times["ratios"].get(peer) for peer in shown]
+    return (
+        f"  {dtype} {'' if name == 'gpugrad' else name}",
+        seconds(device["median"]),
+        f"{100 * spread:.1f}%",
+        seconds(times["host"]["median"]),
+        f"{100 * times.get('of_copy', math.nan):.0f}%",
+        f"{rate / 1e12:.1f}" if rate else "",
+        *("" if one is None else f"{one['median']:.2f}" for one in ratios),
+    )
+
+
+def failures(sections: Iterable[Document]) -> str:
+    """List what failed."""
+    told = [f"{one['name']}: {clip(text, 200)}" for one in sections for text in one["failures"]]
+    more = [f"and {len(told) - SHOWN} more"] if len(told) > SHOWN else []
+    return "\n".join(["failed:", *told[:SHOWN], *more]) if told else ""
+
+
+def table(rows: Sequence[Sequence[str]], right: Iterable[int] = ()) -> str:
+    """Align columns; a row with a single cell filled is a title and widens nothing."""
+    to_the_right = set(right)
+    counted = [row for row in rows if sum(cell != "" for cell in row) > 1]
+    widths = [max(len(row[i]) for row in counted) for i in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.rjust(width) if index in to_the_right else cell.ljust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip() if row in counted else row[0])
+    return "\n".join(lines)
+
+
+def seconds(value: float) -> str:
+    """Write a time with three digits and a unit, in ASCII."""
+    units = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
+    unit, size = next((one for one in units.items() if value >= one[1]), ("us", 1e-6))
+    return f"{short(value / size)} {unit}"
+
+
+def short(value: float | str) -> str:
+    """Write a number with three digits."""
+    number = float(value)  # JSON documents hold "inf" and "nan" as strings
+    if not 0.01 <= abs(number) < 1000:
+        return f"{number:.2g}"
+    return (
+        f"{number:.2f}"
+        if number < 9.995
+        else f"{number:.1f}"
+        if number < 99.95
+        else f"{number:.0f}"
+    )
+
+
+def clip(text: str, most: int = 110) -> str:
+    """Write a text on one line, cut at a length."""
+    line = " ".join(text.split())
+    return line if len(line) <= most else f"{line[: most - 3]}..."

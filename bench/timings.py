@@ -1,0 +1,300 @@
+"""Times of every operation beside cuBLAS's and PyTorch's, on the same data in the same run."""
+
+import contextlib
+import functools
+import gc
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import gpugrad
+from bench import environment, graphs, peers, section, timing, workload
+from bench.timing import Contestant
+from bench.workload import Set, Workload
+from gpugrad._dispatch import OPERANDS
+from gpugrad.cli import operations
+
+LARGE, SKINNY, WIDER = (8192, 4096, 4096), (1_000_000, 64, 64), (200_000, 128, 128)
+SMALL, TINY = (256, 512, 512), (64, 64, 64)
+PRODUCTS = ("matmul_backward", "dense_sigmoid_backward", "dense_sigmoid")
+PRECISIONS = ("highest", "high", "medium", "ieee")
+SECONDS = {True: 0.3, False: 0.6}  # of taking turns in a row, by `quick`
+RESERVE = 4.0  # seconds that a row may take before its turns begin; more where it compiles
+RESERVE_COMPILED = 25.0
+NOT_A_GRADIENT = ("sigmoid", "dense_sigmoid")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A workload, and who takes part besides the library, CuPy and PyTorch eager."""
+
+    workload: Workload
+    compiled: bool = False
+    small: bool = False  # calls on tensors and graph replays, which differ where calls are short
+
+
+def rows(*, quick: bool) -> list[Row]:
+    """List what is timed, the most telling first: time may not suffice for all."""
+    whole, pass_ = "dense_sigmoid_backward", "sigmoid_bias_backward"
+    if quick:
+        return [
+            Row(Workload(whole, LARGE, "float32")),
+            Row(Workload(pass_, LARGE, "float32")),
+            Row(Workload(whole, LARGE, "bfloat16")),
+            Row(Workload(whole, SKINNY, "float32")),
+            Row(Workload(whole, SMALL, "float32"), small=True),
+        ]
+    dtypes = ("float32", "bfloat16", "float16", "float64")
+    two = dtypes[:2]
+    found = [Row(Workload(whole, LARGE, dtype), compiled=True) for dtype in dtypes]
+    for op in (pass_, "bias_backward"):
+        found += [Row(Workload(op, LARGE, dtype), compiled=op == pass_) for dtype in two]
+    found += [Row(Workload(whole, size, dtype), True) for size in (SKINNY, WIDER) for dtype in two]
+    for size in (SMALL, TINY):
+        found += [Row(Workload(whole, size, dtype), size == SMALL, small=True) for dtype in two]
+    found += [Row(Workload("matmul_backward", LARGE, dtype)) for dtype in dtypes]
+    for op in ("sigmoid_backward", "sigmoid", "dense_sigmoid"):
+        found += [Row(Workload(op, LARGE, dtype)) for dtype in two]
+    for op in OPERANDS:
+        found += [Row(Workload(op, LARGE, dtype)) for dtype in dtypes]
+        found += [Row(Workload(op, SKINNY, "float32"))]
+        found += [Row(Workload(op, SMALL, "float32"), small=True)]
+    first = {row.workload: row for row in reversed(found)}  # the earliest of each workload
+    return [row for row in found if first[row.workload] is row]
+
+
+def work(section_: section.Section) -> None:
+    """Time all rows that there is time for."""
+    copy = timing.copy_bandwidth()
+    release()
+    wanted = rows(quick=section_.quick)
+    found: list[dict[str, Any]] = []
+    section_.data |= {
+        "copy_bandwidth": asdict(copy),
+        "clocks_before": environment.clocks(),
+        "rows": found,
+    }
+    section_.data["no_pytorch"] = peers.no_pytorch()
+    left_out = 0
+    for row in wanted:
+        if section_.left() < (RESERVE_COMPILED if row.compiled else RESERVE):
+            left_out += 1
+            continue
+        try:
+            one = time_row(row, quick=section_.quick, torch=section_.data["no_pytorch"] is None)
+        except Exception as error:  # it ends the row and not the section
+            section_.failures.append(f"{row.workload}: {type(error).__name__}: {error}"[:1000])
+            if fatal(error):
+                section_.save()
+                raise
+            continue
+        finally:
+            release()
+        rate(one, row.workload, copy.median)
+        section_.failures += one.pop("failures")
+        found.append({**one, "clocks": environment.clocks()})
+        section_.summary = f"{len(found)} of {len(wanted)} rows, copy {copy.median / 1e12:.2f} TB/s"
+        section_.save()
+    section_.data["clocks_after"] = environment.clocks()
+    if left_out:
+        section_.unfinished = f"no time for {left_out} rows"
+
+
+def fatal(error: Exception) -> bool:
+    """Say whether an error leaves the CUDA context unusable."""
+    return any(word in str(error) for word in ("IllegalAddress", "illegal memory", "LaunchFailure"))
+
+
+def release() -> None:
+    """Give all unused device memory back."""
+    import cupy
+
+    gc.collect()
+    cupy.cuda.Device().synchronize()
+    cupy.get_default_memory_pool().free_all_blocks()
+    if "torch" in sys.modules:
+        import torch
+
+        torch.cuda.empty_cache()
+
+
+def time_row(row: Row, *, quick: bool, torch: bool) -> dict[str, Any]:
+    """Check everyone's results, then let those that are right take turns."""
+    import cupy
+
+    job = row.workload
+    free, _ = cupy.cuda.runtime.memGetInfo()
+    properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)
+    count, cold = workload.copies(job.bytes_in, int(properties["l2CacheSize"]), free // 8)
+    result: dict[str, Any] = {
+        "op": job.op,
+        "size": job.size,
+        "dtype": job.dtype,
+        "sets": count,
+        "cold": cold,
+        "ours": {},
+        "peers": {},
+        "left_out": {},
+        "failures": [],
+    }
+    if 8 * job.bytes_moved * 8 // operations.dtype_of(job.dtype).itemsize > free:
+        result["left_out"]["everyone"] = f"{free} bytes of free memory do not suffice"
+        return result
+    sets = workload.draw(job, count)
+    answers = workload.exact(job, sets[0])
+    taking_part: dict[str, list[Contestant]] = {"ours": [], "peers": []}
+    for side, name, tolerance, enter in entrants(row, sets, torch=torch):
+        try:
+            contestant, first = enter()
+            contestant.name = name
+            contestant.prepare()
+            off = workload.distance(named(job.op, first()), answers)
+        except Exception as error:
+            if side == "ours" or fatal(error):
+                raise
+            result["left_out"][name] = f"{type(error).__name__}: {error}"[:300]
+            continue
+        if off <= workload.TOLERANCES[tolerance]:
+            taking_part[side].append(contestant)
+            result[side][name] = {"error": off}
+        else:
+            result["left_out"][name] = f"wrong by {off:.3g}"
+            if side == "ours":
+                result["failures"].append(f"{job} {name}: wrong by {off:.3g}")
+    del answers
+    ours, others = taking_part["ours"], taking_part["peers"]
+    result["rounds"] = timing.measure([*ours, *others], SECONDS[quick]) if ours else 0
+    for contestant in ours:
+        ratios = {one.name: asdict(timing.ratio(one.device, contestant.device)) for one in others}
+        result["ours"][contestant.name] |= contestant.times() | {"ratios": ratios}
+    for contestant in others:
+        result["peers"][contestant.name] |= contestant.times()
+    return result
+
+
+# who takes part: side, name, tolerance, and what gives the contestant and its first results
+Entry = tuple[str, str, str, Callable[[], tuple[Contestant, Callable[[], Any]]]]
+
+
+def entrants(row: Row, sets: Sequence[Set], *, torch: bool) -> Iterator[Entry]:
+    """List the contestants of a row; nothing is made before it is asked for."""
+    op, dtype = row.workload.op, row.workload.dtype
+    for name, options in variants(row.workload, sets[0]):
+        tolerance = "tf32" if name == "medium" else dtype
+        yield "ours", name, tolerance, functools.partial(_ours, row.workload, sets, options)
+    plain = functools.partial(_plain, peers.cupy_calls, op, sets)
+    yield "peers", "CuPy", dtype, plain
+    if row.small:
+        yield "ours", "graph", dtype, functools.partial(_our_graph, op, sets)
+    if not torch:
+        return
+    views = peers.tensors(sets)
+    yield "peers", "eager", dtype, functools.partial(_torch, peers.eager_calls, op, views)
+    if op not in NOT_A_GRADIENT:
+        enter = functools.partial(_torch, peers.autograd_calls, op, views)
+        yield "peers", "autograd", dtype, enter
+    if row.compiled:
+        enter = functools.partial(_torch, peers.compiled_calls, op, views)
+        yield "peers", "compiled", dtype, enter
+    if dtype == "float32" and op in PRODUCTS:
+        enter = functools.partial(_torch, peers.eager_calls, op, views, precision="high")
+        yield "peers", "TF32", "tf32", enter
+    if row.small:
+        yield "ours", "on tensors", dtype, functools.partial(_plain, library_calls, op, views)
+        yield "peers", "torch graph", dtype, functools.partial(_torch_graph, op, views)
+
+
+def variants(job: Workload, operands: Set) -> list[tuple[str, dict[str, Any]]]:
+    """Name the precision classes that are computed differently, each with its options."""
+    if job.op not in PRODUCTS or job.dtype != "float32":
+        return [("gpugrad", {})]
+    groups: dict[Any, list[str]] = {}
+    for precision in PRECISIONS:
+        arrays = [operands[name] for name in OPERANDS[job.op]]
+        plan = gpugrad.plan(job.op, *arrays, precision=precision)
+        groups.setdefault((plan.algorithm, tuple(plan.steps.items())), []).append(precision)
+    return [(names[0], {"precision": names[0]}) for names in groups.values()]
+
+
+def library_calls(op: str, sets: Sequence[Set], **options: Any) -> list[Callable[[], Any]]:
+    """Give a call of the library for each set of operands, of arrays or tensors."""
+    function = getattr(gpugrad, op)
+    return [
+        functools.partial(function, *(one[name] for name in OPERANDS[op]), **options)
+        for one in sets
+    ]
+
+
+def _ours(
+    job: Workload, sets: Sequence[Set], options: dict[str, Any]
+) -> tuple[Contestant, Callable[[], Any]]:
+    def first() -> Any:
+        """Write into buffers of NaNs, so that what is not written shows."""
+        buffers = tuple(workload.poisoned(job).values())
+        out = buffers if len(buffers) > 1 else buffers[0]
+        return library_calls(job.op, sets[:1], out=out, **options)[0]()
+
+    return Contestant("", library_calls(job.op, sets, **options)), first
+
+
+def _plain(
+    make: Callable[[str, Sequence[Set]], list[Callable[[], Any]]], op: str, sets: Sequence[Set]
+) -> tuple[Contestant, Callable[[], Any]]:
+    calls = make(op, sets)
+    return Contestant("", calls), calls[0]
+
+
+def _torch(
+    make: Callable[[str, Sequence[Set]], list[Callable[[], Any]]],
+    op: str,
+    sets: Sequence[Set],
+    precision: str = "highest",
+) -> tuple[Contestant, Callable[[], Any]]:
+    prepare = functools.partial(peers.set_float32_products, precision)
+    prepare()
+    calls = make(op, sets)
+    return Contestant("", calls, prepare), calls[0]
+
+
+def _our_graph(op: str, sets: Sequence[Set]) -> tuple[Contestant, Callable[[], Any]]:
+    contestant, results = graphs.cupy_graph("", library_calls(op, sets))
+    return contestant, functools.partial(_replayed, contestant, results)
+
+
+def _torch_graph(op: str, sets: Sequence[Set]) -> tuple[Contestant, Callable[[], Any]]:
+    peers.set_float32_products("highest")
+    contestant, results = graphs.pytorch_graph("", peers.eager_calls(op, sets))
+    return contestant, functools.partial(_replayed, contestant, results)
+
+
+def _replayed(contestant: Contestant, results: list[Any]) -> Any:
+    """Replay a graph over results that hold nothing but NaN; give those of the first call."""
+    first = results[0] if isinstance(results[0], tuple) else (results[0],)
+    for one in first:
+        workload.as_cupy(one).view("u1").fill(workload.NAN_BYTE)
+    contestant.calls[0]()
+    return results[0]
+
+
+def named(op: str, results: Any) -> dict[str, Any]:
+    """Give results by name, as CuPy arrays."""
+    several = results if isinstance(results, tuple | list) else (results,)
+    return {
+        name: workload.as_cupy(one)
+        for name, one in zip(operations.RESULTS[op], several, strict=True)
+    }
+
+
+def rate(row: Mapping[str, Any], job: Workload, copy: float) -> None:
+    """Add bytes and operations a second, the former also as a part of the copy bandwidth."""
+    for times in [*row["ours"].values(), *row["peers"].values()]:
+        with contextlib.suppress(KeyError, ZeroDivisionError):
+            seconds = times["device"]["median"]
+            times["bytes_per_second"] = job.bytes_moved / seconds
+            times["of_copy"] = job.bytes_moved / seconds / copy
+            times["flops_per_second"] = job.flops / seconds
+
+
+if __name__ == "__main__":
+    section.main(work)

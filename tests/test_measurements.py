@@ -1,0 +1,364 @@
+"""The statistics, tables and sections of `bench`, on a stand-in for CuPy where they need one."""
+
+import json
+import math
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from bench import (
+    accuracy,
+    first_call,
+    graphs,
+    kernels,
+    peers,
+    report,
+    sanitized_calls,
+    section,
+    timing,
+    timings,
+    workload,
+)
+from bench.workload import Workload
+from gpugrad._dispatch import OPERANDS
+from gpugrad.cli import operations
+from tests import numpy_as_cupy
+from tests.cases import DTYPES
+
+OPS_AND_DTYPES = [(op, dtype) for op in OPERANDS for dtype in DTYPES]
+
+
+@pytest.fixture
+def cupy(monkeypatch):
+    """NumPy arrays as if they were on a GPU, which the library computes on the CPU."""
+    standin = numpy_as_cupy.module()
+    monkeypatch.setitem(sys.modules, "cupy", standin)
+    monkeypatch.setattr(peers, "no_pytorch", lambda: "no PyTorch here")
+    monkeypatch.setenv("GPUGRAD_DEVICE", "cpu")
+    peers._compiled.cache_clear()
+    yield standin
+    peers._compiled.cache_clear()
+
+
+def a_section(seconds=60.0, quick=True):
+    return section.Section(quick=quick, deadline=time.monotonic() + seconds)
+
+
+# ---- statistics and choices
+
+
+def test_median_and_quartiles():
+    assert timing.summarize([5.0, 1, 3, 2, 4]) == timing.Summary(3, 2, 4, 5)
+    assert timing.summarize([1.0, 2]) == timing.Summary(1.5, 1.25, 1.75, 2)
+    assert timing.summarize([7.0]) == timing.Summary(7, 7, 7, 1)
+    assert math.isnan(timing.summarize([]).median)
+    assert timing.summarize([5.0, 1, 3, 2, 4]).spread == pytest.approx(1 / 3)
+
+
+def test_ratios_are_taken_round_by_round():
+    drifting = [1.0, 2, 3, 4]
+    assert timing.ratio([2 * one for one in drifting], drifting) == timing.Summary(2, 2, 2, 4)
+
+
+@pytest.mark.parametrize(
+    ("set_bytes", "cache", "limit", "count", "cold"),
+    [
+        (1000, 60, 10**6, 2, True),  # one set overflows the cache, but its end may stay
+        (100, 60, 10**6, 3, True),
+        (1, 60, 10**6, 121, True),
+        (1, 60, 50, 50, False),
+        (10**7, 60, 10**6, 1, False),
+        (0, 60, 10**6, 121, True),
+    ],
+)
+def test_how_many_sets_are_rotated_over(set_bytes, cache, limit, count, cold):
+    assert workload.copies(set_bytes, cache, limit) == (count, cold)
+    if cold and set_bytes:
+        assert (count - 1) * set_bytes >= 2 * cache
+
+
+def test_a_sample_is_long_enough_and_fits_the_queue():
+    assert timing.calls_in_a_block(1.0) == 1
+    assert timing.calls_in_a_block(timing.BLOCK_SECONDS / 10.5) == 11
+    assert timing.calls_in_a_block(0.0) == timing.MOST_CALLS
+
+
+def test_contestants_take_turns_and_go_on_through_the_sets():
+    seen = []
+
+    def block(one, place, count):
+        seen.append((one.name, place))
+        return {"a": 1e-3, "b": 5e-3}[one.name] * count, 1e-4 * count
+
+    pair = [timing.Contestant("a", []), timing.Contestant("b", [], operations=10)]
+    rounds = timing.measure(pair, 0.0, block)
+    assert rounds == timing.LEAST_ROUNDS
+    turns = seen[4:]
+    assert [name for name, _ in turns] == list("abba" * rounds)[: 2 * rounds]
+    assert [place for name, place in turns if name == "a"] == [6 + 2 * i for i in range(rounds)]
+    assert [place for name, place in turns if name == "b"] == [6 + i for i in range(rounds)]
+    assert pair[0].device == pytest.approx([1e-3] * rounds)
+    assert pair[1].device == pytest.approx([5e-4] * rounds)
+    assert pair[1].times()["host"]["median"] == pytest.approx(1e-5)
+
+
+def test_bytes_and_operations():
+    job = Workload("dense_sigmoid_backward", (10, 3, 5), "float32")
+    assert job.bytes_in == 4 * (50 + 50 + 30 + 15)
+    assert job.bytes_moved == job.bytes_in + 4 * (30 + 15 + 5)
+    assert job.flops == 4 * 10 * 3 * 5
+    assert Workload("bias_backward", (10, 3, 5), "float16").bytes_moved == 2 * 55
+    assert Workload("sigmoid", (10, 3, 5), "float64").flops == 0
+
+
+def test_what_is_timed():
+    every = timings.rows(quick=False)
+    assert len({row.workload for row in every}) == len(every)
+    assert {(row.workload.op, row.workload.dtype) for row in every} == set(OPS_AND_DTYPES)
+    assert every[0].compiled
+    assert {row.workload for row in timings.rows(quick=True)} <= {row.workload for row in every}
+
+
+def test_scaled_errors():
+    exact = np.array([1.0, np.inf, 2.0, 0.0])
+    result = np.array([1.5, 0.0, 2.0, 1e-50])
+    terms = np.array([2.0, 1.0, np.inf, 0.0])
+    np.testing.assert_array_equal(
+        accuracy.scaled_errors(result, exact, terms, "float32"), [0.25 * 2**24]
+    )
+    errors = accuracy.Errors()
+    errors.add(np.array([3.0, 4.0]))
+    errors.add(np.array([]))
+    assert errors.summary() == {"largest": 4, "rms": math.sqrt(12.5)}
+    errors.add(np.array([np.nan]))
+    errors.add(np.array([1.0]))
+    assert math.isnan(errors.largest)
+
+
+@pytest.mark.parametrize("op", OPERANDS)
+def test_magnitudes_bound_the_results(op):
+    operands = operations.arrays(op, (9, 4, 5), np.dtype("f8"), seed=0)
+    results = operations.call(op, operands, device="cpu")
+    for name, terms in accuracy.magnitudes(op, operands).items():
+        assert terms.shape == results[name].shape
+        assert (np.abs(results[name]) <= terms * (1 + 1e-12)).all()
+
+
+# ---- sections on the stand-in
+
+
+@pytest.mark.parametrize(("op", "dtype"), OPS_AND_DTYPES)
+def test_a_row_of_timings(cupy, monkeypatch, op, dtype):
+    monkeypatch.setitem(timings.SECONDS, True, 0.0)
+    row = timings.Row(Workload(op, (33, 8, 17), dtype))
+    found = timings.time_row(row, quick=True, torch=False)
+    assert found["failures"] == []
+    assert found["left_out"] == {}
+    assert found["cold"]
+    (ours,) = found["ours"].values()
+    timings.rate(found, row.workload, 1e9)
+    assert ours["error"] <= workload.TOLERANCES[dtype]
+    assert ours["device"]["count"] == timing.LEAST_ROUNDS
+    assert ours["of_copy"] > 0
+    assert ours["ratios"]["CuPy"]["median"] > 0
+
+
+def test_a_graph_that_writes_nothing_is_found_out(cupy, monkeypatch):
+    """The stand-in's graphs do not compute, so that what is poisoned stays so."""
+    monkeypatch.setitem(timings.SECONDS, True, 0.0)
+    (row,) = timings_rows("bias_backward")
+    row = timings.Row(row.workload, small=True)
+    found = timings.time_row(row, quick=True, torch=False)
+    assert found["left_out"] == {"graph": "wrong by nan"}
+    assert found["failures"] == ["bias_backward 33x8x17 float32 graph: wrong by nan"]
+    assert found["rounds"] == timing.LEAST_ROUNDS
+
+
+def test_wrong_results_are_not_timed_and_fail_the_run(cupy, monkeypatch):
+    monkeypatch.setitem(workload.TOLERANCES, "float32", 0.0)
+    monkeypatch.setattr(timings, "rows", lambda *, quick: timings_rows("bias_backward"))
+    monkeypatch.setattr(timing, "copy_bandwidth", lambda: timing.Summary(1e9, 1e9, 1e9, 1))
+    one = a_section()
+    timings.work(one)
+    assert "wrong by" in one.failures[0]
+    assert one.data["rows"][0]["rounds"] == 0
+    assert one.data["rows"][0]["ours"] == {}
+
+
+def timings_rows(*ops):
+    return [timings.Row(Workload(op, (33, 8, 17), "float32")) for op in ops]
+
+
+def test_the_section_of_timings(cupy, monkeypatch):
+    monkeypatch.setattr(timings, "rows", lambda *, quick: timings_rows(*OPERANDS))
+    monkeypatch.setattr(timing, "copy_bandwidth", lambda: timing.Summary(1e9, 1e9, 1e9, 1))
+    monkeypatch.setitem(timings.SECONDS, True, 0.0)
+    one = a_section()
+    timings.work(one)
+    assert one.failures == []
+    assert [row["op"] for row in one.data["rows"]] == list(OPERANDS)
+    assert one.summary.startswith("7 of 7 rows")
+    short = a_section(seconds=1)
+    timings.work(short)
+    assert short.unfinished == "no time for 7 rows"
+    json.dumps(section._finite(one.handed_over()), allow_nan=False)
+    text = report.timings(one.data)
+    assert "dense_sigmoid_backward 33x8x17" in text
+    assert "  float32" in text
+
+
+def test_copy_bandwidth(cupy):
+    rate = timing.copy_bandwidth(size=1 << 12, count=3)
+    assert rate.count == 3
+    assert rate.median > 0
+
+
+def test_accuracy(cupy):
+    one = a_section()
+    accuracy.work(one)
+    assert one.failures == []
+    assert len(one.data["findings"]) == len(OPS_AND_DTYPES)
+    for finding in one.data["findings"]:
+        assert finding["ok"]
+        assert finding["errors"]["gpugrad"]["largest"] < 50
+        assert "CuPy" in finding["errors"] or finding["dtype"] == "bfloat16"
+    assert "28 of 28 within bounds" in one.summary
+    assert "err/bound" in report.accuracy(one.data["findings"])
+
+
+def test_accuracy_out_of_bounds_fails_the_run(cupy, monkeypatch):
+    right = operations.call
+
+    def wrong(op, operands, *, device):
+        return {name: 1.01 * one for name, one in right(op, operands, device=device).items()}
+
+    monkeypatch.setattr(operations, "call", wrong)
+    one = a_section(seconds=3)
+    accuracy.work(one)
+    assert "times its bound away" in one.failures[0]
+
+
+def test_sanitized_calls(cupy, tmp_path, monkeypatch):
+    path = tmp_path / "progress.json"
+    monkeypatch.setattr(sys, "argv", ["calls", "--quick", "--progress", str(path)])
+    sanitized_calls.main()
+    assert json.loads(path.read_text()) == {"done": len(sanitized_calls.calls(quick=True))}
+
+
+def test_graphs(cupy):
+    made = []
+    contestant, results = graphs.cupy_graph("one", [lambda i=i: made.append(i) or i for i in "ab"])
+    assert made == ["a", "a", "b"]  # a warm-up, then the capture
+    assert results == ["a", "b"]
+    assert contestant.operations == 2
+    before = numpy_as_cupy.Graph.launches
+    contestant.calls[0]()
+    assert numpy_as_cupy.Graph.launches == before + 1
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_operands(cupy, dtype):
+    job = Workload("dense_sigmoid_backward", (9, 4, 5), dtype)
+    sets = workload.draw(job, 3)
+    shapes = operations.shapes(job.op, job.size)
+    assert all({name: one[name].shape for name in one} == shapes for one in sets)
+    assert all(one["x"].dtype.name == dtype for one in sets)
+    assert not np.array_equal(sets[0]["x"], sets[1]["x"])
+    wide = {name: np.asarray(array, np.float64) for name, array in sets[2].items()}
+    sigmoid = 1 / (1 + np.exp(-wide["x"] @ wide["w"]))
+    np.testing.assert_allclose(wide["y"], sigmoid, rtol=workload.TOLERANCES[dtype])
+    np.testing.assert_array_equal(workload.widen(sets[0]["x"]), wide_of(sets[0]["x"]))
+    assert all(np.isnan(one.astype("f8")).all() for one in workload.poisoned(job).values())
+
+
+def wide_of(array):
+    return array.astype(np.float64)
+
+
+def test_a_large_operand_repeats_the_pool(cupy, monkeypatch):
+    pool = np.arange(7, dtype="f4")
+    spread = workload.spread(pool, (4, 5), 0)
+    np.testing.assert_array_equal(spread.ravel(), np.resize(pool, 20))
+
+
+def test_distance_does_not_pass_a_nan(cupy):
+    right = np.ones(3)
+    assert workload.distance({"a": right, "b": right}, {"a": right, "b": right}) == 0
+    assert workload.distance({"a": 1.5 * right, "b": right}, {"a": right, "b": right}) == 0.5
+    assert math.isnan(workload.distance({"a": right * np.nan}, {"a": right}))
+    several = {"a": right * np.nan, "b": 9 * right}
+    assert not workload.distance(several, {"a": right, "b": right}) <= 1
+
+
+def test_kernels_are_built_into_the_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("GPUGRAD_CACHE_DIR", str(tmp_path))
+    assert kernels.build("reduce_splits", ("ELEMENT_F32",), "sm_90") > 0
+    assert len(list(tmp_path.glob("reduce_splits-*.cubin"))) == 1
+    assert sorted(kernels.LONGEST) == sorted(kernels.INSTANTIATIONS)
+
+
+def test_first_calls(monkeypatch):
+    caches = []
+
+    def probe(cache, seconds):
+        caches.append(cache.name)
+        return {"first_call": 0.5 + len(caches), "second_call": 1.0}
+
+    monkeypatch.setattr(first_call, "probe", probe)
+    one = a_section(quick=False)
+    first_call.work(one)
+    assert caches == ["0", "1", "2", *["0"] * 5]
+    assert one.data["cold"]["first_call"]["median"] == 2.5
+    assert one.summary == "cold 2500 ms, warm 6500 ms"
+
+
+# ---- tables
+
+
+def test_table():
+    rows = [("a", "b"), ("a long title",), ("cc", "1.5")]
+    padded = [(*row, *[""] * (2 - len(row))) for row in rows]
+    assert report.table(padded, right=(1,)) == "a     b\na long title\ncc  1.5"
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [(1.5, "1.50 s"), (0.0123, "12.3 ms"), (4.56e-6, "4.56 us"), (3e-8, "0.03 us")],
+)
+def test_seconds(value, says):
+    assert report.seconds(value) == says
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [(0.5, "0.50"), (123.4, "123"), (99.96, "100"), (1e-5, "1e-05"), ("inf", "inf"), (0, "0")],
+)
+def test_numbers(value, says):
+    assert report.short(value) == says
+
+
+def test_the_whole_report():
+    document = {
+        "date": "2026-03-01T10:00:00+00:00",
+        "source": {"version": "0.1", "commit": "0" * 40, "dirty": True, "sources": "abc"},
+        "environment": {
+            "device": {"name": "NVIDIA H200"},
+            "driver": "580.1",
+            "cuda": {"driver": "13.0", "nvrtc": "13.0"},
+            "versions": {"cupy": "14.2.0", "torch": None},
+        },
+        "sections": [
+            {"name": "tests", "status": "failed", "seconds": 5.0, "summary": "1 failed"}
+            | {"failures": ["test_a: 1 != 2"] * 20, "data": {}},
+            {"name": "timings", "status": "over", "seconds": 1.0, "summary": "", "failures": []}
+            | {"data": {}},
+        ],
+    }
+    text = report.render(document)
+    assert text.startswith("gpugrad 0.1, 000000000000 (changed), sources abc, 2026-03-01")
+    assert "NVIDIA H200, driver 580.1, CUDA 13.0, NVRTC 13.0, cupy 14.2.0\n" in text
+    assert "tests    failed      5.0  1 failed" in text
+    assert text.endswith("tests: test_a: 1 != 2\nand 8 more")
+    text.encode("ascii")
