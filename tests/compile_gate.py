@@ -1,0 +1,383 @@
+"""Compile every kernel for every architecture; compare what it takes with a committed table.
+
+    python -m tests.compile_gate [--update] [--arch sm_90 ...]
+
+NVRTC compiles every instantiation of tests/instantiations.py; no GPU and no driver are needed. The
+assembler's report gives registers and memory, the disassembly the instructions. compile_gate.tsv
+holds a row for each kernel, instantiation and architecture.
+
+Fails always on a spill, a stack, local memory, more registers than the launch bound leaves, and
+fewer instructions than `promised` derives from the contract at the head of the kernel's file. Fails
+where the table was made by the same compiler on a row that is missing or new, more shared memory,
+more than REGISTER_SLACK registers more, and fewer vector accesses or tensor-core instructions.
+Every other difference from the table is reported and fails nothing.
+"""
+
+import argparse
+import importlib
+import os
+import re
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from gpugrad.errors import KernelCompileError
+from gpugrad.gpu import compiler
+from gpugrad.plan import THREADS
+from tests import machine_code
+from tests.instantiations import INSTANTIATIONS, Instantiation
+
+TABLE = Path(__file__).with_suffix(".tsv")
+
+ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_103", "sm_120")
+# By stem, for a file that needs others: sm_90a has wgmma, and code for it runs on nothing else.
+ARCHITECTURES_OF: dict[str, tuple[str, ...]] = {}
+
+REGISTERS_AN_SM = 65536
+REGISTERS_A_THREAD = 255
+REGISTER_SLACK = 4  # what rescheduling may add
+
+VECTOR_ACCESSES = (
+    "load_128",
+    "load_64",
+    "store_128",
+    "store_64",
+    "shared_load_128",
+    "shared_store_128",
+)
+COLUMNS = ("registers", "shared_bytes", *VECTOR_ACCESSES, "ffma", "dfma", "tensor", "barrier")
+ZERO = {"stack": "bytes of stack", "spilled": "bytes spilled", "local": "local memory accesses"}
+
+
+class Subject(NamedTuple):
+    """What a row is about."""
+
+    stem: str
+    macros: str
+    kernel: str
+    arch: str
+
+    def __str__(self) -> str:
+        return f"{self.stem} [{self.macros}] {self.kernel} {self.arch}"
+
+
+Counts = dict[str, int]  # by COLUMNS and ZERO
+Rows = dict[Subject, Counts]
+
+
+class Measured(NamedTuple):
+    rows: Rows
+    rejected: list[str]  # what did not compile
+
+
+class Table(NamedTuple):
+    compiler: str
+    rows: Rows
+
+
+class Comparison(NamedTuple):
+    differences: list[str]  # lines of a table for the reader, all of them
+    failures: list[str]  # one sentence each
+
+
+# Measuring.
+
+
+def architectures() -> tuple[str, ...]:
+    """List every architecture that some kernel file is compiled for."""
+    listed = {arch for of_stem in ARCHITECTURES_OF.values() for arch in of_stem}
+    return tuple(sorted(listed.union(ARCHITECTURES), key=_generation))
+
+
+def measure(
+    arch: str, instantiations: Sequence[Instantiation] = INSTANTIATIONS, *, text: str = ""
+) -> Measured:
+    """Compile instantiations for an architecture, and count; `text` replaces the kernel files."""
+    importlib.import_module("cuda.core")  # not from several threads at once, the first time
+    chosen = [one for one in instantiations if arch in ARCHITECTURES_OF.get(one[0], ARCHITECTURES)]
+
+    def compiled(one: Instantiation) -> dict[Subject, tuple[Counts, bytes]] | str:
+        stem, macros = one
+        try:
+            cubin, log = compiler.compile_kernel(stem, macros, arch, text=text)
+        except KernelCompileError as error:
+            return str(error)
+        codes, usage = machine_code.kernels(cubin), read_log(log)
+        if codes.keys() != usage.keys():
+            return f"{stem} [{' '.join(macros)}] {arch}: the assembler's report has other kernels"
+        return {
+            Subject(stem, " ".join(macros), kernel, arch): (usage[kernel], codes[kernel])
+            for kernel in codes
+        }
+
+    def counted(codes: list[bytes]) -> list[tuple[bytes, Counts]]:
+        return list(zip(codes, map(count, machine_code.disassemble(codes, arch)), strict=True))
+
+    workers = os.cpu_count() or 1
+    with ThreadPoolExecutor(workers) as pool:  # neither NVRTC nor nvdisasm holds the GIL
+        results = list(pool.map(compiled, chosen))
+        rejected = [one for one in results if isinstance(one, str)]
+        found = {key: of for one in results if not isinstance(one, str) for key, of in one.items()}
+        codes = list({code for _, code in found.values()})  # some instantiations share a kernel's
+        parts = [part for start in range(workers) if (part := codes[start::workers])]
+        counts = dict(pair for part in pool.map(counted, parts) for pair in part)
+    return Measured({key: usage | counts[code] for key, (usage, code) in found.items()}, rejected)
+
+
+def read_log(log: str) -> dict[str, Counts]:
+    """Read the registers and the memory of each kernel in a report of ptxas -v."""
+    pieces = re.split(r"Compiling entry function '(\w+)' for", log)
+    found = {}
+    for kernel, report in zip(pieces[1::2], pieces[2::2], strict=True):
+        memory = re.search(
+            r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", report
+        )
+        registers = re.search(r"Used (\d+) registers", report)
+        if not memory or not registers:
+            raise ValueError(f"the assembler's report of {kernel} is of a new form:\n{report}")
+        shared = re.search(r"(\d+) bytes smem", report)
+        found[kernel] = {
+            "registers": int(registers[1]),
+            "shared_bytes": int(shared[1]) if shared else 0,
+            "stack": int(memory[1]),
+            "spilled": int(memory[2]) + int(memory[3]),
+        }
+    return found
+
+
+def count(opcodes: Iterable[str]) -> Counts:
+    """Count the instructions that matter, in a listing of opcodes such as "LDG.E.128"."""
+    found: Counter[str] = Counter()
+    for opcode, times in Counter(opcodes).items():
+        name, *modifiers = opcode.split(".")
+        column = COLUMN_OF.get(name)
+        if column in ("load", "store", "shared_load", "shared_store"):
+            width = next((bits for bits in ("128", "64") if bits in modifiers), None)
+            column = f"{column}_{width}" if width else None
+        if column:
+            found[column] += times * (2 if name == "FFMA2" else 1)
+    kinds = (*VECTOR_ACCESSES, "ffma", "dfma", "tensor", "barrier", "local")
+    return {column: found[column] for column in kinds}
+
+
+# Generic accesses (LD, ST) are those whose address space the compiler has lost sight of.
+COLUMN_OF = {
+    **dict.fromkeys(("LDG", "LD", "LDGSTS"), "load"),
+    **dict.fromkeys(("STG", "ST"), "store"),
+    **dict.fromkeys(("LDL", "STL"), "local"),
+    **dict.fromkeys(("HMMA", "DMMA", "IMMA", "QMMA", "HGMMA", "QGMMA", "UTCHMMA"), "tensor"),
+    **dict.fromkeys(("FFMA", "FFMA2"), "ffma"),  # FFMA2 is two
+    "LDS": "shared_load",
+    "STS": "shared_store",
+    "DFMA": "dfma",
+    "BAR": "barrier",
+}
+
+
+# What the kernels' contracts say.
+
+BLOCK_K = 16  # of gemm_ffma.cuh
+ELEMENT_WISE = {"sigmoid": (1, 1), "sigmoid_backward": (2, 1)}  # matrices read and written
+COLUMN_SUMS = {
+    "bias_backward": (1, 0),
+    "sigmoid_bias_backward": (2, 1),
+    "sigmoid_bias_sum": (2, 0),
+}
+PRODUCTS = {  # matrices read
+    "dense_sigmoid_ffma": 2,
+    "matmul_backward_ffma": 2,
+    "dense_sigmoid_backward_dx": 3,
+    "dense_sigmoid_backward_dw": 3,
+}
+WITH_RESULT = ("matmul_backward_ffma", "dense_sigmoid_backward_dw")  # and with partial sums
+
+
+def promised(subject: Subject) -> Counts:
+    """Derive the fewest instructions of each kind that the kernel's contract allows.
+
+    Element-wise kernels move a pack of 16 bytes an access, sums over rows several at once. Products
+    move quads: 8 bytes of 16-bit elements, 16 of float32, 2 × 16 of float64.
+    """
+    macros, kernel = subject.macros.split(), subject.kernel
+    double = "ELEMENT_F64" in macros
+    half = "ELEMENT_F16" in macros or "ELEMENT_BF16" in macros
+    if kernel in ELEMENT_WISE:
+        read, written = ELEMENT_WISE[kernel]
+        return {"load_128": read, "store_128": written}
+    if kernel in COLUMN_SUMS:
+        read, written = COLUMN_SUMS[kernel]
+        rows = 2 if half else 4  # ROWS_IN_FLIGHT of the source of rows
+        return {"load_128": read * rows, "store_128": written * rows, "barrier": 1}
+    if kernel in PRODUCTS:
+        thread = _tile(macros) // 16
+        quads, accesses = thread // 4, 2 if double else 1
+        found = {
+            "load_64" if half else "load_128": PRODUCTS[kernel] * quads * accesses,
+            "shared_load_128": BLOCK_K * 2 * quads * accesses,
+            "shared_store_128": 2 * quads * accesses,
+            "dfma" if double else "ffma": thread * thread * BLOCK_K,
+            "barrier": 2,
+        }
+        stores = thread * quads * accesses
+        if kernel in WITH_RESULT:
+            found["store_128"] = stores
+        if not (kernel in WITH_RESULT and "RESULT_F32" in macros):
+            found["store_64" if half else "store_128"] = stores
+        return found
+    if kernel == "reduce_splits":
+        return {"barrier": 1}
+    raise ValueError(f"{subject}: compile_gate.promised does not know this kernel")
+
+
+def blocks_a_multiprocessor(subject: Subject) -> int:
+    """Give the second argument of the kernel's launch bounds."""
+    if subject.kernel in PRODUCTS:
+        macros = subject.macros.split()
+        return 1 if _tile(macros) > 64 or "ELEMENT_F64" in macros else 2
+    if subject.kernel in COLUMN_SUMS:
+        return 2
+    return 4 if subject.kernel == "reduce_splits" else 1
+
+
+def register_limit(subject: Subject) -> int:
+    """Give the registers that the launch bound leaves each thread; they come in eights."""
+    share = REGISTERS_AN_SM // (THREADS * blocks_a_multiprocessor(subject))
+    return min(share // 8 * 8, REGISTERS_A_THREAD)
+
+
+def faults(rows: Rows) -> list[str]:
+    """Check the rules that hold whatever the compiler's version and the table."""
+    found = []
+    for subject, counts in rows.items():
+        found += [
+            f"{subject}: {counts[column]} {words}"
+            for column, words in ZERO.items()
+            if counts[column]
+        ]
+        if counts["registers"] > (limit := register_limit(subject)):
+            found.append(
+                f"{subject}: {counts['registers']} registers, its launch bound leaves {limit}"
+            )
+        found += [
+            f"{subject}: {column} is {counts[column]}, its contract promises {least} or more"
+            for column, least in promised(subject).items()
+            if counts[column] < least
+        ]
+    return found
+
+
+# The table.
+
+
+def read_table(text: str) -> Table:
+    """Read the table's text."""
+    first, header, *lines = text.splitlines()
+    columns = header.split("\t")[len(Subject._fields) :]
+    rows = {}
+    for line in lines:
+        fields = line.split("\t")
+        numbers = map(int, fields[len(Subject._fields) :])
+        rows[Subject(*fields[: len(Subject._fields)])] = dict(zip(columns, numbers, strict=True))
+    return Table(first.removeprefix("# "), rows)
+
+
+def table_text(table: Table) -> str:
+    """Write a table as text: an instantiation's architectures stand together."""
+    lines = [f"# {table.compiler}", "\t".join((*Subject._fields, *COLUMNS))]
+    for subject in sorted(table.rows, key=lambda one: (*one[:3], _generation(one.arch))):
+        counts = table.rows[subject]
+        lines.append("\t".join((*subject, *(str(counts[column]) for column in COLUMNS))))
+    return "\n".join(lines) + "\n"
+
+
+def compare(rows: Rows, table: Table, archs: Iterable[str], now: str) -> Comparison:
+    """Compare rows measured for some architectures with the table's."""
+    chosen = set(archs)
+    before = {subject: row for subject, row in table.rows.items() if subject.arch in chosen}
+    failures = [f"{one}: in the table, not compiled any more" for one in before if one not in rows]
+    failures += [f"{one}: not in the table" for one in rows if one not in before]
+    changes: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for subject, counts in rows.items():
+        old = before.get(subject, counts)
+        for column in COLUMNS:
+            was, is_now = old.get(column, 0), counts[column]
+            if was == is_now:
+                continue
+            changes[*subject[:3], column, f"{was} → {is_now}"].append(subject.arch)
+            if _worse(column, was, is_now, promised(subject)):
+                failures.append(f"{subject}: {column} was {was}, is {is_now}")
+    differences = _aligned([(*key, " ".join(of)) for key, of in changes.items()])
+    if now != table.compiler:
+        differences.insert(0, f"The table was made by {table.compiler}; this is {now}.")
+        differences.insert(1, "Only the rules that need no table are applied.")
+        failures = []
+    return Comparison(differences, failures)
+
+
+def _worse(column: str, was: int, now: int, promises: Counts) -> bool:
+    if column == "registers":
+        return now > was + REGISTER_SLACK
+    if column == "shared_bytes":
+        return now > was
+    return now < was and (column == "tensor" or (column in VECTOR_ACCESSES and column in promises))
+
+
+def _aligned(lines: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    ]
+
+
+def _tile(macros: Iterable[str]) -> int:
+    return next(int(one.removeprefix("TILE=")) for one in macros if one.startswith("TILE="))
+
+
+def _generation(arch: str) -> tuple[int, str]:
+    match = re.fullmatch(r"sm_(\d+)(\w*)", arch)
+    if not match:
+        raise ValueError(f"{arch} is no architecture such as sm_90")
+    return int(match[1]), match[2]
+
+
+def check(measured: Measured, table: Table, archs: Iterable[str]) -> Comparison:
+    """Apply every rule to what was measured for some architectures."""
+    differences, failures = compare(measured.rows, table, archs, compiler.version())
+    return Comparison(differences, [*measured.rejected, *faults(measured.rows), *failures])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; give its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tests.compile_gate", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--update", action="store_true", help=f"write {TABLE.name} anew")
+    parser.add_argument("--arch", nargs="+", choices=architectures(), default=architectures())
+    chosen = parser.parse_args(arguments)
+
+    now = compiler.version()
+    table = read_table(TABLE.read_text("utf-8")) if TABLE.exists() else Table(now, {})
+    kept = {one: row for one, row in table.rows.items() if one.arch not in chosen.arch}
+    if chosen.update and kept and table.compiler != now:
+        parser.error(f"the table was made by {table.compiler}, this is {now}: update all of it")
+    parts = [measure(arch) for arch in chosen.arch]
+    measured = Measured(
+        {subject: row for part in parts for subject, row in part.rows.items()},
+        [one for part in parts for one in part.rejected],
+    )
+    differences, failures = check(measured, table, chosen.arch)
+    if chosen.update:
+        TABLE.write_text(table_text(Table(now, kept | measured.rows)), "utf-8")
+        failures = [*measured.rejected, *faults(measured.rows)]  # which no table excuses
+    for title, lines in (("Different from the table", differences), ("Failures", failures)):
+        if lines:
+            print(f"{title}:", *lines, sep="\n  ")
+    print(f"{len(measured.rows)} kernels compiled for {' '.join(chosen.arch)} by {now}.")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

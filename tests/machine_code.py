@@ -1,0 +1,58 @@
+"""What a cubin holds: the code of its kernels, and their instructions as nvdisasm names them."""
+
+import json
+import struct
+import subprocess
+import tempfile
+from importlib import util
+from pathlib import Path
+
+INSTRUCTION_BYTES = 16  # on every architecture since sm_70
+SECTION = ".text."
+
+
+def kernels(cubin: bytes) -> dict[str, bytes]:
+    """Give the machine code of each kernel: the .text sections of a 64-bit ELF file."""
+    (table,) = struct.unpack_from("<Q", cubin, 40)
+    size, count, of_names = struct.unpack_from("<HHH", cubin, 58)
+    sections = [struct.unpack_from("<IIQQQQ", cubin, table + i * size) for i in range(count)]
+    names = sections[of_names][4]
+    found = {}
+    for name_offset, _, _, _, offset, length in sections:
+        start = names + name_offset
+        name = cubin[start : cubin.index(b"\0", start)].decode()
+        if name.startswith(SECTION):
+            found[name.removeprefix(SECTION)] = cubin[offset : offset + length]
+    return found
+
+
+def disassemble(codes: list[bytes], arch: str) -> list[list[str]]:
+    """Give the opcodes of several kernels, such as "LDG.E.128", in the order of their addresses.
+
+    nvdisasm takes a third of a second to start and reads one file, so the kernels are laid end to
+    end in one.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "kernels.bin")
+        file.write_bytes(b"".join(codes))
+        machine = arch.replace("sm_", "SM")
+        run = subprocess.run(
+            [nvdisasm(), "-b", machine, "-ndf", "-json", file], capture_output=True, text=True
+        )
+    if run.returncode:
+        raise RuntimeError(f"nvdisasm cannot read code for {arch}: {run.stderr.strip()}")
+    _, functions = json.loads(run.stdout)
+    opcodes = [one["opcode"] for function in functions for one in function["sass-instructions"]]
+    if len(opcodes) * INSTRUCTION_BYTES != sum(map(len, codes)):
+        raise RuntimeError(f"nvdisasm gave {len(opcodes)} instructions for {arch}, not one each 16")
+    rest = iter(opcodes)
+    return [[next(rest) for _ in range(len(code) // INSTRUCTION_BYTES)] for code in codes]
+
+
+def nvdisasm() -> Path:
+    """Find the disassembler that the wheel nvidia-cuda-nvdisasm installs."""
+    spec = util.find_spec("nvidia")
+    for root in (spec.submodule_search_locations or []) if spec else []:
+        for path in sorted(Path(root).glob("*/bin/nvdisasm*")):
+            return path
+    raise RuntimeError("no nvdisasm; install it with pip install nvidia-cuda-nvdisasm")

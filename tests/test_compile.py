@@ -1,0 +1,285 @@
+"""What the compiler makes of the kernels, what it says of faulty ones, and the gate over both."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpugrad.errors import DeviceError, KernelCompileError
+from gpugrad.gpu import compiler, source
+from tests import compile_gate, machine_code
+from tests.compile_gate import Measured, Subject, Table
+from tests.instantiations import INSTANTIATIONS
+
+ARCH = "sm_90"
+SIGMOID = Subject("sigmoid", "ELEMENT_F32", "sigmoid", ARCH)
+SUM = Subject("bias_backward", "ELEMENT_F32", "bias_backward", ARCH)
+PRODUCT = Subject("matmul_backward_ffma", "ELEMENT_F16 TILE=64", "matmul_backward_ffma", ARCH)
+NOW = compiler.version()
+
+
+@pytest.mark.parametrize("arch", compile_gate.architectures())
+def test_every_kernel_passes_the_gate(arch: str, capsys: pytest.CaptureFixture[str]) -> None:
+    table = compile_gate.read_table(compile_gate.TABLE.read_text("utf-8"))
+    differences, failures = compile_gate.check(compile_gate.measure(arch), table, [arch])
+    if differences:
+        with capsys.disabled():
+            print(f"\nDifferent from {compile_gate.TABLE.name}:", *differences, sep="\n  ")
+    assert not failures, "\n".join(failures)
+
+
+def test_the_table_has_every_instantiation_on_every_architecture() -> None:
+    text = compile_gate.TABLE.read_text("utf-8")
+    table = compile_gate.read_table(text)
+    assert compile_gate.table_text(table) == text
+    assert {(one.stem, one.macros, one.arch) for one in table.rows} == {
+        (stem, " ".join(macros), arch)
+        for stem, macros in INSTANTIATIONS
+        for arch in compile_gate.ARCHITECTURES_OF.get(stem, compile_gate.ARCHITECTURES)
+    }
+
+
+def test_every_kernel_file_is_instantiated() -> None:
+    assert {stem for stem, _ in INSTANTIATIONS} == set(source.stems())
+
+
+# The compiler's errors.
+
+
+def test_an_error_carries_the_log_and_names_file_and_line() -> None:
+    text = source.expand("sigmoid").replace("logistic(value[e])", "no_such_function(value[e])")
+    with pytest.raises(
+        KernelCompileError, match=r"^sigmoid: NVRTC rejected it for sm_90"
+    ) as caught:
+        compiler.compile_kernel("sigmoid", ("ELEMENT_F32",), ARCH, text=text)
+    line = 1 + source.directory().joinpath("sigmoid.cu").read_text().split("logistic(value")[
+        0
+    ].count("\n")
+    assert f"sigmoid.cu({line})" in caught.value.log
+    assert "no_such_function" in caught.value.log
+    assert caught.value.source == text
+
+
+def test_an_instantiation_must_choose_an_element() -> None:
+    with pytest.raises(KernelCompileError, match="ELEMENT_F32"):
+        compiler.compile_kernel("sigmoid", (), ARCH)
+
+
+def test_without_a_compiler_the_error_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "cuda.core", None)
+    with pytest.raises(DeviceError, match=r"cuda\.core.*pip install 'gpugrad\[cuda13\]'"):
+        compiler.compile_kernel("sigmoid", ("ELEMENT_F32",), ARCH)
+
+
+# The gate itself: what it reads from real machine code.
+
+SPILLS = """
+extern "C" __global__ void __launch_bounds__(1024) sigmoid(const float* a, float* b) {
+  float value[200];
+#pragma unroll
+  for (int i = 0; i < 200; ++i) value[i] = a[i * 1024 + threadIdx.x];
+  __syncthreads();
+#pragma unroll
+  for (int i = 0; i < 200; ++i) b[i * 1024 + threadIdx.x] = value[199 - i] * value[i];
+}
+"""
+MOVES = """
+extern "C" __global__ void sigmoid(const float4* a, float4* b) { b[threadIdx.x] = a[threadIdx.x]; }
+extern "C" __global__ void bias_backward(const float2* a, float* b) {
+  __shared__ float4 moved[256];
+  float* single = reinterpret_cast<float*>(moved);
+  single[threadIdx.x] = a[threadIdx.x].x;
+  single[threadIdx.x + 256] = a[threadIdx.x].y;
+  __syncthreads();
+  const float4 four = moved[(threadIdx.x + 8) % 128];
+  b[threadIdx.x] = fmaf(four.x, four.y, four.z * four.w);
+}
+"""
+
+
+def measured(text: str, arch: str = ARCH) -> Measured:
+    return compile_gate.measure(arch, [("sigmoid", ("ELEMENT_F32",))], text=text)
+
+
+def test_a_planted_spill_fails() -> None:
+    rows, rejected = measured(SPILLS)
+    faults = "\n".join(compile_gate.faults(rows))
+    assert not rejected
+    assert rows[SIGMOID]["stack"] > 0
+    assert f"{SIGMOID}: {rows[SIGMOID]['spilled']} bytes spilled" in faults
+    assert f"{SIGMOID}: {rows[SIGMOID]['local']} local memory accesses" in faults
+    assert "sigmoid [ELEMENT_F32] sigmoid sm_90" in faults
+
+
+@pytest.mark.parametrize("arch", compile_gate.architectures())
+def test_instructions_are_counted_kernel_by_kernel(arch: str) -> None:
+    rows, rejected = measured(MOVES, arch)
+    assert not rejected
+    whole, halves = (
+        rows[Subject("sigmoid", "ELEMENT_F32", kernel, arch)]
+        for kernel in ("sigmoid", "bias_backward")
+    )
+    assert (whole["load_128"], whole["store_128"], whole["barrier"]) == (1, 1, 0)
+    assert (halves["load_64"], halves["load_128"], halves["store_128"]) == (1, 0, 0)
+    assert (halves["shared_load_128"], halves["shared_store_128"]) == (1, 0)
+    assert (halves["ffma"], halves["barrier"], halves["shared_bytes"]) == (1, 1, 4096)
+
+
+def test_what_does_not_compile_fails() -> None:
+    rows, rejected = measured("no kernel")
+    assert not rows
+    assert "sigmoid: NVRTC rejected it for sm_90 with ELEMENT_F32" in rejected[0]
+
+
+def test_an_unreadable_cubin_is_not_taken_for_an_empty_one() -> None:
+    with pytest.raises(RuntimeError, match="sm_90"):
+        machine_code.disassemble([b"\1" * 24], ARCH)
+
+
+# The gate's rules, on doctored reports, listings and tables.
+
+LOG = """ptxas info    : 8 bytes gmem
+ptxas info    : Compiling entry function 'bias_backward' for 'sm_90'
+ptxas info    : Function properties for bias_backward
+ptxas         .     {stack} bytes stack frame, {stores} bytes spill stores, 0 bytes spill loads
+ptxas info    : Used {registers} registers, used 1 barriers, 4096 bytes smem
+ptxas info    : Compile time = 33.602 ms
+"""
+
+
+def passing(subject: Subject, **changed: int) -> dict[str, int]:
+    """Give the row of a kernel that does just what its contract promises."""
+    row = dict.fromkeys((*compile_gate.COLUMNS, *compile_gate.ZERO), 0) | {"registers": 40}
+    return row | compile_gate.promised(subject) | changed
+
+
+@pytest.mark.parametrize("subject", [SIGMOID, SUM, PRODUCT])
+def test_a_kernel_that_keeps_its_promises_passes(subject: Subject) -> None:
+    rows = {subject: passing(subject)}
+    assert compile_gate.faults(rows) == []
+    table = compile_gate.read_table(compile_gate.table_text(Table(NOW, rows)))
+    assert compile_gate.check(Measured(rows, []), table, [ARCH]) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("reported", "words"),
+    [
+        ({"registers": 128}, ""),
+        ({"registers": 129}, "129 registers, its launch bound leaves 128"),
+        ({"stack": 8}, "8 bytes of stack"),
+        ({"stores": 12}, "12 bytes spilled"),
+    ],
+)
+def test_a_doctored_report_fails(reported: dict[str, int], words: str) -> None:
+    log = LOG.format(**({"stack": 0, "stores": 0, "registers": 40} | reported))
+    rows = {SUM: passing(SUM) | compile_gate.read_log(log)["bias_backward"]}
+    expected = [f"bias_backward [ELEMENT_F32] bias_backward sm_90: {words}"] if words else []
+    assert compile_gate.faults(rows) == expected
+    with pytest.raises(ValueError, match="bias_backward is of a new form"):
+        compile_gate.read_log(log.replace("bytes spill stores", "spilled"))
+
+
+@pytest.mark.parametrize(
+    ("listing", "words"),
+    [
+        (["LDG.E.128.CONSTANT", "@P0", "STG.E.128"], ""),
+        (["LD.E.128", "ST.E.128"], ""),
+        (["LDG.E.128.SYS", "STG.E.128.SYS"], ""),
+        (["LDG.E", "STG.E.128"], "load_128 is 0, its contract promises 1 or more"),
+        (["LDG.E.128", "STG.E.64"], "store_128 is 0, its contract promises 1 or more"),
+        (["LDG.E.128", "STG.E.128", "STL.64"], "1 local memory accesses"),
+    ],
+)
+def test_a_doctored_listing_fails(listing: list[str], words: str) -> None:
+    rows = {SIGMOID: passing(SIGMOID) | compile_gate.count(listing)}
+    expected = [f"sigmoid [ELEMENT_F32] sigmoid sm_90: {words}"] if words else []
+    assert compile_gate.faults(rows) == expected
+
+
+def test_packed_multiply_adds_count_twice_and_moves_are_no_tensor_cores() -> None:
+    counts = compile_gate.count(["FFMA2", "FFMA.RM", "HFMA2.MMA", "DFMA", "HGMMA.64x128x16.F32"])
+    assert (counts["ffma"], counts["dfma"], counts["tensor"]) == (3, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("subject", "changed", "words"),
+    [
+        (SUM, {"registers": 44}, ""),
+        (SUM, {"registers": 45}, "registers was 40, is 45"),
+        (SUM, {"registers": 20}, ""),
+        (SUM, {"shared_bytes": 4}, "shared_bytes was 0, is 4"),
+        (SUM, {"load_64": 9}, ""),
+        (PRODUCT, {"ffma": 300}, ""),
+    ],
+)
+def test_what_is_worse_than_the_table_fails(
+    subject: Subject, changed: dict[str, int], words: str
+) -> None:
+    table = Table(NOW, {subject: passing(subject)})
+    now = {subject: passing(subject, **changed)}
+    differences, failures = compile_gate.check(Measured(now, []), table, [ARCH])
+    assert failures == ([f"{subject}: {words}"] if words else [])
+    ((column, value),) = changed.items()
+    assert len(differences) == 1  # reported in any case
+    for word in (*subject, column, f"→ {value}"):
+        assert word in differences[0]
+
+
+def test_a_vector_access_lost_since_the_table_fails() -> None:
+    """Also where enough are left for the contract."""
+    table = Table(NOW, {SUM: passing(SUM, load_128=12, load_64=8)})
+    now = {SUM: passing(SUM, load_128=10, load_64=6)}
+    _, failures = compile_gate.check(Measured(now, []), table, [ARCH])
+    assert failures == [f"{SUM}: load_128 was 12, is 10"]
+
+
+def test_rows_missing_and_new_fail() -> None:
+    table = Table(NOW, {SUM: passing(SUM)})
+    _, failures = compile_gate.check(Measured({SIGMOID: passing(SIGMOID)}, []), table, [ARCH])
+    assert failures == [
+        f"{SUM}: in the table, not compiled any more",
+        f"{SIGMOID}: not in the table",
+    ]
+
+
+def test_another_compiler_is_held_to_the_hard_rules_only() -> None:
+    table = Table("nvrtc of another day", {SUM: passing(SUM)})
+    now = {SUM: passing(SUM, registers=64, local=2)}
+    differences, failures = compile_gate.check(Measured(now, []), table, [ARCH])
+    assert failures == [f"{SUM}: 2 local memory accesses"]
+    assert differences[0] == f"The table was made by nvrtc of another day; this is {NOW}."
+    assert "40 → 64" in differences[-1]
+
+
+def test_the_command_fails_reports_and_updates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "table.tsv"
+    other = SUM._replace(arch="sm_80")
+    table.write_text(
+        compile_gate.table_text(Table(NOW, {one: passing(one) for one in (SUM, other)}))
+    )
+    rows = {SUM: passing(SUM, registers=50)}
+
+    def measure(arch: str) -> Any:
+        assert arch == ARCH
+        return Measured(rows, [])
+
+    monkeypatch.setattr(compile_gate, "TABLE", table)
+    monkeypatch.setattr(compile_gate, "measure", measure)
+    assert compile_gate.main(["--arch", ARCH]) == 1
+    said = capsys.readouterr().out
+    assert f"{SUM}: registers was 40, is 50" in said
+    assert compile_gate.main(["--arch", ARCH, "--update"]) == 0
+    assert compile_gate.main(["--arch", ARCH]) == 0
+    kept = compile_gate.read_table(table.read_text()).rows
+    assert {one: row["registers"] for one, row in kept.items()} == {SUM: 50, other: 40}
+
+    rows[SUM]["spilled"] = 4  # no table excuses it
+    assert compile_gate.main(["--arch", ARCH, "--update"]) == 1
+    monkeypatch.setattr(compiler, "version", lambda: "another")
+    with pytest.raises(SystemExit):  # a table of two compilers
+        compile_gate.main(["--arch", ARCH, "--update"])
