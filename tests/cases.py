@@ -1,0 +1,160 @@
+"""Shapes, memory layouts, dtypes and data that the tests share."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import ml_dtypes
+import numpy as np
+
+DTYPES = ("float64", "float32", "float16", "bfloat16")
+
+
+def dtype_of(name: str) -> np.dtype:
+    return np.dtype(ml_dtypes.bfloat16 if name == "bfloat16" else name)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Extents of a dense layer: x (*lead, k), w (k, m), y (*lead, m)."""
+
+    lead: tuple[int, ...]
+    k: int
+    m: int
+    big: bool = False  # left out where kernels are emulated
+
+    def __str__(self) -> str:
+        return f"{'·'.join(map(str, self.lead)) or 'row'}x{self.k}x{self.m}"
+
+
+LAYERS = (
+    Layer((), 3, 2),
+    Layer((1,), 1, 1),
+    Layer((1,), 33, 31),
+    Layer((31,), 33, 1),
+    Layer((33,), 1, 31),
+    Layer((64,), 16, 64),
+    Layer((65,), 17, 63),
+    Layer((63,), 65, 15),
+    Layer((37,), 41, 43),
+    Layer((2, 3, 5), 7, 11),
+    Layer((0,), 5, 7),
+    Layer((3, 0, 2), 5, 7),
+    Layer((5,), 0, 7),
+    Layer((5,), 7, 0),
+    Layer((0,), 0, 0),
+    Layer((1031,), 2, 3),  # the batch is split
+    Layer((127,), 129, 128, big=True),
+    Layer((2053,), 64, 10, big=True),
+    Layer((257,), 131, 521, big=True),
+    Layer((4, 100), 3, 600, big=True),
+)
+
+LARGE_TILES = Layer((250,), 125, 127)  # with the fixture large_tiles, all products have them
+
+SHAPES = ((), (0,), (1,), (31,), (33,), (3, 0, 2), (64, 129), (2, 3, 5, 7), (1, 1, 1, 1, 1))
+ROWS = tuple(dict.fromkeys((*layer.lead, layer.m) for layer in LAYERS if not layer.big))
+
+
+# ---- memory layouts: the same values (but for "broadcast") in other memory
+
+
+def _fortran(array: np.ndarray) -> np.ndarray:
+    return np.array(array, order="F")
+
+
+def _reversed(array: np.ndarray) -> np.ndarray:
+    """Negative strides in every dimension."""
+    flip = (slice(None, None, -1),) * array.ndim
+    return np.array(array[flip], order="C")[flip]
+
+
+def _sliced(array: np.ndarray) -> np.ndarray:
+    """Every second element of a larger buffer, whose other elements are NaN."""
+    larger = np.full([2 * extent + 1 for extent in array.shape], np.nan, array.dtype)
+    view = larger[(slice(1, None, 2),) * array.ndim]
+    view[...] = array
+    return view
+
+
+def _middle_columns(array: np.ndarray) -> np.ndarray:
+    """Rows of a wider matrix: unit stride within a row, another between rows."""
+    larger = np.full([extent + 3 for extent in array.shape], np.nan, array.dtype)
+    view = larger[tuple(slice(1, 1 + extent) for extent in array.shape)]
+    view[...] = array
+    return view
+
+
+def _shifted(array: np.ndarray, by: int) -> np.ndarray:
+    memory = np.zeros(array.nbytes + by, np.uint8)
+    view = memory[by:].view(array.dtype).reshape(array.shape)
+    view[...] = array
+    return view
+
+
+def _element_offset(array: np.ndarray) -> np.ndarray:
+    return _shifted(array, array.itemsize)
+
+
+def _byte_offset(array: np.ndarray) -> np.ndarray:
+    return _shifted(array, 1)
+
+
+def _broadcast(array: np.ndarray) -> np.ndarray:
+    """Zero strides: the first row (or element) everywhere."""
+    return np.broadcast_to(array[:1].copy(), array.shape)
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    copy = array.copy()
+    copy.flags.writeable = False
+    return copy
+
+
+LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "fortran": _fortran,
+    "reversed": _reversed,
+    "sliced": _sliced,
+    "middle columns": _middle_columns,
+    "element offset": _element_offset,
+    "byte offset": _byte_offset,
+    "broadcast": _broadcast,
+    "read-only": _read_only,
+}
+WRITABLE_LAYOUTS = tuple(name for name in LAYOUTS if name not in ("broadcast", "read-only"))
+
+
+# ---- data
+
+
+def random_array(shape: tuple[int, ...], dtype: str, seed: int, scale: float = 1.0) -> np.ndarray:
+    """Normal numbers times powers of two from 1/16 to 16."""
+    random = np.random.default_rng([seed, math.prod(shape)])
+    values = random.standard_normal(shape) * 2.0 ** random.integers(-4, 5, shape)
+    return np.asarray(scale * values).astype(dtype_of(dtype))
+
+
+def logistic(z: np.ndarray) -> np.ndarray:
+    """σ in float64, rounded to the dtype of z."""
+    e = np.exp(-np.abs(z.astype(np.float64)))
+    return np.asarray(np.where(z >= 0, 1, e) / (1 + e)).astype(z.dtype)
+
+
+def layer_arrays(layer: Layer, dtype: str, seed: int = 0) -> dict[str, np.ndarray]:
+    """x, w, b, logits z, y and dy of a layer. z and y are unrelated to x w, which nothing asks."""
+    lead, k, m = layer.lead, layer.k, layer.m
+    z = random_array((*lead, m), dtype, seed + 3)
+    return {
+        "x": random_array((*lead, k), dtype, seed, 0.5),
+        "w": random_array((k, m), dtype, seed + 1, 0.5),
+        "b": random_array((m,), dtype, seed + 2),
+        "z": z,
+        "y": logistic(z),
+        "dy": random_array((*lead, m), dtype, seed + 4),
+    }
+
+
+def elementwise_arrays(shape: tuple[int, ...], dtype: str, seed: int = 0) -> dict[str, np.ndarray]:
+    """z, y and dy of any one shape."""
+    z = random_array(shape, dtype, seed + 3)
+    return {"z": z, "y": logistic(z), "dy": random_array(shape, dtype, seed + 4)}

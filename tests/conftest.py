@@ -1,0 +1,163 @@
+"""The backends that one test body runs on, and the rule that a test is not skipped in CI."""
+
+import ctypes
+import functools
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from typing import Any
+
+import hypothesis
+import numpy as np
+import pytest
+
+from gpugrad import _dispatch
+from tests.emulator_runtime import EmulatorRuntime
+
+hypothesis.settings.register_profile(
+    "gpugrad",
+    deadline=None,  # a kernel compiles in its first example
+    derandomize=bool(os.environ.get("CI")),
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
+)
+hypothesis.settings.load_profile("gpugrad")
+
+ALLOWED_SKIPS = ("needs a GPU", "needs PyTorch", "needs JAX")
+
+
+CUPY_DTYPES = ("float64", "float32", "float16", "bfloat16", "bool", "int32", "uint8", "complex64")
+
+
+class Backend:
+    """NumPy arrays computed by NumPy: how tests bring arrays in, call functions, and look."""
+
+    name = "numpy"
+    device = "cpu"
+
+    def array(self, array: np.ndarray) -> Any:
+        """Bring an array with its strides and alignment; what cannot be brought, as it is."""
+        return array
+
+    def numpy(self, array: Any) -> Any:
+        return array
+
+    def call(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        return function(*args, **{"device": self.device} | options)
+
+
+class EmulatedBackend(Backend):
+    """NumPy arrays computed by the kernels, which run on the CPU."""
+
+    name = "emulator"
+    device = "gpu"
+
+
+class CupyBackend(Backend):
+    """CuPy arrays computed by the kernels on a GPU."""
+
+    name = "cupy"
+    device = "auto"
+
+    def array(self, array: np.ndarray) -> Any:
+        import cupy
+
+        if not isinstance(array, np.ndarray) or np.ma.isMaskedArray(array):
+            return array
+        if array.dtype.name not in CUPY_DTYPES or not array.dtype.isnative:
+            return array
+        if not array.size:
+            return cupy.empty(array.shape, array.dtype)
+        low, high = np.lib.array_utils.byte_bounds(array)
+        shift = low % 16
+        memory = np.zeros(shift + high - low, np.uint8)
+        memory[shift:] = np.ctypeslib.as_array((ctypes.c_uint8 * (high - low)).from_address(low))
+        first = shift + array.ctypes.data - low
+        return cupy.ndarray(
+            array.shape, array.dtype, cupy.asarray(memory).data + first, array.strides
+        )
+
+    def numpy(self, array: Any) -> Any:
+        import cupy
+
+        assert isinstance(array, cupy.ndarray)
+        return array.get()
+
+
+BACKENDS = {one.name: one for one in (Backend, EmulatedBackend, CupyBackend)}
+ON_A_GPU = _dispatch.gpu_missing() is None
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what asks for `backend` on NumPy, on emulated kernels, and on a GPU if there is one."""
+    if "backend" in metafunc.fixturenames:
+        names = [
+            "numpy",
+            *(["emulator"] if EmulatorRuntime else []),
+            *(["cupy"] if ON_A_GPU else []),
+        ]
+        metafunc.parametrize("backend", names, indirect=True)
+
+
+@functools.cache
+def emulated_runtime() -> EmulatorRuntime:
+    return EmulatorRuntime()
+
+
+@pytest.fixture
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Backend:
+    if request.param == "emulator":
+        if shutil.which("g++") is None:
+            pytest.skip("needs a C++ compiler: g++")
+        monkeypatch.setattr(_dispatch, "runtime", emulated_runtime)
+        monkeypatch.setattr(_dispatch, "gpu_missing", lambda: None)
+    return BACKENDS[request.param]()
+
+
+@pytest.fixture
+def large_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plan tiles of 128 for results that are small enough to be emulated."""
+    monkeypatch.setattr(import_module("gpugrad.plan"), "LARGE_TILE_FROM", 1)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--no-skips", action="store_true", help="any skip is a failure")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "kernels: what kernels promise and a BLAS does not")
+    config.addinivalue_line("markers", "host: what CuPy's arrays cannot be")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items[:] = [item for item in items if _meant_for_its_backend(item)]
+
+
+def _meant_for_its_backend(item: pytest.Item) -> bool:
+    """Keep big cases from the emulator, and what a mark excludes from the others."""
+    given = getattr(item, "callspec", None)
+    name = given.params.get("backend") if given else None
+    if name == "emulator":
+        return not any(getattr(value, "big", False) for value in given.params.values())
+    excluding = {"numpy": "kernels", "cupy": "host"}.get(name)
+    return excluding is None or item.get_closest_marker(excluding) is None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[Any]:
+    return _judge_skip((yield), item.config)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[Any]:
+    return _judge_skip((yield), collector.config)
+
+
+def _judge_skip(report: Any, config: pytest.Config) -> Any:
+    """Turn a skip in CI into a failure, unless it is for what a CPU-only machine may lack."""
+    allowed = () if config.getoption("no_skips") else ALLOWED_SKIPS
+    if report.skipped and not hasattr(report, "wasxfail") and (os.environ.get("CI") or not allowed):
+        reason = report.longrepr[2].removeprefix("Skipped: ")
+        if not reason.startswith(allowed):
+            report.outcome, report.longrepr = "failed", f"skipped: {reason}"
+    return report

@@ -1,0 +1,74 @@
+"""The GPU runtime for tests without a GPU: NumPy arrays, and kernels on the emulator."""
+
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from gpugrad._arrays import whole_elements
+from gpugrad.gpu import source
+from gpugrad.gpu.runtime import Kernel
+from gpugrad.plan import DeviceFacts
+from tests.emulator import Module, uninitialised
+
+FACTS = DeviceFacts(
+    name="emulator",
+    compute_capability=(9, 0),
+    sm_count=132,
+    clock_hz=1.98e9,
+    bandwidth=4.8e12,
+    memory=141 << 30,
+)
+
+
+class EmulatorRuntime:
+    """Runs the kernels under the checker, with everything else as on a GPU.
+
+    Parameters
+    ----------
+    schedule : {"ascending", "descending", "random"}
+        The order in which threads run between barriers.
+    kernels : Path, optional
+        The folder of the kernels; without it, that of the package.
+    """
+
+    def __init__(self, schedule: str = "ascending", kernels: Path | None = None) -> None:
+        self.schedule = schedule
+        self.kernels = kernels or source.directory()
+
+    def facts(self, device: int | None) -> DeviceFacts:
+        return FACTS
+
+    @contextmanager
+    def use(self, device: int | None, stream: int | None) -> Iterator[None]:
+        assert device is None
+        assert stream is None
+        yield
+
+    def kernel(
+        self, stem: str, function: str, defines: tuple[str, ...], shared_bytes: int = 0
+    ) -> Kernel:
+        launch = module(self.kernels / f"{stem}.cu", defines).get_function(function)
+        return functools.partial(launch, shared_mem=shared_bytes, policy=self.schedule)
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        return uninitialised(shape, dtype)
+
+    def compact(self, array: Any) -> Any:
+        return array.copy(order="C")
+
+    def to_device(self, array: Any) -> Any:
+        """Give the array itself, for its strides and alignment are what a test wants to see.
+
+        Only what no copy to a device could be, an array within others' elements, is copied.
+        """
+        return array if whole_elements(array) else array.copy(order="C")
+
+    def to_host(self, array: Any, out: Any) -> None:
+        out[...] = array
+
+
+@functools.cache
+def module(path: Path, defines: tuple[str, ...]) -> Module:
+    return Module(path, defines=defines)

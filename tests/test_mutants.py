@@ -1,0 +1,90 @@
+"""Every bug that is planted in a kernel is noticed; the kernels as they are pass the same calls."""
+
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from gpugrad.gpu import source
+from tests.mutants import AT_LEAST, MUTANTS, Mutant
+from tests.mutants.examination import Outcome, examine_all, first_failure
+from tests.mutants.probes import PROBES
+from tests.mutants.table import lines
+from tests.operations import OPERATIONS
+
+FILES = sorted(path.name for path in source.directory().glob("*.cu*"))
+HARMLESS = Mutant(
+    "sigmoid.cu", "harmless", "packed, false, value", "packed, 0, value", ("sigmoid",)
+)
+BROKEN = Mutant("sigmoid.cu", "broken", "packed, false, value", "packed, fals, value", ("sigmoid",))
+AMBIGUOUS = Mutant("sigmoid.cu", "ambiguous", "column", "row", ("sigmoid",))
+
+Outcomes = Mapping[Mutant, Outcome]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiler() -> None:
+    if shutil.which("g++") is None:
+        pytest.skip("needs a C++ compiler: g++")
+
+
+@pytest.fixture(scope="session")
+def outcomes(request: pytest.FixtureRequest) -> Outcomes:
+    """Examine the mutants that were selected, all at once; print the table in the end."""
+    given = [getattr(item, "callspec", None) for item in request.session.items]
+    chosen = [one.params["mutant"] for one in given if one and "mutant" in one.params]
+    found = examine_all([*chosen, HARMLESS, BROKEN, AMBIGUOUS])
+    table = _Table({mutant: found[mutant] for mutant in chosen})
+    request.config.pluginmanager.register(table)
+    return found
+
+
+class _Table:
+    def __init__(self, outcomes: Outcomes) -> None:
+        self.outcomes = outcomes
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        if self.outcomes:
+            terminalreporter.section("planted bugs and what caught them")
+            for line in lines(self.outcomes):
+                terminalreporter.write_line(line)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=str)
+def test_mutant_is_caught(mutant: Mutant, outcomes: Outcomes) -> None:
+    outcome = outcomes[mutant]
+    assert not outcome.problem, outcome.problem
+    assert outcome.caught, f"survives: {mutant.old!r} became {mutant.new!r}"
+
+
+@pytest.mark.parametrize("op", OPERATIONS)
+def test_kernels_without_a_bug_pass(op: str) -> None:
+    assert first_failure([op]) == ""
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_kernel_file_has_its_mutants(file: str) -> None:
+    names = [mutant.name for mutant in MUTANTS if mutant.file == file]
+    assert len(names) >= AT_LEAST
+    assert len(names) == len(set(names))
+
+
+def test_every_function_has_its_probes() -> None:
+    assert PROBES.keys() == OPERATIONS.keys()
+    assert {mutant.file for mutant in MUTANTS} == set(FILES)
+
+
+def test_what_changes_nothing_survives(outcomes: Outcomes) -> None:
+    assert outcomes[HARMLESS] == Outcome("")
+
+
+def test_what_does_not_compile_is_not_caught(outcomes: Outcomes) -> None:
+    caught, problem = outcomes[BROKEN]
+    assert not caught
+    assert "compilation failed" in problem
+    assert "fals" in problem
+
+
+def test_a_replacement_that_fits_twice_is_an_error(outcomes: Outcomes) -> None:
+    assert outcomes[AMBIGUOUS].problem.startswith("what it replaces is in sigmoid.cu ")
