@@ -207,9 +207,15 @@ class Call:
             seen[name] = self._writable(label, buffer, shapes[name], name in sums)
         self._no_overlaps(seen, in_place or {}, single=len(names) == 1)
         arrays: dict[str, Any] = {}
+        made: dict[str, Any] = dict(given)
         for name in wanted:
-            arrays[name] = seen[name].array if name in seen else self._empty(shapes[name])
-        return Outputs(self, names, arrays, given, accumulate=tuple(given) if accumulate else ())
+            if name in seen:
+                arrays[name] = seen[name].array
+                continue
+            arrays[name], new = _kinds.empty(self.kind, self.home, shapes[name], self.dtype)
+            if new is not None:
+                made[name] = new
+        return Outputs(self, names, arrays, given, made, tuple(given) if accumulate else ())
 
     def _buffers(self, out: Any, names: Sequence[str]) -> dict[str, Any]:
         if out is None:
@@ -267,14 +273,6 @@ class Call:
                     self.fail(ArgumentError, f"{label} shares memory with out's {other}")
             checked.append(name)
 
-    def _empty(self, shape: Shape) -> Any:
-        if self.home == "cpu":
-            return np.empty(shape, self.dtype)
-        import cupy
-
-        with cupy.cuda.Device(int(self.home[4:])):
-            return cupy.empty(shape, self.dtype)
-
 
 class Outputs:
     """The arrays that a call writes, and their way back to the caller."""
@@ -285,11 +283,12 @@ class Outputs:
         names: Sequence[str],
         arrays: dict[str, Any],
         given: Mapping[str, Any],
+        made: Mapping[str, Any],
         accumulate: tuple[str, ...],
     ) -> None:
         self.arrays = arrays
         self.accumulate = accumulate
-        self._call, self._names, self._given = call, names, given
+        self._call, self._names, self._given, self._made = call, names, given, made
 
     @contextmanager
     def writing(self, flattened: str = "") -> Iterator[dict[str, Any]]:
@@ -318,8 +317,8 @@ class Outputs:
     def results(self) -> list[Any]:
         """Give the results in order: the caller's own buffers, new arrays of its kind, or None."""
         return [
-            self._given[name]
-            if name in self._given
+            self._made[name]
+            if name in self._made
             else _kinds.wrap(self.arrays[name], self._call.kind)
             if name in self.arrays
             else None

@@ -47,6 +47,24 @@ def see(value: Any, kind: str) -> Seen:
     return _VIEWS[kind](value)
 
 
+def empty(kind: str, home: str, shape: tuple[int, ...], dtype: Any) -> tuple[Any, Any]:
+    """Allocate a result: the NumPy or CuPy array to write, and the caller's array if it is made.
+
+    On a GPU, PyTorch allocates for its tensors, so that its allocator knows on which stream their
+    memory is used; other results are made by `wrap` when they have been written.
+    """
+    if home == "cpu":
+        return np.empty(shape, dtype), None
+    if kind == "PyTorch":
+        torch: Any = sys.modules["torch"]
+        tensor = torch.empty(shape, dtype=getattr(torch, dtype.name), device=f"cuda:{home[4:]}")
+        return _see_torch(tensor).array, tensor
+    import cupy
+
+    with cupy.cuda.Device(int(home[4:])):
+        return cupy.empty(shape, dtype), None
+
+
 def wrap(array: Any, kind: str) -> Any:
     """Hand a NumPy or CuPy array back as an array of the caller's kind."""
     if kind == "PyTorch":

@@ -182,6 +182,17 @@ def test_gradcheck_takes_tensors(torch):
     )
 
 
+@pytest.mark.parametrize(("dtype", "logit"), [("float32", 17), ("float16", 9), ("bfloat16", 7)])
+def test_torch_loses_the_gradient_that_logits_keep(torch, dtype, logit):
+    z = torch.full((3,), logit, dtype=getattr(torch, dtype), requires_grad=True)
+    y = torch.sigmoid(z)
+    (theirs,) = torch.autograd.grad(y, z, torch.ones_like(z))
+    ours = gpugrad.sigmoid_backward(torch.ones_like(z), y, z=z)
+    assert (theirs == 0).all()
+    true = 1 / (np.exp(logit) + 2 + np.exp(-logit))
+    np.testing.assert_allclose(ours.double().numpy(), true, rtol=2**-8)
+
+
 # ---- JAX
 
 
@@ -216,6 +227,14 @@ def test_jax_gradients(jax):
     ours = gpugrad.dense_sigmoid_backward(dy, y, x, w)
     for mine, other in zip(ours, vjp(dy), strict=True):
         np.testing.assert_allclose(mine, other, rtol=1e-4, atol=1e-5)
+
+
+def test_jax_loses_the_gradient_that_logits_keep(jax):
+    z = jax.numpy.float32(17)
+    y, vjp = jax.vjp(jax.nn.sigmoid, z)
+    assert vjp(jax.numpy.ones_like(y))[0] == 0
+    ours = gpugrad.sigmoid_backward(jax.numpy.ones_like(y), y, z=z)
+    np.testing.assert_allclose(ours, np.exp(-17.0), rtol=1e-6)
 
 
 def test_jax_tracers_are_refused(jax):
