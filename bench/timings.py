@@ -213,7 +213,7 @@ def variants(job: Workload, operands: Set) -> list[tuple[str, dict[str, Any]]]:
     for precision in PRECISIONS:
         arrays = [operands[name] for name in OPERANDS[job.op]]
         plan = gpugrad.plan(job.op, *arrays, precision=precision)
-        groups.setdefault((plan.algorithm, tuple(plan.steps.items())), []).append(precision)
+        groups.setdefault((plan.algorithm, tuple(plan.steps)), []).append(precision)
     return [(names[0], {"precision": names[0]}) for names in groups.values()]
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Never
 
 import numpy as np
@@ -19,6 +19,9 @@ PRECISIONS = ("highest", "high", "medium", "ieee")
 
 class Call:
     """The arrays of one call of a public function, viewed as NumPy or CuPy arrays.
+
+    It is entered as a context, in which the arrays' device and stream are current: views, copies
+    and kernels belong there.
 
     Parameters
     ----------
@@ -38,24 +41,42 @@ class Call:
     def __init__(self, op: str, **operands: Any) -> None:
         self.op = op
         self.arrays: dict[str, Any] = {}
-        seen: dict[str, _kinds.Seen] = {}
         optional = {"b"} if "dy" not in operands else {"z"}
         if operands.get("z") is not None:
             optional.add("y")
-        for name, value in operands.items():
-            if value is not None or name not in optional:
-                seen[name] = self._see(name, value)
-        first, lead = next(iter(seen.items()))
-        self.kind, self.home, self.dtype = lead.kind, lead.home, lead.array.dtype
-        for name, one in seen.items():
-            self._same_place(name, one, first)
+        self._operands = {
+            name: value
+            for name, value in operands.items()
+            if value is not None or name not in optional
+        }
+        self._first, value = next(iter(self._operands.items()))
+        self.kind = self._kind(self._first, value)
+        self.home = self._home(self._first, value)
+        self._place: Any = None
+
+    def __enter__(self) -> "Call":
+        with ExitStack() as stack:
+            stack.enter_context(_kinds.working_on(self.kind, self.home))
+            self._view_operands()
+            self._context = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._context.close()
+
+    def _view_operands(self) -> None:
+        for name, value in self._operands.items():
+            one = self._see(name, value)
+            if name == self._first:
+                self.dtype, self._place = one.array.dtype, one.place
             self._supported(name, one.array.dtype)
             self._addressable(name, one)
+            self._same_place(name, one)
             if one.array.dtype != self.dtype:
                 self.fail(
                     DTypeError,
                     f"{name} has dtype {one.array.dtype}, expected {self.dtype} "
-                    f"because {first} has dtype {self.dtype}",
+                    f"because {self._first} has dtype {self.dtype}",
                 )
             self.arrays[name] = one.array
 
@@ -65,27 +86,45 @@ class Call:
         """Raise `error` with the function's name before the text."""
         raise error(f"{self.op}: {text}")
 
-    def _see(self, name: str, value: Any) -> _kinds.Seen:
+    def _kind(self, name: str, value: Any) -> str:
         kind = _kinds.kind_of(value)
         if kind is None:
             what = "None" if value is None else f"a {type(value).__name__}"
             self.fail(DTypeError, f"{name} is {what}, expected a NumPy, CuPy, PyTorch or JAX array")
+        return kind
+
+    def _home(self, name: str, value: Any) -> str:
+        try:
+            return _kinds.home_of(value, self.kind)
+        except _kinds.Unsupported as reason:
+            self.fail(DTypeError, f"{name} {reason}")
+
+    def _see(self, name: str, value: Any) -> _kinds.Seen:
+        """View an array that must be of this call's kind, on its device."""
+        kind = self._kind(name, value)
+        if kind != self.kind:
+            self.fail(
+                DTypeError,
+                f"{name} is a {kind} array, expected a {self.kind} array "
+                f"because {self._first} is one",
+            )
+        home = self._home(name, value)
+        if home != self.home:
+            self.fail(
+                DeviceError,
+                f"{name} is on device {home}, expected {self.home} because {self._first} is there",
+            )
         try:
             return _kinds.see(value, kind)
         except _kinds.Unsupported as reason:
             self.fail(DTypeError, f"{name} {reason}")
 
-    def _same_place(self, name: str, one: _kinds.Seen, first: str) -> None:
-        if one.kind != self.kind:
-            self.fail(
-                DTypeError,
-                f"{name} is a {one.kind} array, expected a {self.kind} array "
-                f"because {first} is one",
-            )
-        if one.home != self.home:
+    def _same_place(self, name: str, one: _kinds.Seen) -> None:
+        if one.place != self._place:
             self.fail(
                 DeviceError,
-                f"{name} is on device {one.home}, expected {self.home} because {first} is there",
+                f"{name} is on device {one.place}, expected {self._place} "
+                f"because {self._first} is there",
             )
 
     def _supported(self, name: str, dtype: Any) -> None:
@@ -97,7 +136,7 @@ class Call:
             self.fail(DTypeError, f"{name} has dtype {dtype.str}, expected native byte order")
 
     def _addressable(self, name: str, one: _kinds.Seen) -> None:
-        if one.home != "cpu" and not whole_elements(one.array):
+        if self.home != "cpu" and not whole_elements(one.array):
             self.fail(
                 ArgumentError,
                 f"{name} starts or strides within an element, expected whole elements on a GPU",
@@ -157,7 +196,7 @@ class Call:
         try:
             wanted = set(wrt)
         except TypeError:
-            self.fail(DTypeError, f"wrt is a {type(wrt).__name__}, expected a tuple of names")
+            self.fail(DTypeError, f"wrt is {wrt!r}, expected names in a tuple")
         for name in sorted(wanted - set(allowed), key=repr):
             self.fail(ArgumentError, f"wrt names {name!r}, expected some of {', '.join(allowed)}")
         return tuple(name for name in allowed if name in wanted)
@@ -217,6 +256,10 @@ class Call:
                 made[name] = new
         return Outputs(self, names, arrays, given, made, tuple(given) if accumulate else ())
 
+    def give_back(self, array: Any) -> Any:
+        """Give a result as an array of the inputs' kind, where they are."""
+        return _kinds.wrap(array, self.kind, self._place)
+
     def _buffers(self, out: Any, names: Sequence[str]) -> dict[str, Any]:
         if out is None:
             return {}
@@ -236,7 +279,7 @@ class Call:
     def _writable(self, label: str, buffer: Any, shape: Shape, is_sum: bool) -> _kinds.Seen:
         label = "out" if label == "out" else f"out's {label}"
         one = self._see(label, buffer)
-        self._same_place(label, one, next(iter(self.arrays)))
+        self._same_place(label, one)
         allowed = [self.dtype.name]
         if is_sum and self.dtype.name in _kinds.HALVES:
             allowed.append("float32")
@@ -247,8 +290,9 @@ class Call:
         if tuple(one.array.shape) != shape:
             self.fail(ShapeError, f"{label} has shape {tuple(one.array.shape)}, expected {shape}")
         self._addressable(label, one)
-        if not one.writable or isinstance(buffer, np.generic):
-            self.fail(ArgumentError, f"{label} is read-only, expected a writable array")
+        obstacle = "is a scalar" if isinstance(buffer, np.generic) else one.obstacle
+        if obstacle:
+            self.fail(ArgumentError, f"{label} {obstacle}, expected an array that can be written")
         if overlaps_itself(one.array):
             self.fail(ArgumentError, f"{label} has elements that share memory with each other")
         return one
@@ -309,17 +353,19 @@ class Outputs:
                     target[...] = rows.reshape(target.shape)
         except (ArgumentError, DeviceError):  # of the choice of a device: nothing is written yet
             raise
-        except Exception as error:
+        except BaseException as error:
             if self._given:
                 error.add_note(f"{self._call.op}: out may have been written in part")
             raise
+        for buffer in self._given.values():
+            _kinds.tell_written(buffer, self._call.kind)
 
     def results(self) -> list[Any]:
         """Give the results in order: the caller's own buffers, new arrays of its kind, or None."""
         return [
             self._made[name]
             if name in self._made
-            else _kinds.wrap(self.arrays[name], self._call.kind)
+            else self._call.give_back(self.arrays[name])
             if name in self.arrays
             else None
             for name in self._names

@@ -6,7 +6,6 @@ import math
 import os
 from typing import TYPE_CHECKING, Any
 
-from gpugrad import _kinds
 from gpugrad._arrays import Call
 from gpugrad.errors import ArgumentError, DeviceError
 from gpugrad.plan import Plan, Problem, choose, cpu_seconds, gpu_seconds
@@ -61,7 +60,7 @@ def decide(call: Call, problem: Problem, device: str, precision: str) -> Plan:
         facts = runtime().facts(int(call.home[4:]))
         seconds = gpu_seconds(problem, facts, from_host=False)
         return choose(problem, "gpu", precision, f"the arrays are on {call.home}", seconds)
-    if device == "auto" and "GPUGRAD_DEVICE" in os.environ:
+    if device == "auto" and os.environ.get("GPUGRAD_DEVICE"):
         device, source = os.environ["GPUGRAD_DEVICE"], "GPUGRAD_DEVICE"
         if device not in DEVICES:
             call.fail(
@@ -107,11 +106,7 @@ def run(
         return plan_
     from gpugrad.gpu.execute import execute
 
-    gpu = runtime()
-    from_host = call.home == "cpu"
-    index = None if from_host else int(call.home[4:])
-    with gpu.use(index, _kinds.stream_of(call.kind, call.home)):
-        execute(gpu, plan_, inputs, outputs, accumulate, from_host=from_host)
+    execute(runtime(), plan_, inputs, outputs, accumulate, from_host=call.home == "cpu")
     return plan_
 
 
@@ -165,15 +160,20 @@ def plan(
     named: dict[str, Any] = dict(zip(names, operands, strict=False))
     if z is not None:
         named["z"] = z
-    call = Call(op, **named)
-    call.expect_operands()
-    call.expect_precision(precision)
-    return decide(call, problem_of(call, call.expect_wrt(wrt, choices)), device, precision)
+    with Call(op, **named) as call:
+        call.expect_operands()
+        call.expect_precision(precision)
+        return decide(call, problem_of(call, call.expect_wrt(wrt, choices)), device, precision)
+
+
+def gpu_missing() -> str | None:
+    """Say what is missing for the use of a GPU, or None if nothing is. Asked once a process."""
+    return _gpu_missing(os.getpid())
 
 
 @functools.cache
-def gpu_missing() -> str | None:
-    """Say what is missing for the use of a GPU, or None if nothing is. Asked once a process."""
+def _gpu_missing(process: int) -> str | None:
+    """Ask in each process: what CUDA has set up does not survive a fork."""
     from gpugrad.gpu.availability import missing
 
     return missing()

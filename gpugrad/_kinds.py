@@ -5,6 +5,8 @@ somebody has imported CuPy. Nothing here imports a framework that the caller has
 """
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,10 +22,9 @@ class Unsupported(Exception):  # noqa: N818  (an answer, turned into an error by
 class Seen(NamedTuple):
     """An array of the caller's, and the same memory as a NumPy or CuPy array."""
 
-    kind: str  # "NumPy", "CuPy", "PyTorch" or "JAX"
-    home: str  # "cpu" or "gpu:<index>"
     array: Any
-    writable: bool
+    obstacle: str = ""  # why it cannot be written to
+    place: Any = None  # JAX's device, to which results return
 
 
 def kind_of(value: object) -> str | None:
@@ -42,9 +43,62 @@ def kind_of(value: object) -> str | None:
     return None
 
 
+@contextmanager
+def unsupported_if_it_fails() -> Iterator[None]:
+    """Turn whatever a framework says of its special arrays into an answer."""
+    try:
+        yield
+    except Unsupported:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise Unsupported(f"cannot be viewed as a plain array ({reason})") from error
+
+
+def home_of(value: Any, kind: str) -> str:
+    """Say where an array is: "cpu" or "gpu:<index>"."""
+    with unsupported_if_it_fails():
+        if kind == "CuPy":
+            return f"gpu:{value.device.id}"
+        if kind == "PyTorch" and value.device.type != "cpu":
+            if value.device.type != "cuda":
+                raise Unsupported(f"is on device {value.device}, expected the CPU or a CUDA GPU")
+            return f"gpu:{value.device.index}"
+        if kind == "JAX":
+            device = _jax_device(value)
+            return "cpu" if device.platform == "cpu" else f"gpu:{device.local_hardware_id}"
+        return "cpu"
+
+
+@contextmanager
+def working_on(kind: str, home: str) -> Iterator[None]:
+    """Make the device and the stream of the caller's arrays current, for views, copies and kernels.
+
+    The stream is CuPy's current one; for PyTorch's tensors it is PyTorch's.
+    """
+    if home == "cpu":
+        yield
+        return
+    import cupy
+
+    with cupy.cuda.Device(int(home[4:])):
+        if kind != "PyTorch":
+            yield
+            return
+        torch: Any = sys.modules["torch"]
+        stream = torch.cuda.current_stream(int(home[4:]))
+        if hasattr(cupy.cuda.Stream, "from_external"):
+            current = cupy.cuda.Stream.from_external(stream)
+        else:
+            current = cupy.cuda.ExternalStream(stream.cuda_stream)
+        with current:
+            yield
+
+
 def see(value: Any, kind: str) -> Seen:
     """View `value`, an array of the given kind, as a NumPy or CuPy array."""
-    return _VIEWS[kind](value)
+    with unsupported_if_it_fails():
+        return _VIEWS[kind](value)
 
 
 def empty(kind: str, home: str, shape: tuple[int, ...], dtype: Any) -> tuple[Any, Any]:
@@ -61,25 +115,23 @@ def empty(kind: str, home: str, shape: tuple[int, ...], dtype: Any) -> tuple[Any
         return _see_torch(tensor).array, tensor
     import cupy
 
-    with cupy.cuda.Device(int(home[4:])):
-        return cupy.empty(shape, dtype), None
+    return cupy.empty(shape, dtype), None
 
 
-def wrap(array: Any, kind: str) -> Any:
-    """Hand a NumPy or CuPy array back as an array of the caller's kind."""
+def wrap(array: Any, kind: str, place: Any = None) -> Any:
+    """Hand a NumPy or CuPy array back as an array of the caller's kind, where it came from."""
     if kind == "PyTorch":
         return _to_torch(array)
     if kind == "JAX":
-        return _to_jax(array)
+        return _to_jax(array, place)
     return array
 
 
-def stream_of(kind: str, home: str) -> int | None:
-    """Give the caller's current stream where it is not CuPy's own, as a raw pointer."""
-    if kind == "PyTorch" and home != "cpu":
+def tell_written(value: Any, kind: str) -> None:
+    """Tell the framework that a buffer of its own has been written."""
+    if kind == "PyTorch":
         torch: Any = sys.modules["torch"]
-        return int(torch.cuda.current_stream(int(home[4:])).cuda_stream)
-    return None
+        torch.autograd.graph.increment_version(value)
 
 
 def bfloat16() -> np.dtype[Any]:
@@ -98,11 +150,11 @@ def _see_numpy(value: Any) -> Seen:
     if isinstance(value, np.ma.MaskedArray):
         raise Unsupported("is a masked array, expected a plain one")
     array = np.asarray(value)
-    return Seen("NumPy", "cpu", array, bool(array.flags.writeable))
+    return Seen(array, "" if array.flags.writeable else "is read-only")
 
 
 def _see_cupy(value: Any) -> Seen:
-    return Seen("CuPy", f"gpu:{value.device.id}", value, True)
+    return Seen(value)
 
 
 def _see_torch(value: Any) -> Seen:
@@ -114,50 +166,59 @@ def _see_torch(value: Any) -> Seen:
     name = str(value.dtype).removeprefix("torch.")
     if name not in DTYPES:
         raise Unsupported(f"has dtype {name}, expected one of {', '.join(DTYPES)}")
-    tensor = value.detach()
+    obstacle = "requires grad" if value.requires_grad else ""
+    if value.is_neg():
+        obstacle = "is a negated view"
+    tensor = value.detach().resolve_neg()
     half = name == "bfloat16"  # travels as int16: neither NumPy nor DLPack consumers know it
     if half:
         tensor = tensor.view(torch.int16)
     array: Any
     if value.device.type == "cpu":
-        home, array = "cpu", tensor.numpy()
-    elif value.device.type == "cuda":
+        array = tensor.numpy()
+    else:
         import cupy
 
-        home, array = f"gpu:{value.device.index}", cupy.from_dlpack(tensor)
-    else:
-        raise Unsupported(f"is on device {value.device}, expected the CPU or a CUDA GPU")
-    return Seen("PyTorch", home, array.view(bfloat16()) if half else array, True)
+        array = cupy.from_dlpack(tensor)
+    return Seen(array.view(bfloat16()) if half else array, obstacle)
 
 
 def _see_jax(value: Any) -> Seen:
+    jax: Any = sys.modules["jax"]
+    device = _jax_device(value)
+    name = value.dtype.name
+    if name == "float64" and not jax.config.jax_enable_x64:
+        raise Unsupported("has dtype float64, which JAX has been told not to make (jax_enable_x64)")
+    if device.platform == "cpu":
+        return Seen(np.asarray(value), "is read-only", device)
+    if name not in DTYPES:
+        raise Unsupported(f"has dtype {name}, expected one of {', '.join(DTYPES)}")
+    import cupy
+
+    return Seen(cupy.from_dlpack(value), "is read-only", device)
+
+
+def _jax_device(value: Any) -> Any:
     jax: Any = sys.modules["jax"]
     if isinstance(value, jax.core.Tracer):
         raise Unsupported("is traced by a JAX transformation, expected a concrete array")
     devices = list(value.devices())
     if len(devices) != 1:
         raise Unsupported(f"is sharded over {len(devices)} devices, expected one")
-    if devices[0].platform == "cpu":
-        return Seen("JAX", "cpu", np.asarray(value), False)
-    if value.dtype.name not in DTYPES:
-        raise Unsupported(f"has dtype {value.dtype.name}, expected one of {', '.join(DTYPES)}")
-    import cupy
-
-    return Seen("JAX", f"gpu:{devices[0].local_hardware_id}", cupy.from_dlpack(value), False)
+    return devices[0]
 
 
 def _to_torch(array: Any) -> Any:
     torch: Any = sys.modules["torch"]
     half = array.dtype.name == "bfloat16"
-    plain = array.view(np.int16) if half else array
-    tensor = (torch.from_numpy if isinstance(plain, np.ndarray) else torch.from_dlpack)(plain)
+    tensor = torch.from_numpy(array.view(np.int16) if half else array)
     return tensor.view(torch.bfloat16) if half else tensor
 
 
-def _to_jax(array: Any) -> Any:
+def _to_jax(array: Any, place: Any) -> Any:
     jax: Any = sys.modules["jax"]
     if isinstance(array, np.ndarray):
-        return jax.numpy.asarray(array)
+        return jax.device_put(array, place)
     return jax.numpy.from_dlpack(array)
 
 

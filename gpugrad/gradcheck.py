@@ -1,6 +1,9 @@
 """A check of vector-Jacobian products against finite differences."""
 
-from collections.abc import Callable, Sequence
+import math
+import operator
+from collections.abc import Callable, Iterable
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,7 +37,7 @@ class Gradcheck(NamedTuple):
 def gradcheck(
     f: Callable[..., Any],
     vjp: Callable[..., Any],
-    inputs: Sequence[Array],
+    inputs: Iterable[Array],
     *,
     trials: int = 4,
     step: float = STEP,
@@ -69,11 +72,12 @@ def gradcheck(
     Raises
     ------
     GradcheckError
-        The two sides differ by more than the tolerance.
+        The two sides differ by more than the tolerance, or one of them is not finite.
     DTypeError
-        An input is no float64 array.
+        An input is no float64 array, `trials` is no integer, or a result is no array of reals.
     ArgumentError
-        There are no inputs or no trials, or `vjp` gives the wrong number or shape of gradients.
+        There are no inputs or no trials, `step` or `tolerance` is no positive finite number, or
+        `vjp` gives the wrong number or shape of gradients.
 
     Notes
     -----
@@ -90,12 +94,15 @@ def gradcheck(
     >>> gpugrad.gradcheck(gpugrad.sigmoid, vjp, [z]).trials
     4
     """
-    if not inputs:
-        raise ArgumentError("gradcheck: inputs is empty, expected at least one array")
-    if trials < 1:
-        raise ArgumentError(f"gradcheck: trials is {trials}, expected at least 1")
-    kinds = [_kind(index, value) for index, value in enumerate(inputs)]
-    points = [_host(value) for value in inputs]
+    arrays = _listed(inputs)
+    trials = _count(trials)
+    for name, number in (("step", step), ("tolerance", tolerance)):
+        if not (isinstance(number, Real) and 0 < number < math.inf):
+            raise ArgumentError(
+                f"gradcheck: {name} is {number!r}, expected a positive finite number"
+            )
+    kinds = [_kind(index, value) for index, value in enumerate(arrays)]
+    points = [_host(value, f"inputs[{index}]") for index, value in enumerate(arrays)]
     random = np.random.default_rng(seed)
 
     def value_at(v: list[Any], t: float) -> list[Any]:
@@ -103,30 +110,68 @@ def gradcheck(
             _like(point + t * direction, kind)
             for point, direction, kind in zip(points, v, kinds, strict=True)
         ]
-        return [_host(one) for one in _as_tuple(f(*moved))]
+        return [_host(one, "f's result") for one in _as_tuple(f(*moved))]
+
+    def slope(v: list[Any], h: float) -> list[Any]:
+        pairs = zip(value_at(v, h), value_at(v, -h), strict=True)
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is told below
+            return [(a - b) / (2 * h) for a, b in pairs]
 
     worst = 0.0
     for trial in range(trials):
         v = [np.asarray(random.standard_normal(point.shape)) for point in points]
-        wide, narrow = (
-            [(a - b) / (2 * h) for a, b in zip(value_at(v, h), value_at(v, -h), strict=True)]
-            for h in (2 * step, step)
-        )
-        jv = [(4 * near - far) / 3 for near, far in zip(narrow, wide, strict=True)]
+        wide, narrow = slope(v, 2 * step), slope(v, step)
+        with np.errstate(over="ignore", invalid="ignore"):
+            jv = [(4 * near - far) / 3 for near, far in zip(narrow, wide, strict=True)]
         u = [np.asarray(random.standard_normal(one.shape)) for one in jv]
-        direction = [_like(one, kinds[0]) for one in u]
-        grads = _as_tuple(vjp(direction[0] if len(u) == 1 else tuple(direction), *inputs))
+        direction = [_like(one.copy(), kinds[0]) for one in u]  # vjp may write on its own
+        grads = _as_tuple(vjp(direction[0] if len(u) == 1 else tuple(direction), *arrays))
         jtu = _gradients(grads, points)
+        for what, derivative in (("f's finite difference", jv), ("vjp's gradient", jtu)):
+            if not all(np.isfinite(one).all() for one in derivative):
+                raise GradcheckError(f"gradcheck: trial {trial}: {what} is not finite")
+        # One scale for both sides: their squares neither overflow nor vanish.
+        scale = max((float(np.max(np.abs(one), initial=0)) for one in (*jv, *jtu)), default=0.0)
+        if not scale:  # both derivatives are zero
+            continue
+        jv, jtu = ([one / scale for one in side] for side in (jv, jtu))
         left, right = _inner(u, jv), _inner(jtu, v)
         size = _norm(u) * _norm(jv) + _norm(jtu) * _norm(v)
-        error = abs(left - right) / size if size else 0.0
+        error = abs(left - right) / size
         if not error <= tolerance:
             raise GradcheckError(
-                f"gradcheck: trial {trial}: <u, Jv> = {left:.12g} but <J'u, v> = {right:.12g}, "
+                f"gradcheck: trial {trial}: <u, Jv> = {left * scale:.12g} but "
+                f"<J'u, v> = {right * scale:.12g}, "
                 f"a relative difference of {error:.2g}, more than {tolerance:.2g}"
             )
         worst = max(worst, error)
     return Gradcheck(worst, tolerance, trials)
+
+
+def _listed(inputs: Any) -> list[Any]:
+    if _kinds.kind_of(inputs) is not None:
+        raise DTypeError("gradcheck: inputs is an array, expected a sequence of arrays")
+    try:
+        arrays = list(inputs)
+    except TypeError:
+        raise DTypeError(
+            f"gradcheck: inputs is a {type(inputs).__name__}, expected a sequence of arrays"
+        ) from None
+    if not arrays:
+        raise ArgumentError("gradcheck: inputs is empty, expected at least one array")
+    return arrays
+
+
+def _count(trials: Any) -> int:
+    try:
+        count = operator.index(trials)
+    except TypeError:
+        raise DTypeError(
+            f"gradcheck: trials is a {type(trials).__name__}, expected an integer"
+        ) from None
+    if count < 1:
+        raise ArgumentError(f"gradcheck: trials is {count}, expected at least 1")
+    return count
 
 
 def _kind(index: int, value: Any) -> str:
@@ -144,10 +189,15 @@ def _kind(index: int, value: Any) -> str:
     raise DTypeError(f"gradcheck: inputs[{index}] {what}, expected a float64 array")
 
 
-def _host(value: Any) -> Any:
+def _host(value: Any, what: str) -> Any:
+    """Copy values to the host in float64: a function may use its result's memory again."""
     kind = _kinds.kind_of(value)
-    array = _kinds.see(value, kind).array if kind else np.asarray(value, np.float64)
-    return array if isinstance(array, np.ndarray) else array.get()
+    try:
+        array = _kinds.see(value, kind).array if kind else np.asarray(value, np.float64)
+        host = array if isinstance(array, np.ndarray) else array.get()
+        return host.astype(np.float64, casting="same_kind", copy=True)
+    except (_kinds.Unsupported, TypeError, ValueError) as reason:
+        raise DTypeError(f"gradcheck: {what} is no array of real numbers ({reason})") from None
 
 
 def _like(array: Any, kind: str) -> Any:
@@ -167,7 +217,7 @@ def _gradients(grads: tuple[Any, ...], points: list[Any]) -> list[Any]:
         raise ArgumentError(f"gradcheck: vjp gave {len(grads)} gradients for {len(points)} inputs")
     result = []
     for index, (grad, point) in enumerate(zip(grads, points, strict=True)):
-        one = np.zeros(point.shape) if grad is None else _host(grad)
+        one = np.zeros(point.shape) if grad is None else _host(grad, "vjp's gradient")
         if one.shape != point.shape:
             raise ArgumentError(
                 f"gradcheck: vjp's gradient {index} has shape {one.shape}, expected {point.shape}"

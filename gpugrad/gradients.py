@@ -89,29 +89,29 @@ def matmul_backward(
     array([[10.],
            [20.]])
     """
-    call = Call("matmul_backward", dy=dy, x=x, w=w)
-    call.expect_operands()
-    call.expect_precision(precision)
-    names = call.expect_wrt(wrt, ("x", "w"))
-    arrays = call.arrays
-    outputs = call.outputs(
-        out,
-        {"dx": tuple(arrays["x"].shape), "dw": tuple(arrays["w"].shape)},
-        wanted=[f"d{name}" for name in names],
-        accumulate=accumulate,
-        sums=("dw",),
-    )
-    with outputs.writing("dx") as results:
-        run(
-            call,
-            {"dy": as_rows(arrays["dy"]), "x": as_rows(arrays["x"]), "w": arrays["w"]},
-            results,
-            device=device,
-            precision=precision,
-            wrt=names,
-            accumulate=outputs.accumulate,
+    with Call("matmul_backward", dy=dy, x=x, w=w) as call:
+        call.expect_operands()
+        call.expect_precision(precision)
+        names = call.expect_wrt(wrt, ("x", "w"))
+        arrays = call.arrays
+        outputs = call.outputs(
+            out,
+            {"dx": tuple(arrays["x"].shape), "dw": tuple(arrays["w"].shape)},
+            wanted=[f"d{name}" for name in names],
+            accumulate=accumulate,
+            sums=("dw",),
         )
-    return MatmulGrads(*outputs.results())
+        with outputs.writing("dx") as results:
+            run(
+                call,
+                {"dy": as_rows(arrays["dy"]), "x": as_rows(arrays["x"]), "w": arrays["w"]},
+                results,
+                device=device,
+                precision=precision,
+                wrt=names,
+                accumulate=outputs.accumulate,
+            )
+        return MatmulGrads(*outputs.results())
 
 
 def bias_backward(
@@ -152,15 +152,15 @@ def bias_backward(
     >>> gpugrad.bias_backward(np.array([[1.0, 2.0], [3.0, 4.0]]))
     array([4., 6.])
     """
-    call = Call("bias_backward", dy=dy)
-    call.expect_operands()
-    outputs = call.outputs(
-        out, {"db": tuple(call.arrays["dy"].shape[-1:])}, accumulate=accumulate, sums=("db",)
-    )
-    rows = {"dy": as_rows(call.arrays["dy"])}
-    with outputs.writing() as results:
-        run(call, rows, results, device=device, accumulate=outputs.accumulate)
-    return outputs.results()[0]
+    with Call("bias_backward", dy=dy) as call:
+        call.expect_operands()
+        outputs = call.outputs(
+            out, {"db": tuple(call.arrays["dy"].shape[-1:])}, accumulate=accumulate, sums=("db",)
+        )
+        rows = {"dy": as_rows(call.arrays["dy"])}
+        with outputs.writing() as results:
+            run(call, rows, results, device=device, accumulate=outputs.accumulate)
+        return outputs.results()[0]
 
 
 def sigmoid_backward(
@@ -211,15 +211,15 @@ def sigmoid_backward(
     >>> gpugrad.sigmoid_backward(one, one, z=20 * one)
     array([2.0611537e-09], dtype=float32)
     """
-    call = Call("sigmoid_backward", dy=dy, y=y, z=z)
-    call.expect_operands()
-    arrays = call.arrays
-    outputs = call.outputs(
-        out, {"dz": tuple(arrays["dy"].shape)}, in_place={"dz": ("dy", "y", "z")}
-    )
-    with outputs.writing() as results:
-        run(call, _y_or_z(arrays), results, device=device)
-    return outputs.results()[0]
+    with Call("sigmoid_backward", dy=dy, y=y, z=z) as call:
+        call.expect_operands()
+        arrays = call.arrays
+        outputs = call.outputs(
+            out, {"dz": tuple(arrays["dy"].shape)}, in_place={"dz": ("dy", "y", "z")}
+        )
+        with outputs.writing() as results:
+            run(call, _y_or_z(arrays), results, device=device)
+        return outputs.results()[0]
 
 
 def sigmoid_bias_backward(
@@ -271,23 +271,24 @@ def sigmoid_bias_backward(
     >>> gpugrad.sigmoid_bias_backward(dy, y).db
     array([0.4375])
     """
-    call = Call("sigmoid_bias_backward", dy=dy, y=y, z=z)
-    call.expect_operands()
-    arrays = call.arrays
-    shape = tuple(arrays["dy"].shape)
-    outputs = call.outputs(
-        out,
-        {"dz": shape, "db": shape[-1:]},
-        accumulate=accumulate,
-        sums=("db",),
-        in_place={} if accumulate else {"dz": ("dy", "y", "z")},
-    )
-    inputs = {
-        name: None if array is None else as_rows(array) for name, array in _y_or_z(arrays).items()
-    }
-    with outputs.writing("dz") as results:
-        run(call, inputs, results, device=device, accumulate=outputs.accumulate)
-    return SigmoidBiasGrads(*outputs.results())
+    with Call("sigmoid_bias_backward", dy=dy, y=y, z=z) as call:
+        call.expect_operands()
+        arrays = call.arrays
+        shape = tuple(arrays["dy"].shape)
+        outputs = call.outputs(
+            out,
+            {"dz": shape, "db": shape[-1:]},
+            accumulate=accumulate,
+            sums=("db",),
+            in_place={} if accumulate else {"dz": ("dy", "y", "z")},
+        )
+        inputs = {
+            name: None if array is None else as_rows(array)
+            for name, array in _y_or_z(arrays).items()
+        }
+        with outputs.writing("dz") as results:
+            run(call, inputs, results, device=device, accumulate=outputs.accumulate)
+        return SigmoidBiasGrads(*outputs.results())
 
 
 def dense_sigmoid_backward(
@@ -354,38 +355,39 @@ def dense_sigmoid_backward(
     >>> grads.dw.shape, grads.dx.shape
     ((2, 3), (4, 2))
     """
-    call = Call("dense_sigmoid_backward", dy=dy, y=y, x=x, w=w, z=z)
-    call.expect_operands()
-    call.expect_precision(precision)
-    names = call.expect_wrt(wrt, ("x", "w", "b"))
-    arrays = call.arrays
-    shapes = {
-        "dx": tuple(arrays["x"].shape),
-        "dw": tuple(arrays["w"].shape),
-        "db": tuple(arrays["w"].shape[1:]),
-    }
-    outputs = call.outputs(
-        out,
-        shapes,
-        wanted=[f"d{name}" for name in names],
-        accumulate=accumulate,
-        sums=("dw", "db"),
-    )
-    inputs = {
-        name: None if array is None else as_rows(array) for name, array in _y_or_z(arrays).items()
-    }
-    inputs |= {"x": as_rows(arrays["x"]), "w": arrays["w"]}
-    with outputs.writing("dx") as results:
-        run(
-            call,
-            inputs,
-            results,
-            device=device,
-            precision=precision,
-            wrt=names,
-            accumulate=outputs.accumulate,
+    with Call("dense_sigmoid_backward", dy=dy, y=y, x=x, w=w, z=z) as call:
+        call.expect_operands()
+        call.expect_precision(precision)
+        names = call.expect_wrt(wrt, ("x", "w", "b"))
+        arrays = call.arrays
+        shapes = {
+            "dx": tuple(arrays["x"].shape),
+            "dw": tuple(arrays["w"].shape),
+            "db": tuple(arrays["w"].shape[1:]),
+        }
+        outputs = call.outputs(
+            out,
+            shapes,
+            wanted=[f"d{name}" for name in names],
+            accumulate=accumulate,
+            sums=("dw", "db"),
         )
-    return DenseGrads(*outputs.results())
+        inputs = {
+            name: None if array is None else as_rows(array)
+            for name, array in _y_or_z(arrays).items()
+        }
+        inputs |= {"x": as_rows(arrays["x"]), "w": arrays["w"]}
+        with outputs.writing("dx") as results:
+            run(
+                call,
+                inputs,
+                results,
+                device=device,
+                precision=precision,
+                wrt=names,
+                accumulate=outputs.accumulate,
+            )
+        return DenseGrads(*outputs.results())
 
 
 def _y_or_z(arrays: dict[str, Any]) -> dict[str, Any]:

@@ -37,12 +37,12 @@ def sigmoid(z: Array, *, out: Array | None = None, device: str = "auto") -> Arra
     >>> gpugrad.sigmoid(np.array([-1000.0, 0.0, 1000.0]))
     array([0. , 0.5, 1. ])
     """
-    call = Call("sigmoid", z=z)
-    shape = tuple(call.arrays["z"].shape)
-    outputs = call.outputs(out, {"y": shape}, in_place={"y": ("z",)})
-    with outputs.writing() as results:
-        run(call, dict(call.arrays), results, device=device)
-    return outputs.results()[0]
+    with Call("sigmoid", z=z) as call:
+        shape = tuple(call.arrays["z"].shape)
+        outputs = call.outputs(out, {"y": shape}, in_place={"y": ("z",)})
+        with outputs.writing() as results:
+            run(call, dict(call.arrays), results, device=device)
+        return outputs.results()[0]
 
 
 def dense_sigmoid(
@@ -88,12 +88,12 @@ def dense_sigmoid(
     >>> gpugrad.dense_sigmoid(np.ones((1, 2)), np.zeros((2, 3)))
     array([[0.5, 0.5, 0.5]])
     """
-    call = Call("dense_sigmoid", x=x, w=w, b=b)
-    call.expect_operands()
-    call.expect_precision(precision)
-    arrays = call.arrays
-    outputs = call.outputs(out, {"y": (*arrays["x"].shape[:-1], arrays["w"].shape[1])})
-    inputs = {"x": as_rows(arrays["x"]), "w": arrays["w"], "b": arrays.get("b")}
-    with outputs.writing("y") as results:
-        run(call, inputs, results, device=device, precision=precision)
-    return outputs.results()[0]
+    with Call("dense_sigmoid", x=x, w=w, b=b) as call:
+        call.expect_operands()
+        call.expect_precision(precision)
+        arrays = call.arrays
+        outputs = call.outputs(out, {"y": (*arrays["x"].shape[:-1], arrays["w"].shape[1])})
+        inputs = {"x": as_rows(arrays["x"]), "w": arrays["w"], "b": arrays.get("b")}
+        with outputs.writing("y") as results:
+            run(call, inputs, results, device=device, precision=precision)
+        return outputs.results()[0]

@@ -8,9 +8,7 @@ same order everywhere.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from dataclasses import dataclass
 
 ITEMSIZE = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 ACCUMULATOR_ITEMSIZE = {"float64": 8, "float32": 4, "float16": 4, "bfloat16": 4}
@@ -180,8 +178,8 @@ class Plan:
         From a simple model of rates, transfers included; not a measurement.
     reason : str
         Why this device and algorithm, in words.
-    steps : mapping
-        Tiles and splits of each part of the work on a GPU.
+    steps : tuple
+        Name and Gemm or ColumnSum of each part of the work on a GPU.
     """
 
     op: str
@@ -189,7 +187,19 @@ class Plan:
     algorithm: str
     predicted_seconds: float
     reason: str
-    steps: Mapping[str, Gemm | ColumnSum] = field(default_factory=lambda: MappingProxyType({}))
+    steps: tuple[tuple[str, Gemm | ColumnSum], ...] = ()
+
+    def gemm(self, name: str) -> Gemm:
+        """Give the step that computes a product."""
+        step = dict(self.steps)[name]
+        assert isinstance(step, Gemm)
+        return step
+
+    def column_sum(self, name: str) -> ColumnSum:
+        """Give the step that sums over rows."""
+        step = dict(self.steps)[name]
+        assert isinstance(step, ColumnSum)
+        return step
 
 
 def gemm(rows: int, columns: int, contraction: int, dtype: str, *, split: bool) -> Gemm:
@@ -265,8 +275,9 @@ def choose(problem: Problem, device: str, precision: str, reason: str, seconds: 
             steps["dw"] = gemm(k, m, n, dtype, split=True)
         if steps.keys() & {"dx", "dw"}:
             algorithm = "ffma"
-            reason += f"; precision {precision!r} is met by IEEE multiply-adds"
-    return Plan(op, "gpu", algorithm, seconds, reason, MappingProxyType(steps))
+    if algorithm == "ffma" and dtype == "float32":
+        reason += f"; precision {precision!r} is met by IEEE multiply-adds"
+    return Plan(op, "gpu", algorithm, seconds, reason, tuple(steps.items()))
 
 
 # ---- the default cost model: round figures for an unmeasured machine

@@ -1,8 +1,6 @@
 """The GPU runtime for tests without a GPU: NumPy arrays, and kernels on the emulator."""
 
 import functools
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +37,6 @@ class EmulatorRuntime:
 
     def facts(self, device: int | None) -> DeviceFacts:
         return FACTS
-
-    @contextmanager
-    def use(self, device: int | None, stream: int | None) -> Iterator[None]:
-        assert device is None
-        assert stream is None
-        yield
 
     def kernel(
         self, stem: str, function: str, defines: tuple[str, ...], shared_bytes: int = 0

@@ -17,8 +17,8 @@ def fake_cupy(compute_capability: str, zeros: Any = None) -> SimpleNamespace:
     """CuPy as far as the question whether it can be used looks at it."""
     return SimpleNamespace(
         cuda=SimpleNamespace(
-            Device=lambda: SimpleNamespace(compute_capability=compute_capability),
-            runtime=SimpleNamespace(getDeviceProperties=lambda _: {"name": b"Testla"}),
+            Device=lambda: SimpleNamespace(compute_capability=compute_capability, id=1),
+            runtime=SimpleNamespace(getDeviceProperties=lambda i: {"name": b"Testla %d" % i}),
         ),
         zeros=zeros or (lambda _: np.zeros(1)),
     )
@@ -26,9 +26,10 @@ def fake_cupy(compute_capability: str, zeros: Any = None) -> SimpleNamespace:
 
 @pytest.fixture
 def driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A driver that sees a GPU, and all packages."""
+    """A driver that sees a GPU, CuPy and a compiler."""
     monkeypatch.setattr(availability, "driver_problem", lambda: None)
     monkeypatch.setattr(availability, "installed", lambda _: True)
+    monkeypatch.setattr(availability.compiler, "missing", lambda: None)
 
 
 @pytest.mark.parametrize(
@@ -58,22 +59,27 @@ def test_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "there is no NVIDIA driver" in problem
 
 
-@pytest.mark.parametrize(("module", "name"), [("cupy", "CuPy"), ("cuda.core", "cuda-core")])
 @pytest.mark.usefixtures("driver")
-def test_a_driver_without_a_package(
-    monkeypatch: pytest.MonkeyPatch, module: str, name: str
-) -> None:
-    monkeypatch.setattr(availability, "installed", lambda asked: asked != module)
+def test_a_driver_without_cupy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(availability, "installed", lambda asked: asked != "cupy")
     problem = availability.missing()
     assert problem is not None
-    assert problem.startswith(f"{name} is not installed; install it with pip install 'gpugrad[cuda")
+    assert problem.startswith("CuPy is not installed; install it with pip install 'gpugrad[cuda")
+
+
+@pytest.mark.usefixtures("driver")
+def test_a_driver_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", fake_cupy("90"))
+    monkeypatch.setattr(availability.compiler, "missing", lambda: "NVRTC's library is gone")
+    assert availability.missing() == "NVRTC's library is gone"
 
 
 @pytest.mark.usefixtures("driver")
 def test_a_gpu_that_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its name is that of the current device, here the second one."""
     monkeypatch.setitem(sys.modules, "cupy", fake_cupy("70"))
     assert availability.missing() == (
-        "the GPU Testla has compute capability 7.0, the kernels need 7.5 or newer"
+        "the GPU Testla 1 has compute capability 7.0, the kernels need 7.5 or newer"
     )
 
 

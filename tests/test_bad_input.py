@@ -300,9 +300,9 @@ OPTIONS: list[tuple[str, dict[str, Any], type[GpugradError], str]] = [
     ("wrt", {"wrt": ("x", "y")}, ArgumentError, "wrt names 'y', expected some of x, w"),
     ("wrt", {"wrt": "dw"}, ArgumentError, "wrt names 'd', expected some of x, w"),
     ("wrt", {"wrt": (1, "x")}, ArgumentError, "wrt names 1"),
-    ("wrt", {"wrt": None}, DTypeError, "wrt is a NoneType, expected"),
-    ("wrt", {"wrt": 3}, DTypeError, "wrt is a int, expected"),
-    ("wrt", {"wrt": [["x"]]}, DTypeError, "wrt is a list, expected"),
+    ("wrt", {"wrt": None}, DTypeError, "wrt is None, expected"),
+    ("wrt", {"wrt": 3}, DTypeError, "wrt is 3, expected"),
+    ("wrt", {"wrt": [["x"]]}, DTypeError, r"wrt is \[\['x'\]\], expected"),
     ("wrt", {"wrt": ("x",)}, ArgumentError, "out has a buffer for dw, which wrt leaves out"),
     ("accumulates", {"accumulate": True, "out": None}, ArgumentError, "accumulate=True needs out"),
 ]

@@ -1,6 +1,7 @@
 """What the compiler makes of the kernels, what it says of faulty ones, and the gate over both."""
 
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,12 +67,79 @@ def test_an_instantiation_must_choose_an_element() -> None:
         compiler.compile_kernel("sigmoid", (), ARCH)
 
 
-def test_without_a_compiler_the_error_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.fixture
+def asked_anew() -> Iterator[None]:
+    """What the compiler remembers of its installation is forgotten, before and after."""
+    remembered = (compiler.missing, compiler.headers, compiler.version, compiler._loaded)
+    for one in remembered:
+        one.cache_clear()
+    yield
+    for one in remembered:
+        one.cache_clear()
+
+
+def no_library() -> Any:
+    raise RuntimeError('Failure finding "libnvrtc.so.13": No such file\n  listdir("lib"):\n    a')
+
+
+def without_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cuda.core", None)
-    with pytest.raises(DeviceError, match=r"cuda\.core.*pip install 'gpugrad\[cuda13\]'"):
+
+
+def without_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cuda.bindings.nvrtc.nvrtcVersion", no_library)
+
+
+def without_a_working_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cuda.bindings.nvrtc.nvrtcVersion", lambda: (7, 0, 0))
+
+
+def without_headers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiler.util, "find_spec", lambda _: None)
+    monkeypatch.setattr("cuda.pathfinder.find_nvidia_header_directory", lambda _: "/no/such")
+
+
+@pytest.mark.usefixtures("asked_anew")
+@pytest.mark.parametrize(
+    ("without", "says"),
+    [
+        (without_package, r"cuda\.core cannot be imported \(.+\)"),
+        (without_library, r"NVRTC's library cannot be loaded \(Failure .+: No such file\)"),
+        (without_a_working_library, r"NVRTC's library cannot be loaded \(nvrtcVersion gives 7\)"),
+        (without_headers, r"CUDA's headers \(cuda_fp16\.h\) cannot be found"),
+    ],
+)
+def test_without_a_compiler_the_error_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, without: Callable[[pytest.MonkeyPatch], None], says: str
+) -> None:
+    without(monkeypatch)
+    with pytest.raises(
+        DeviceError, match=rf"^sigmoid: {says}; install it with pip install 'gpugrad\[cuda13\]'"
+    ):
         compiler.compile_kernel("sigmoid", ("ELEMENT_F32",), ARCH)
+
+
+@pytest.mark.usefixtures("asked_anew")
+@pytest.mark.parametrize(
+    ("loaded", "expected"),
+    [
+        ((13, 5), "NVRTC 13.5.37"),
+        ((13, 3), "NVRTC 13.3"),  # a library of the system's beside the wheel
+        ((12, 9), "NVRTC 12.9.86"),
+        ((12, 8), "NVRTC 12.8"),
+    ],
+)
+def test_the_version_is_of_the_library_that_is_loaded_or_the_error_is_told(
+    monkeypatch: pytest.MonkeyPatch, loaded: tuple[int, int], expected: str
+) -> None:
+    wheels = {"nvidia-cuda-nvrtc": "13.5.37", "nvidia-cuda-nvrtc-cu12": "12.9.86"}
+    monkeypatch.setattr(compiler, "_version", lambda name: wheels.get(name, ""))
+    monkeypatch.setattr("cuda.bindings.nvrtc.nvrtcVersion", lambda: (0, *loaded))
+    assert compiler.version() == expected
+    compiler.version.cache_clear()
+    compiler._loaded.cache_clear()
+    without_library(monkeypatch)
+    assert compiler.version() == "NVRTC of unknown version"
 
 
 # The gate itself: what it reads from real machine code.

@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 
-from gpugrad.gpu import cache
-
 MACROS = ("ELEMENT_F32",)
 
 
@@ -32,9 +30,6 @@ class RawModule:
     def __init__(self, path: str = "") -> None:
         self.path = path
 
-    def load(self, cubin: bytes) -> None:
-        self.cubin = cubin
-
     def get_function(self, name: str) -> Function:
         return Function(self, name)
 
@@ -53,7 +48,7 @@ def runtime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
 
     cupy: Any = ModuleType("cupy")
     cupy.RawModule = RawModule
-    cupy.cuda = SimpleNamespace(Device=Device, function=SimpleNamespace(Module=RawModule))
+    cupy.cuda = SimpleNamespace(Device=Device)
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     monkeypatch.setenv("GPUGRAD_CACHE_DIR", str(tmp_path))
     sys.modules.pop("gpugrad.gpu.cupy_runtime", None)
@@ -79,11 +74,3 @@ def test_more_than_48_kib_of_shared_memory_is_opted_into(runtime: Any) -> None:
     assert large.func.max_dynamic_shared_size_bytes == 100 << 10
     large((1,), (32, 8), ())
     assert large.func.launches == [((1,), (32, 8), (), {"shared_mem": 100 << 10})]
-
-
-def test_without_a_file_the_kernel_is_loaded_from_memory(
-    runtime: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cache, "load", lambda *_: cache.Entry(b"machine code", None))
-    kernel = runtime.kernel("reduce_splits", "reduce_splits", MACROS)
-    assert kernel.module.cubin == b"machine code"

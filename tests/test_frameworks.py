@@ -1,5 +1,9 @@
 """PyTorch tensors and JAX arrays in and out, and gradients beside the frameworks' own."""
 
+import os
+import subprocess
+import sys
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -182,6 +186,33 @@ def test_gradcheck_takes_tensors(torch):
     )
 
 
+def test_torch_learns_that_a_buffer_was_written(torch):
+    """What autograd has saved of it is refused afterwards, as after any in-place operation."""
+    a = torch.ones(3, requires_grad=True)
+    b = a * 1
+    c = b * b
+    with torch.no_grad():
+        buffer = b.detach()
+    gpugrad.sigmoid(torch.zeros(3), out=buffer)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        c.sum().backward()
+
+
+def test_torch_buffers_that_require_grad_are_refused(torch):
+    for buffer in (torch.nn.Parameter(torch.ones(3)), torch.ones(3, requires_grad=True) * 1):
+        with pytest.raises(ArgumentError, match=r"^sigmoid: out requires grad, expected"):
+            gpugrad.sigmoid(torch.zeros(3), out=buffer)
+
+
+def test_torch_arrays_of_its_own_are_read_or_refused(torch):
+    negated = torch.complex(torch.zeros(3), torch.ones(3)).conj().imag
+    assert gpugrad.sigmoid(negated).tolist() == gpugrad.sigmoid(-torch.ones(3)).tolist()
+    with pytest.raises(ArgumentError, match=r"^sigmoid: out is a negated view"):
+        gpugrad.sigmoid(torch.zeros(3), out=negated)
+    with pytest.raises(DTypeError, match=r"^sigmoid: z cannot be viewed as a plain array"):
+        torch.func.vmap(gpugrad.sigmoid)(torch.zeros(3, 2))
+
+
 @pytest.mark.parametrize(("dtype", "logit"), [("float32", 17), ("float16", 9), ("bfloat16", 7)])
 def test_torch_loses_the_gradient_that_logits_keep(torch, dtype, logit):
     z = torch.full((3,), logit, dtype=getattr(torch, dtype), requires_grad=True)
@@ -235,6 +266,43 @@ def test_jax_loses_the_gradient_that_logits_keep(jax):
     assert vjp(jax.numpy.ones_like(y))[0] == 0
     ours = gpugrad.sigmoid_backward(jax.numpy.ones_like(y), y, z=z)
     np.testing.assert_allclose(ours, np.exp(-17.0), rtol=1e-6)
+
+
+def test_jax_arrays_stay_on_their_device(jax):
+    program = """
+import jax, gpugrad
+first, second = jax.devices()
+near, far = jax.device_put(jax.numpy.ones(3), first), jax.device_put(jax.numpy.ones(3), second)
+assert gpugrad.sigmoid(far).devices() == {second}
+try:
+    gpugrad.sigmoid_backward(near, far)
+except gpugrad.DeviceError as error:
+    print(error)
+"""
+    environment = os.environ | {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "JAX_PLATFORMS": "cpu",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True
+    )
+    assert done.stdout.startswith("sigmoid_backward: y is on device"), done.stderr
+
+
+def test_jax_float64_is_refused_where_jax_would_halve_it(jax):
+    with jax.enable_x64(True):
+        z = jax.numpy.zeros(3, "float64")
+        assert gpugrad.sigmoid(z).dtype == np.float64
+    with pytest.raises(DTypeError, match=r"^sigmoid: z has dtype float64, which JAX has been told"):
+        gpugrad.sigmoid(z)
+
+
+def test_jax_arrays_of_its_own_are_refused(jax):
+    deleted = jax.numpy.ones(3)
+    deleted.delete()
+    for bad in (jax.random.key(0), deleted):
+        with pytest.raises(DTypeError, match=r"^sigmoid: z "):
+            gpugrad.sigmoid(bad)
 
 
 def test_jax_tracers_are_refused(jax):

@@ -14,11 +14,10 @@ from tests.mutants.table import lines
 from tests.operations import OPERATIONS
 
 FILES = sorted(path.name for path in source.directory().glob("*.cu*"))
-HARMLESS = Mutant(
-    "sigmoid.cu", "harmless", "packed, false, value", "packed, 0, value", ("sigmoid",)
-)
-BROKEN = Mutant("sigmoid.cu", "broken", "packed, false, value", "packed, fals, value", ("sigmoid",))
-AMBIGUOUS = Mutant("sigmoid.cu", "ambiguous", "column", "row", ("sigmoid",))
+OLD, SIGMOID = "packed, false, value", ("sigmoid",)
+HARMLESS = Mutant("sigmoid.cu", "harmless", OLD, "packed, 0, value", SIGMOID)
+BROKEN = Mutant("sigmoid.cu", "broken", OLD, "packed, fals, value", SIGMOID)
+AMBIGUOUS = Mutant("sigmoid.cu", "ambiguous", "column", "row", SIGMOID)
 
 Outcomes = Mapping[Mutant, Outcome]
 

@@ -129,7 +129,8 @@ def _measure(case: Case, places: tuple[str, ...], repeat: int, measured: list[Me
     """Measure one case, a sample of each way in turn, so that drifts of the clock hit all."""
     op, dtype, size = case
     operands = operations.arrays(op, size, dtype, seed=0)
-    problem = _dispatch.problem_of(Call(op, **operands), operations.wrt(op))
+    with Call(op, **operands) as call:
+        problem = _dispatch.problem_of(call, operations.wrt(op))
     traffic = problem.bytes_in + problem.bytes_out
     runs: list[tuple[Measurement, Stopwatch, Callable[[], object], int]] = []
 

@@ -5,6 +5,8 @@ import ctypes.util
 import sys
 from importlib import util
 
+from gpugrad.gpu import compiler
+
 OLDEST = (7, 5)
 
 
@@ -13,18 +15,18 @@ def missing() -> str | None:
     problem = driver_problem()
     if problem is not None:
         return problem
-    for module, what in (("cupy", "CuPy"), ("cuda.core", "cuda-core")):
-        if not installed(module):
-            return (
-                f"{what} is not installed; install it with pip install 'gpugrad[cuda13]' "
-                "(CUDA 13) or 'gpugrad[cuda12]' (CUDA 12)"
-            )
+    if not installed("cupy"):
+        return f"CuPy is not installed; {compiler.HOW}"
+    problem = compiler.missing()
+    if problem is not None:
+        return problem
     try:
         import cupy
 
-        major, minor = divmod(int(cupy.cuda.Device().compute_capability), 10)
+        device = cupy.cuda.Device()
+        major, minor = divmod(int(device.compute_capability), 10)
         if (major, minor) < OLDEST:
-            name = cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
+            name = cupy.cuda.runtime.getDeviceProperties(device.id)["name"].decode()
             return (
                 f"the GPU {name} has compute capability {major}.{minor}, "
                 f"the kernels need {OLDEST[0]}.{OLDEST[1]} or newer"

@@ -13,7 +13,7 @@ def bias_backward(
     """Sum dy (n, m) over its rows into db (m,)."""
     launch_column_sum(
         runtime,
-        plan.steps["db"],
+        plan.column_sum("db"),
         "bias_backward",
         "bias_backward",
         defines(dy.dtype, result=db.dtype),

@@ -3,32 +3,40 @@
 An entry is ``<stem>-<key>-<content>.cubin``: the key is a hash of what was compiled, the content a
 hash of the machine code, so that a damaged file is noticed and a loader that remembers paths
 cannot confuse two versions. Entries are written aside and renamed: any number of processes may
-use one folder. Where nothing can be written the kernels live in memory for the process.
+use one folder. Where nothing can be written an entry is a file of the process's own: in memory on
+Linux, elsewhere in the folder for temporary files.
 """
 
+import atexit
 import hashlib
 import os
 import sys
 import tempfile
+import uuid
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from gpugrad.errors import DeviceError
 from gpugrad.gpu import compiler, source
 
 
 class Entry(NamedTuple):
-    """A kernel's machine code, and its file unless nothing could be written."""
+    """A kernel's machine code, and the file that holds it."""
 
     cubin: bytes
-    path: Path | None
+    path: Path
 
 
 def folder() -> Path:
-    """Give the cache's folder: GPUGRAD_CACHE_DIR, or the user's cache directory."""
-    if "GPUGRAD_CACHE_DIR" in os.environ:
-        return Path(os.environ["GPUGRAD_CACHE_DIR"])
+    """Give the cache's folder: GPUGRAD_CACHE_DIR, or the user's cache directory.
+
+    A variable that is empty counts as not set.
+    """
+    chosen = os.environ.get("GPUGRAD_CACHE_DIR")
+    if chosen:
+        return Path(chosen).expanduser()
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
     else:
@@ -60,8 +68,10 @@ def load(
 
     Raises
     ------
-    KernelCompileError, DeviceError
+    KernelCompileError
         From the compiler.
+    DeviceError
+        From the compiler, or there is no place at all for the machine code.
     """
     text = source.expand(stem)
     name = f"{stem}-{key(text, defines, arch)}"
@@ -71,6 +81,7 @@ def load(
     except (OSError, RuntimeError) as error:  # no permission, or no home directory
         where = None
         kept, reason = None, error
+    kept = kept or _of_process.get(name)
     if kept is not None:
         return kept
     cubin = compile_kernel(stem, defines, arch, text=text).cubin
@@ -80,14 +91,17 @@ def load(
         except OSError as error:
             reason = error
     _warn_once(f"compiled kernels cannot be kept on disk ({reason}); see GPUGRAD_CACHE_DIR")
-    return Entry(cubin, None)
+    try:
+        return _of_process.setdefault(name, Entry(cubin, _own_file(name, cubin)))
+    except OSError as error:
+        raise DeviceError(f"{stem}: the compiled kernel can be kept nowhere ({error})") from error
 
 
 def _find(where: Path, name: str) -> Entry | None:
     for path in sorted(where.glob(f"{name}-*.cubin")):
         try:
             cubin = path.read_bytes()
-        except FileNotFoundError:  # another process has just replaced it
+        except (FileNotFoundError, PermissionError):  # just replaced, or another user's
             continue
         if path.stem == f"{name}-{_content(cubin)}":
             return Entry(cubin, path)
@@ -99,14 +113,29 @@ def _find(where: Path, name: str) -> Entry | None:
 def _write(where: Path, name: str, cubin: bytes) -> Path:
     where.mkdir(parents=True, exist_ok=True)
     path = where / f"{name}-{_content(cubin)}.cubin"
-    handle, aside = tempfile.mkstemp(dir=where, prefix=".", suffix=".tmp")
+    aside = where / f".{uuid.uuid4().hex}.tmp"  # not by mkstemp: only its user may read the file
     try:
-        with os.fdopen(handle, "wb") as file:
+        with aside.open("xb") as file:
             file.write(cubin)
-        Path(aside).replace(path)
+        aside.replace(path)
     except BaseException:
-        Path(aside).unlink(missing_ok=True)
+        aside.unlink(missing_ok=True)
         raise
+    return path
+
+
+def _own_file(name: str, cubin: bytes) -> Path:
+    """Write a file that lasts as long as this process, for loaders that only take a path."""
+    if hasattr(os, "memfd_create"):
+        handle = os.memfd_create(name)  # never closed, so that its path stays this kernel's
+        with os.fdopen(handle, "wb", closefd=False) as file:
+            file.write(cubin)
+        return Path(f"/proc/self/fd/{handle}")
+    handle, text = tempfile.mkstemp(prefix=f"gpugrad-{name}-", suffix=".cubin")
+    path = Path(text)
+    atexit.register(path.unlink, missing_ok=True)
+    with os.fdopen(handle, "wb") as file:
+        file.write(cubin)
     return path
 
 
@@ -114,6 +143,7 @@ def _content(cubin: bytes) -> str:
     return hashlib.sha256(cubin).hexdigest()[:16]
 
 
+_of_process: dict[str, Entry] = {}  # what could not be written to the folder, by name
 _warned: set[str] = set()
 
 

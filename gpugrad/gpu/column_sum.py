@@ -52,7 +52,7 @@ def launch_column_sum(
     grid = (plan.column_blocks, plan.splits)
     runtime.kernel(stem, function, macros)(grid, plan.lanes, args)
     if partial is not None:
-        reduce_splits(runtime, matrices[0].dtype, partial, db.reshape(1, m), bool(switches[-1]))
+        reduce_splits(runtime, matrices[0].dtype, partial, db[None, :], bool(switches[-1]))
 
 
 def reduce_splits(runtime: Runtime, element: Any, partial: Any, out: Any, accumulate: bool) -> None:

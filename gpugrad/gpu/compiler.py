@@ -2,6 +2,7 @@
 
 import functools
 import io
+import os
 import threading
 from importlib import metadata, util
 from pathlib import Path
@@ -47,11 +48,11 @@ def compile_kernel(stem: str, defines: tuple[str, ...], arch: str, *, text: str 
     DeviceError
         There is no compiler.
     """
-    try:
-        with IMPORTING:
-            from cuda.core import Program, ProgramOptions
-    except ImportError as error:
-        raise DeviceError(f"{stem}: cuda.core cannot be imported ({error}); {HOW}") from None
+    problem = missing()
+    if problem is not None:
+        raise DeviceError(f"{stem}: {problem}")
+    with IMPORTING:
+        from cuda.core import Program, ProgramOptions
     text = text or source.expand(stem)
     log = io.StringIO()
     options = ProgramOptions(
@@ -71,6 +72,23 @@ def compile_kernel(stem: str, defines: tuple[str, ...], arch: str, *, text: str 
 
 
 @functools.cache
+def missing() -> str | None:
+    """Say what the compiler lacks and how to get it, or None where it can be used."""
+    try:
+        with IMPORTING:
+            import cuda.core  # noqa: F401
+    except Exception as error:  # whatever a broken installation raises is the answer
+        return f"cuda.core cannot be imported ({_first_line(error)}); {HOW}"
+    try:
+        _loaded()
+    except Exception as error:  # of the loader's own classes
+        return f"NVRTC's library cannot be loaded ({_first_line(error)}); {HOW}"
+    if not headers():
+        return f"CUDA's headers (cuda_fp16.h) cannot be found; {HOW}"
+    return None
+
+
+@functools.cache
 def headers() -> tuple[Path, ...]:
     """Find the folders of CUDA's headers (cuda_fp16.h and those it includes)."""
     found = []
@@ -87,23 +105,37 @@ def headers() -> tuple[Path, ...]:
             path_found = find_nvidia_header_directory("cudart")
         except Exception:  # no pathfinder, or one that does not know the name
             path_found = None
-        if path_found:
-            found.append(Path(path_found))
+        toolkit = os.environ.get("CUDA_PATH") or os.environ.get("CUDA_HOME") or "/usr/local/cuda"
+        for path in (Path(path_found or ""), Path(toolkit, "include")):
+            if (path / "cuda_fp16.h").is_file():
+                return (path,)
     return tuple(found)
 
 
 @functools.cache
 def version() -> str:
-    """Give NVRTC's version."""
-    found = [one for one in map(_version, ("nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12")) if one]
-    if found:
-        return f"NVRTC {found[0]}"
+    """Give the version of the NVRTC that is loaded, in full where it is its wheel's."""
     try:
-        from cuda.bindings import nvrtc
-
-        return "NVRTC {}.{}".format(*nvrtc.nvrtcVersion()[1:])
-    except (ImportError, RuntimeError):
+        major, minor = _loaded()
+    except Exception:  # there is none; see missing()
         return "NVRTC of unknown version"
+    wheel = _version("nvidia-cuda-nvrtc" if major >= 13 else f"nvidia-cuda-nvrtc-cu{major}")
+    return f"NVRTC {wheel if wheel.startswith(f'{major}.{minor}.') else f'{major}.{minor}'}"
+
+
+@functools.cache
+def _loaded() -> tuple[int, int]:
+    """Load NVRTC's library and ask for its version; raises whatever the loader does."""
+    with IMPORTING:
+        from cuda.bindings import nvrtc
+    status, major, minor = nvrtc.nvrtcVersion()
+    if status:
+        raise RuntimeError(f"nvrtcVersion gives {status}")
+    return int(major), int(minor)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]  # of a library's loader, which lists folders after it
 
 
 @functools.cache

@@ -1,8 +1,6 @@
 """The GPU as CuPy gives it: arrays from its pool, launches on its current stream."""
 
 import functools
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import cupy
@@ -22,16 +20,6 @@ class CupyRuntime:
     def facts(self, device: int | None) -> DeviceFacts:
         """Describe a device, the current one if None."""
         return _facts(cupy.cuda.Device().id if device is None else device)
-
-    @contextmanager
-    def use(self, device: int | None, stream: int | None) -> Iterator[None]:
-        """Make a device and a stream (a raw pointer) current."""
-        with ExitStack() as stack:
-            if device is not None:
-                stack.enter_context(cupy.cuda.Device(device))
-            if stream is not None:
-                stack.enter_context(cupy.cuda.ExternalStream(stream))
-            yield
 
     def kernel(
         self, stem: str, function: str, defines: tuple[str, ...], shared_bytes: int = 0
@@ -61,15 +49,15 @@ def _facts(device: int) -> DeviceFacts:
     properties = cupy.cuda.runtime.getDeviceProperties(device)
     attributes = cupy.cuda.Device(device).attributes
     clock, memory_clock, bus_bits = (
-        1e3 * (attributes.get(name) or default)  # drivers may leave deprecated attributes out
+        attributes.get(name) or default  # drivers may leave deprecated attributes out
         for name, default in PROPERTIES.items()
     )
     return DeviceFacts(
         name=properties["name"].decode(),
         compute_capability=(properties["major"], properties["minor"]),
         sm_count=properties["multiProcessorCount"],
-        clock_hz=clock,
-        bandwidth=2 * memory_clock * bus_bits / 1e3 / 8,  # two transfers a clock
+        clock_hz=1e3 * clock,
+        bandwidth=2 * 1e3 * memory_clock * bus_bits / 8,  # two transfers a clock
         memory=properties["totalGlobalMem"],
     )
 
@@ -88,9 +76,4 @@ def _kernel(
 
 @functools.cache
 def _module(stem: str, defines: tuple[str, ...], arch: str, device: int) -> Any:
-    entry = cache.load(stem, defines, arch)
-    if entry.path is not None:
-        return cupy.RawModule(path=str(entry.path))
-    module = cupy.cuda.function.Module()  # no file could be written: load from memory
-    module.load(entry.cubin)
-    return module
+    return cupy.RawModule(path=str(cache.load(stem, defines, arch).path))

@@ -14,7 +14,7 @@ def dense_sigmoid(
     bias = (NULL, *integers(0)) if b is None else (b, *strides(b))
     launch_gemm(
         runtime,
-        plan.steps["y"],
+        plan.gemm("y"),
         "dense_sigmoid_ffma",
         "dense_sigmoid_ffma",
         defines(x.dtype),

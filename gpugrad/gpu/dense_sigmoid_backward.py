@@ -34,7 +34,7 @@ def dense_sigmoid_backward(
     if dx is not None:
         launch_gemm(
             runtime,
-            plan.steps["dx"],
+            plan.gemm("dx"),
             STEM,
             "dense_sigmoid_backward_dx",
             defines(dy.dtype, logits=logits),
@@ -44,7 +44,7 @@ def dense_sigmoid_backward(
             integers(n, k, m),
         )
     if dw is not None:
-        step = plan.steps["dw"]
+        step = plan.gemm("dw")
         launch_gemm(
             runtime,
             step,
@@ -59,7 +59,7 @@ def dense_sigmoid_backward(
     if db is not None:
         launch_column_sum(
             runtime,
-            plan.steps["db"],
+            plan.column_sum("db"),
             "sigmoid_bias_backward",
             "sigmoid_bias_sum",
             defines(dy.dtype, result=db.dtype, logits=logits),

@@ -21,9 +21,9 @@ def matmul_backward(
 ) -> None:
     """Write dx (n, k) and dw (k, m) from dy (n, m), x (n, k) and w (k, m)."""
     if dx is not None:
-        _product(runtime, plan.steps["dx"], dy, w, dx, "dx" in accumulate)
+        _product(runtime, plan.gemm("dx"), dy, w, dx, "dx" in accumulate)
     if dw is not None:
-        _product(runtime, plan.steps["dw"], x.T, dy.T, dw, "dw" in accumulate)
+        _product(runtime, plan.gemm("dw"), x.T, dy.T, dw, "dw" in accumulate)
 
 
 def _product(

@@ -1,7 +1,6 @@
 """What the operations need of a GPU. CuPy provides it; the tests put an emulator in its place."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from gpugrad.plan import DeviceFacts
@@ -14,9 +13,6 @@ class Runtime(Protocol):
 
     def facts(self, device: int | None) -> DeviceFacts:
         """Describe a device, the current one if None."""
-
-    def use(self, device: int | None, stream: int | None) -> AbstractContextManager[None]:
-        """Make a device and a stream (a raw pointer) current; None leaves them as they are."""
 
     def kernel(
         self, stem: str, function: str, defines: tuple[str, ...], shared_bytes: int = 0

@@ -22,7 +22,7 @@ def sigmoid_bias_backward(
     saved = y if z is None else z
     launch_column_sum(
         runtime,
-        plan.steps["db"],
+        plan.column_sum("db"),
         "sigmoid_bias_backward",
         "sigmoid_bias_backward",
         defines(dy.dtype, result=db.dtype, logits=z is not None),

@@ -1,0 +1,118 @@
+"""Builds the kernels with a planted bug, and finds out what notices it."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+from unittest import mock
+
+from gpugrad import _dispatch
+from gpugrad.gpu import source
+from gpugrad.gpu.runtime import Kernel
+from tests.emulator import EmulatorError
+from tests.emulator_runtime import EmulatorRuntime, module
+from tests.instantiations import INSTANTIATIONS
+from tests.mutants.mutant import Mutant, NotAMutantError
+from tests.mutants.probes import PROBES
+from tests.test_kernel_contracts import FAST_MATH, code, faults_of_offsets
+
+SCHEDULES = ("ascending", "random")
+
+
+class Outcome(NamedTuple):
+    """What noticed a mutant (nothing if empty), or why it could not be examined."""
+
+    caught: str
+    problem: str = ""
+
+
+def examine_all(mutants: Sequence[Mutant]) -> dict[Mutant, Outcome]:
+    """Examine mutants in as many processes as there are processors."""
+    with (
+        tempfile.TemporaryDirectory(prefix="gpugrad-mutants-") as folder,
+        ProcessPoolExecutor(
+            min(os.cpu_count() or 1, len(mutants)),
+            mp_context=get_context("spawn"),
+            initializer=_use_cache,
+            initargs=(folder,),
+        ) as pool,
+    ):
+        return dict(zip(mutants, pool.map(examine, mutants), strict=True))
+
+
+def _use_cache(folder: str) -> None:
+    """Let the emulator keep what it builds apart from what is worth keeping."""
+    os.environ["GPUGRAD_EMULATOR_CACHE"] = folder
+
+
+def examine(mutant: Mutant) -> Outcome:
+    """Plant a bug in a copy of the kernels and run them."""
+    with tempfile.TemporaryDirectory(prefix="gpugrad-mutant-") as folder:
+        kernels = Path(folder, "kernels")
+        shutil.copytree(source.directory(), kernels)
+        try:
+            text = mutant.applied((kernels / mutant.file).read_text(encoding="utf-8"))
+            (kernels / mutant.file).write_text(text, encoding="utf-8")
+            if not mutant.ops:
+                compile_all(mutant.file, kernels)
+                return Outcome(broken_rule(text))
+            return Outcome(first_failure(mutant.ops, kernels))
+        except NotAMutantError as error:
+            return Outcome("", str(error))
+        except Exception as error:  # the others are examined all the same
+            return Outcome("", f"{type(error).__name__}: {error}")
+
+
+class _Runtime(EmulatorRuntime):
+    """Tells what cannot be built from what is noticed when it runs."""
+
+    def kernel(
+        self, stem: str, function: str, defines: tuple[str, ...], shared_bytes: int = 0
+    ) -> Kernel:
+        _build(self.kernels / f"{stem}.cu", defines)
+        return super().kernel(stem, function, defines, shared_bytes)
+
+
+def _build(path: Path, defines: tuple[str, ...]) -> None:
+    try:
+        module(path, defines)
+    except EmulatorError as error:
+        raise NotAMutantError(str(error)) from None
+
+
+def first_failure(ops: Iterable[str], kernels: Path | None = None) -> str:
+    """Run the probes of some functions on a folder's kernels; tell what the first one notices."""
+    probes = [probe for op in ops for probe in PROBES[op]]
+    for schedule in SCHEDULES:
+        runtime = _Runtime(schedule, kernels)
+        with (
+            mock.patch.object(_dispatch, "runtime", return_value=runtime),
+            mock.patch.object(_dispatch, "gpu_missing", return_value=None),
+        ):
+            for probe in probes:
+                try:
+                    probe.run()
+                except EmulatorError as error:
+                    return f"checker: {error} ({probe})"
+                except AssertionError as error:
+                    return f"bounds: {str(error).splitlines()[0]} ({probe}, {schedule})"
+    return ""
+
+
+def broken_rule(text: str) -> str:
+    """Tell what tests/test_kernel_contracts.py has against a kernel's text."""
+    fast = FAST_MATH.search(code(text))
+    faults = [*faults_of_offsets(text), *([f"fast math: {fast[0]}"] if fast else [])]
+    return f"contract: {faults[0]}" if faults else ""
+
+
+def compile_all(file: str, kernels: Path) -> None:
+    """Compile an instantiation of every kernel that is made of a file."""
+    for stem in source.stems():
+        if f'"{file}"' in source.expand(stem):
+            defines = next(defines for name, defines in INSTANTIATIONS if name == stem)
+            _build(kernels / f"{stem}.cu", defines)

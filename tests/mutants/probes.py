@@ -1,0 +1,305 @@
+"""Calls of the public functions that are cheap to emulate and show a bug at once.
+
+Every path of a kernel has a probe: packs, their tail and what is not aligned; one block and
+several; one split and several; large tiles; writing and adding; from y and from z.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from gpugrad.gpu import execute, launch
+from tests.cases import LAYOUTS, Layer, elementwise_arrays, layer_arrays, random_array
+from tests.conftest import EmulatedBackend
+from tests.operations import OPERATIONS, expect_right
+
+
+def _padded_rows(array: np.ndarray) -> np.ndarray:
+    """Rows that begin at 16 bytes after a multiple of 32: aligned for packs, whatever their end."""
+    pitch = array.shape[-1] * array.itemsize // 32 * 32 + 64
+    memory = np.full(array.size // array.shape[-1] * pitch + 64, 0xFF, np.uint8)  # NaN
+    first = (16 - memory.ctypes.data) % 32
+    rows = memory[first : first + array.size // array.shape[-1] * pitch].view(array.dtype)
+    view = rows.reshape(*array.shape[:-1], -1)[..., : array.shape[-1]]
+    view[...] = array
+    return view
+
+
+MAX_GRID_Y = launch.MAX_GRID_Y
+PADDED = "padded rows"
+MIDDLE = "middle columns"
+OFFSET = "element offset"
+LAID_OUT = LAYOUTS | {PADDED: _padded_rows}
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One call and what its results must be.
+
+    Attributes
+    ----------
+    op : str
+    shape : tuple of int
+        (n, k, m) of a layer, or the shape of dy or z where there is no layer.
+    dtype, layout : str
+        The layout of all operands that `layouts` does not name.
+    layouts : mapping
+        By operand, the memory that it is in.
+    out : mapping
+        By result, the memory of the buffer that is given for it.
+    sums : str
+        The dtype of the buffers for sums; that of the operands if empty.
+    from_z, accumulate : bool
+    on_device : bool
+        The arrays are taken for a GPU's own: the kernels get them as they are.
+    large_tiles : bool
+        As though there were enough of them.
+    grid_rows : int
+        Rows of blocks that a grid may have.
+    changed : mapping
+        Operands with values of their own.
+    """
+
+    op: str
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+    layout: str = "C"
+    layouts: dict[str, str] = field(default_factory=dict)
+    out: dict[str, str] = field(default_factory=dict)
+    sums: str = ""
+    from_z: bool = False
+    accumulate: bool = False
+    on_device: bool = False
+    large_tiles: bool = False
+    grid_rows: int = MAX_GRID_Y
+    changed: Mapping[str, Callable[[], np.ndarray] | None] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        words = [f"{self.op} {'x'.join(map(str, self.shape))} {self.dtype}"]
+        words += [f"all {self.layout}"] if self.layout != "C" else []
+        words += [f"{name} {layout}" for name, layout in (self.layouts | self.out).items()]
+        words += [f"sums {self.sums}"] if self.sums else []
+        words += [f"changed {name}" for name in self.changed]
+        switches = ("from_z", "accumulate", "on_device", "large_tiles")
+        words += [name.replace("_", " ") for name in switches if getattr(self, name)]
+        words += [f"{self.grid_rows} rows of blocks"] if self.grid_rows != MAX_GRID_Y else []
+        return ", ".join(words)
+
+    def run(self) -> None:
+        """Call the function on the emulator; AssertionError or EmulatorError for what is wrong."""
+        arrays = self._arrays()
+        out = {name: self._buffer(name, arrays) for name in self.out}
+        with self._circumstances():
+            expect_right(
+                EmulatedBackend(),
+                self.op,
+                arrays,
+                from_z=self.from_z,
+                out=out,
+                accumulate=self.accumulate,
+            )
+
+    def _arrays(self) -> dict[str, Any]:
+        if "w" in OPERATIONS[self.op].operands:
+            n, k, m = self.shape
+            arrays: dict[str, Any] = layer_arrays(Layer((n,), k, m), self.dtype)
+        else:
+            arrays = elementwise_arrays(self.shape, self.dtype)
+        arrays |= {name: make and make() for name, make in self.changed.items()}
+        for name, array in arrays.items():
+            layout = self.layouts.get(name, self.layout)
+            if layout != "C" and array is not None:
+                arrays[name] = LAID_OUT[layout](array)
+        return arrays
+
+    def _buffer(self, name: str, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+        if name == "db":
+            shape = arrays["dy"].shape[-1:]
+        elif name == "y":
+            shape = self.shape if self.op == "sigmoid" else (self.shape[0], self.shape[-1])
+        else:
+            shape = arrays["dy" if name == "dz" else name[1:]].shape
+        sums = self.sums if name in OPERATIONS[self.op].sums else ""
+        array = random_array(shape, sums or self.dtype, 9)
+        layout = self.out[name]
+        return array if layout == "C" else LAID_OUT[layout](array)
+
+    @contextmanager
+    def _circumstances(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            if self.on_device:
+                stack.enter_context(mock.patch.object(execute, "execute", _execute_on_device))
+            if self.large_tiles:
+                plan = import_module("gpugrad.plan")  # gpugrad.plan is a function
+                stack.enter_context(mock.patch.object(plan, "LARGE_TILE_FROM", 1))
+                stack.enter_context(mock.patch.object(plan, "LARGE_TILE_PADDING", float("inf")))
+            stack.enter_context(mock.patch.object(launch, "MAX_GRID_Y", self.grid_rows))
+            yield
+
+
+_execute = execute.execute
+
+
+def _execute_on_device(*args: Any, from_host: bool) -> None:
+    _execute(*args, from_host=False)
+
+
+def _range(lowest: float, highest: float, dtype: str = "float32") -> Callable[[], np.ndarray]:
+    return lambda: np.linspace(lowest, highest, 301).astype(dtype)
+
+
+def _elementwise(op: str, **options: Any) -> list[Probe]:
+    """Probe what sigmoid and sigmoid_backward share; the first operand and the result differ."""
+    first, *others = OPERATIONS[op].operands
+    (result,) = OPERATIONS[op].results
+    saved = "z" if options.get("from_z") else (others or [first])[0]
+
+    def probe(shape: tuple[int, ...], **more: Any) -> Probe:
+        return Probe(op, shape, **options, **more)
+
+    return [
+        probe((1037,)),
+        probe((6, 10), layouts={first: "fortran"}),
+        probe((5, 9), layouts={saved: "sliced"}),
+        probe((5, 12), layouts={saved: PADDED}),
+        probe((5, 6), layout=PADDED, out={result: PADDED}, on_device=True),
+        probe((5, 8), layout=PADDED, out={result: MIDDLE}, on_device=True),
+        probe((5, 8), layout=MIDDLE, out={result: "sliced"}, on_device=True),
+        probe((7, 9), layout=MIDDLE, grid_rows=2),
+        probe((7, 12), layout=PADDED, grid_rows=2),
+        *(probe((301,), dtype=dtype) for dtype in ("float64", "float16", "bfloat16")),
+    ]
+
+
+def _column_sums(op: str, **options: Any) -> list[Probe]:
+    """Probe what bias_backward and sigmoid_bias_backward share."""
+    every = OPERATIONS[op].results
+    saved = "z" if options.get("from_z") else "y"
+
+    def probe(shape: tuple[int, ...], **more: Any) -> Probe:
+        return Probe(op, shape, **options, **more)
+
+    return [
+        probe((5, 3)),
+        probe((67, 36)),  # packs, one split
+        probe((67, 35)),
+        probe((131, 72)),  # packs, three splits of lanes of eight
+        probe((70, 70)),  # two splits
+        probe((600, 70), out=dict.fromkeys(every, "C"), accumulate=True),  # ten splits
+        probe((67, 36), layout=OFFSET),
+        probe((20, 34), layout=PADDED, out=dict.fromkeys(every, PADDED), on_device=True),
+        probe((20, 11), layout="fortran"),
+        probe((20, 11), layouts={"dy": "fortran", saved: "sliced"}),
+        probe((20, 12), layouts={"dy": PADDED}),
+        probe((20, 12), layouts={saved: PADDED}),
+        probe((20, 12), layouts={saved: OFFSET}),
+        *(
+            probe((20, 12), out=dict.fromkeys(every, layout), accumulate=True)
+            for layout in ("C", PADDED, "sliced", OFFSET)
+        ),
+        probe((70, 70), out={"db": "sliced"}, accumulate=True),
+        probe((67, 40), dtype="float16"),
+        probe((67, 40), dtype="float16", out=dict.fromkeys(every, "C"), accumulate=True),
+        probe((131, 5), dtype="float16", out={"db": "C"}, sums="float32"),
+        probe((67, 35), dtype="float64"),
+    ]
+
+
+def _products(op: str, **options: Any) -> list[Probe]:
+    """Probe what matmul_backward and dense_sigmoid_backward share."""
+    every = OPERATIONS[op].results
+    saved = "z" if options.get("from_z") else "y"
+
+    def probe(shape: tuple[int, ...], **more: Any) -> Probe:
+        return Probe(op, shape, **options, **more)
+
+    return [
+        probe((5, 3, 2)),
+        probe((67, 19, 35)),
+        probe((67, 70, 66)),  # several tiles and steps each way
+        probe((600, 9, 5)),  # two splits of dw
+        probe((1100, 7, 12)),  # three, stored in packs
+        probe((67, 20, 36)),  # packs
+        probe((67, 20, 36), layout=OFFSET),
+        probe((67, 20, 36), layouts={"dy": OFFSET}),
+        probe((67, 20, 36), layouts={saved: OFFSET}),
+        probe((67, 20, 36), layouts={"w": OFFSET, "x": OFFSET}),
+        probe((67, 18, 34), layout=PADDED),
+        probe((67, 18, 34), layout="fortran"),
+        probe((67, 20, 36), layouts={"w": "fortran", "x": "fortran"}),
+        probe((67, 20, 36), layouts={"dy": "fortran", saved: "sliced"}),
+        *(
+            probe((67, 20, 36), out=dict.fromkeys(every, layout), accumulate=True)
+            for layout in ("C", "sliced", OFFSET)
+        ),
+        probe((20, 18, 34), layout=PADDED, out=dict.fromkeys(every, PADDED), on_device=True),
+        probe((600, 9, 5), out=dict.fromkeys(every, "C"), accumulate=True),
+        probe((130, 132, 20), large_tiles=True),
+        probe((35, 20, 12), dtype="float16", out=dict.fromkeys(every, "C"), sums="float32"),
+        probe((35, 20, 12), dtype="float16", out=dict.fromkeys(every, "C"), accumulate=True),
+        probe((35, 18, 14), dtype="float64", layout=PADDED),
+    ]
+
+
+def _dense_sigmoid() -> list[Probe]:
+    def probe(shape: tuple[int, ...], **more: Any) -> Probe:
+        return Probe("dense_sigmoid", shape, **more)
+
+    return [
+        probe((5, 3, 2)),
+        probe((5, 19, 35)),
+        probe((67, 70, 66)),
+        probe((67, 19, 35), changed={"b": None}),
+        probe((67, 20, 36)),
+        probe((67, 20, 36), layout=OFFSET),
+        probe((67, 20, 36), layouts={"x": OFFSET}),
+        probe((67, 20, 36), layouts={"w": OFFSET}),
+        probe((67, 20, 36), layouts={"b": OFFSET}),
+        probe((67, 20, 36), layouts={"b": "sliced"}),
+        probe((67, 18, 34), layout=PADDED, out={"y": PADDED}, on_device=True),
+        probe((67, 18, 34), layout="fortran", out={"y": "fortran"}, on_device=True),
+        probe((67, 20, 36), out={"y": OFFSET}, on_device=True),
+        probe((20, 5, 132), large_tiles=True),
+        probe((130, 5, 20), large_tiles=True),
+        probe((35, 20, 12), dtype="float16"),
+        probe((35, 18, 14), dtype="float64", layout=PADDED),
+    ]
+
+
+def _gradients_from_far_logits() -> Iterator[Probe]:
+    ones = {"dy": lambda: np.ones(301, np.float32)}
+    for far in (20.0, 100.0):
+        changed = ones | {"z": _range(-far, far)}
+        yield Probe("sigmoid_backward", (301,), from_z=True, changed=changed)
+
+
+PROBES: dict[str, list[Probe]] = {
+    "sigmoid": [
+        *_elementwise("sigmoid"),
+        Probe("sigmoid", (301,), changed={"z": _range(-120, 60)}),
+        Probe("sigmoid", (301,), dtype="float64", changed={"z": _range(-740, 60, "float64")}),
+    ],
+    "sigmoid_backward": [
+        *_elementwise("sigmoid_backward"),
+        *_elementwise("sigmoid_backward", from_z=True),
+        *_gradients_from_far_logits(),
+    ],
+    "bias_backward": _column_sums("bias_backward"),
+    "sigmoid_bias_backward": [
+        *_column_sums("sigmoid_bias_backward"),
+        Probe("sigmoid_bias_backward", (67, 36), out={"dz": "C"}, accumulate=True),
+        Probe("sigmoid_bias_backward", (67, 36), out={"db": "C"}, accumulate=True),
+        *_column_sums("sigmoid_bias_backward", from_z=True)[:8],
+    ],
+    "matmul_backward": _products("matmul_backward"),
+    "dense_sigmoid": _dense_sigmoid(),
+    "dense_sigmoid_backward": [
+        *_products("dense_sigmoid_backward"),
+        *_products("dense_sigmoid_backward", from_z=True)[:6],
+    ],
+}

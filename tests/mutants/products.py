@@ -1,0 +1,235 @@
+"""Bugs in gemm_ffma.cuh and in the kernels that are made of it."""
+
+from tests.mutants.mutant import planted
+
+MUTANTS = (
+    *planted(
+        "gemm_ffma.cuh",
+        ("matmul_backward",),
+        {
+            "no barrier after the first tiles": (
+                "right_stage.store(right.along, right_tile[0]);\n    __syncthreads();",
+                "right_stage.store(right.along, right_tile[0]);",
+            ),
+            "no barrier after the next tiles": (
+                "      __syncthreads();\n      now ^= 1;",
+                "      now ^= 1;",
+            ),
+            "the same tiles are multiplied again": ("      now ^= 1;\n", ""),
+            "the next tile overwrites the one in use": ("left_tile[now ^ 1]);", "left_tile[now]);"),
+            "the last step is lost": ("q0 + BLOCK_K < last;", "q0 + 2 * BLOCK_K < last;"),
+            "the last step goes beyond the contraction": (
+                "left_stage.load(left, row0, q0 + BLOCK_K, rows, last);",
+                "left_stage.load(left, row0, q0 + BLOCK_K, rows, q0 + 2 * BLOCK_K);",
+            ),
+            "the last split goes beyond the contraction": (
+                "first + split_length < contraction ? first + split_length : contraction",
+                "first + split_length",
+            ),
+            "every split is the first": ("first = blockIdx.y * split_length;", "first = 0;"),
+            "one product of a step is lost": ("q < BLOCK_K; ++q", "q < BLOCK_K - 1; ++q"),
+            "products are not added up": (
+                "multiply_add(a[i], b[j], sum[i][j])",
+                "multiply_add(a[i], b[j], 0)",
+            ),
+            "no transposition on the way to shared memory": (
+                "tile[q + e][outer] = value[h][e]",
+                "tile[q][outer + e] = value[h][e]",
+            ),
+            "threads place quads across the tile wrongly": (
+                "quad % (BLOCK / 4) * 4;",
+                "quad % (BLOCK / 4);",
+            ),
+            "rows of a shared tile are not aligned": ("PITCH = BLOCK + 4;", "PITCH = BLOCK + 2;"),
+            "a thread reads another's rows": (
+                "(BLOCK / QUADS) + ty * 4]",
+                "(BLOCK / QUADS) + tx * 4]",
+            ),
+            "a row more of an operand": ("if (outer < outer_end)", "if (outer <= outer_end)"),
+            "a term more of an operand": ("if (q < q_end)", "if (q <= q_end)"),
+            "terms beyond the contraction are what was there": (
+                "outer, outer_end, packed, value);\n      else\n        zero(value);",
+                "outer, outer_end, packed, value);",
+            ),
+            "the strides of a walk along the contraction are exchanged": (
+                "p + outer * outer_stride, contraction_stride, q",
+                "p + outer * contraction_stride, outer_stride, q",
+            ),
+            "the strides of a walk across it are exchanged": (
+                "p + q * contraction_stride, outer_stride, outer",
+                "p + q * outer_stride, contraction_stride, outer",
+            ),
+            "tiles are counted along the rows": (
+                "int((columns + BLOCK - 1) / BLOCK)",
+                "int((rows + BLOCK - 1) / BLOCK)",
+            ),
+            "one row more is written": ("if (row >= rows)", "if (row > rows)"),
+            "all splits are written to one plane": (
+                "target.partial + blockIdx.y * rows * columns + row * columns",
+                "target.partial + row * columns",
+            ),
+            "partial sums are stored in packs that are not aligned": ("columns % 4 == 0", "true"),
+            "two splits are taken for one": ("gridDim.y > 1)", "gridDim.y > 2)"),
+            "rows and columns of C are exchanged": (
+                "target.out + row * target.row_stride, target.column_stride",
+                "target.out + row * target.column_stride, target.row_stride",
+            ),
+            "C is not added to": ("target.packed, target.accumulate", "target.packed, 0"),
+            "the second half of a large tile is the first": (
+                "quad = h * THREADS + threadIdx.x",
+                "quad = threadIdx.x",
+            ),
+            "rows of a large tile are taken for a small one's": (
+                "i / 4 * (BLOCK / QUADS) + ty * 4 + i % 4",
+                "ty * THREAD + i",
+            ),
+            "columns of a large tile are taken for a small one's": (
+                "column0 + h * (BLOCK / QUADS) + tx * 4",
+                "column0 + tx * THREAD + h * 4",
+            ),
+        },
+    ),
+    *planted(
+        "gemm_ffma.cuh",
+        ("dense_sigmoid",),
+        {
+            "the epilogue is left out": ("        finish(column, value);\n", ""),
+            "the epilogue's columns begin at the tile": (
+                "        finish(column, value);",
+                "        finish(column - column0, value);",
+            ),
+        },
+    ),
+    *planted(
+        "gemm_ffma.cuh",
+        (),
+        {
+            "planes at an offset of 32 bits": (
+                "target.partial + blockIdx.y * rows * columns + row * columns",
+                "target.partial + int(blockIdx.y * rows * columns) + row * columns",
+            ),
+        },
+    ),
+    *planted(
+        "matmul_backward_ffma.cu",
+        ("matmul_backward",),
+        {
+            "rows and contraction of A are exchanged": (
+                "Operand{a, a_row, a_contraction,",
+                "Operand{a, a_contraction, a_row,",
+            ),
+            "columns and contraction of B are exchanged": (
+                "Operand{b, b_column, b_contraction,",
+                "Operand{b, b_contraction, b_column,",
+            ),
+            "along and packed are exchanged": ("a_along, a_packed}", "a_packed, a_along}"),
+            "B is walked as A is": ("b_along, b_packed}", "a_along, b_packed}"),
+            "B is in packs where A is": ("b_along, b_packed}", "b_along, a_packed}"),
+            "C is in packs where A is": (
+                "partial, c_packed, accumulate}",
+                "partial, a_packed, accumulate}",
+            ),
+            "rows and columns of C are exchanged": (
+                "{c, c_row, c_column, partial",
+                "{c, c_column, c_row, partial",
+            ),
+            "C is not added to": ("c_packed, accumulate}", "c_packed, 0}"),
+            "splits have no place for their sums": ("c_column, partial,", "c_column, nullptr,"),
+            "as many columns as rows": (
+                "accumulate}, rows, columns, contraction,",
+                "accumulate}, rows, rows, contraction,",
+            ),
+            "the last term is lost": (
+                "accumulate}, rows, columns, contraction,",
+                "accumulate}, rows, columns, contraction - 1,",
+            ),
+            "a split is one step": ("split_length, Same{}", "BLOCK_K, Same{}"),
+            "a stride of 32 bits": ("Offset c_row,", "int c_row,"),
+        },
+    ),
+    *planted(
+        "dense_sigmoid_ffma.cu",
+        ("dense_sigmoid",),
+        {
+            "no bias": ("value[e] + bias[e]", "value[e]"),
+            "no sigmoid": ("logistic(value[e] + bias[e])", "value[e] + bias[e]"),
+            "a bias that is not given is read": ("if (b != nullptr) load_row", "load_row"),
+            "the bias has no stride": ("load_row(b, stride,", "load_row(b, 1,"),
+            "the bias is read beyond its end": (
+                "column, columns, false, bias",
+                "column, column + 4, false, bias",
+            ),
+            "packs of a bias that is not aligned": ("columns, false, bias", "columns, true, bias"),
+            "as much bias as there are rows": ("{b, b_stride, m}", "{b, b_stride, n}"),
+            "columns and contraction of w are exchanged": (
+                "Operand{w, w_m, w_k,",
+                "Operand{w, w_k, w_m,",
+            ),
+            "w is walked as x is": ("w_along, w_packed}", "x_along, w_packed}"),
+            "w is in packs where x is": ("w_along, w_packed}", "w_along, x_packed}"),
+            "x is in packs where w is": ("x_along, x_packed}", "x_along, w_packed}"),
+            "y is in packs where x is": ("nullptr, y_packed, 0}", "nullptr, x_packed, 0}"),
+            "y is added to": ("y_packed, 0}", "y_packed, 1}"),
+            "the contraction ends after one step": ("k > 0 ? k : 1", "BLOCK_K"),
+            "rows and columns are exchanged": ("0}, n, m, k,", "0}, m, n, k,"),
+        },
+    ),
+    *planted(
+        "dense_sigmoid_ffma.cu",
+        (),
+        {"a stride of 32 bits": ("  Offset stride, columns;", "  int stride; Offset columns;")},
+    ),
+    *planted(
+        "dense_sigmoid_backward_ffma.cu",
+        ("dense_sigmoid_backward",),
+        {
+            "dy and y are exchanged": (
+                "sigmoid_gradient(value[e], s[e])",
+                "sigmoid_gradient(s[e], value[e])",
+            ),
+            "the fourth element stays dy": ("e < 4; ++e", "e < 3; ++e"),
+            "y is read where dy is": ("saved.load(outer, q,", "dy.load(outer, q,"),
+            "y is transposed": (
+                "saved.load(outer, q, outer_end, q_end, s)",
+                "saved.load(q, outer, q_end, outer_end, s)",
+            ),
+            "y of dx has the strides of dy": (
+                "{saved, saved_n, saved_m, dz_along",
+                "{saved, dy_n, dy_m, dz_along",
+            ),
+            "y of dx is in packs where w is": (
+                "{saved, saved_n, saved_m, dz_along, dz_packed}",
+                "{saved, saved_n, saved_m, dz_along, w_packed}",
+            ),
+            "dy of dw is not transposed": ("{{dy, dy_m, dy_n,", "{{dy, dy_n, dy_m,"),
+            "w is not transposed": ("Operand{w, w_k, w_m,", "Operand{w, w_m, w_k,"),
+            "x is not transposed": ("Operand{x, x_k, x_n,", "Operand{x, x_n, x_k,"),
+            "the tile of dz is stored along the contraction": (
+                "saved_m, dz_along, dz_packed},\n                           dz_along}",
+                "saved_m, dz_along, dz_packed},\n                           !dz_along}",
+            ),
+            "dx is not added to": ("nullptr, dx_packed, accumulate}", "nullptr, dx_packed, 0}"),
+            "dw is not added to": ("partial, dw_packed, accumulate}", "partial, dw_packed, 0}"),
+            "dx ends after one step": ("m, m, Same{}", "m, BLOCK_K, Same{}"),
+            "splits of dw have no place for their sums": (
+                "dw_m, partial, dw_packed",
+                "dw_m, nullptr, dw_packed",
+            ),
+            "the rows of dw end with the first split": (
+                "k, m, n, split_length",
+                "k, m, split_length, split_length",
+            ),
+            "dw is in packs where x is": ("partial, dw_packed,", "partial, x_packed,"),
+        },
+    ),
+    *planted(
+        "dense_sigmoid_backward_ffma.cu",
+        (),
+        {
+            "an extent of 32 bits": (
+                "int dx_packed, int accumulate, Offset n, Offset k,",
+                "int dx_packed, int accumulate, Offset n, int k,",
+            ),
+        },
+    ),
+)
