@@ -43,7 +43,8 @@ LAYERS = (
     Layer((5,), 0, 7),
     Layer((5,), 7, 0),
     Layer((0,), 0, 0),
-    Layer((1031,), 2, 3),  # the batch is split
+    Layer((600,), 9, 5),  # the batch is split in two
+    Layer((1031,), 2, 3),  # in more
     Layer((127,), 129, 128, big=True),
     Layer((2053,), 64, 10, big=True),
     Layer((257,), 131, 521, big=True),
@@ -51,6 +52,11 @@ LAYERS = (
 )
 
 LARGE_TILES = Layer((250,), 125, 127)  # with the fixture large_tiles, all products have them
+
+PACKED = {  # every row and every column is a whole number of packs
+    dtype: Layer((72,), 24, 40) if dtype.endswith("float16") else Layer((68,), 20, 36)
+    for dtype in DTYPES
+}
 
 SHAPES = ((), (0,), (1,), (31,), (33,), (3, 0, 2), (64, 129), (2, 3, 5, 7), (1, 1, 1, 1, 1))
 ROWS = tuple(dict.fromkeys((*layer.lead, layer.m) for layer in LAYERS if not layer.big))
@@ -81,6 +87,20 @@ def _middle_columns(array: np.ndarray) -> np.ndarray:
     """Rows of a wider matrix: unit stride within a row, another between rows."""
     larger = np.full([extent + 3 for extent in array.shape], np.nan, array.dtype)
     view = larger[tuple(slice(1, 1 + extent) for extent in array.shape)]
+    view[...] = array
+    return view
+
+
+def _padded_rows(array: np.ndarray) -> np.ndarray:
+    """Rows of a wider matrix that are aligned for packs, whatever their length."""
+    *lead, columns = array.shape or (1,)
+    pack = 16 // array.itemsize
+    pitch = (columns // pack + 2) * pack
+    size = math.prod(lead) * pitch
+    larger = np.full(size + 2 * pack, np.nan, array.dtype)
+    first = (16 - larger.ctypes.data) % 32 // array.itemsize  # aligned for 16 bytes, not for 32
+    rows = larger[first : first + size].reshape(*lead, pitch)
+    view = rows[..., :columns].reshape(array.shape)
     view[...] = array
     return view
 
@@ -116,6 +136,7 @@ LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "reversed": _reversed,
     "sliced": _sliced,
     "middle columns": _middle_columns,
+    "padded rows": _padded_rows,
     "element offset": _element_offset,
     "byte offset": _byte_offset,
     "broadcast": _broadcast,

@@ -15,6 +15,17 @@ def test_values(backend, shape, dtype):
     expect_right(backend, OP, {"dy": random_array(shape, dtype, 0)})
 
 
+@pytest.mark.parametrize("accumulate", [False, True], ids=["write", "add"])
+@pytest.mark.parametrize("sums", ["same", "float32"])
+@pytest.mark.parametrize("shape", [(67, 35), (67, 40), (600, 72)], ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_out(backend, dtype, shape, sums, accumulate):
+    sums = dtype if sums == "same" or dtype == "float64" else sums
+    out = {"db": random_array(shape[1:], sums, 1)}
+    arrays = {"dy": random_array(shape, dtype, 0)}
+    expect_right(backend, OP, arrays, out=out, accumulate=accumulate)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_16_bit_sums_do_not_stall(backend, dtype):
     """In the dtype itself a sum of ones stops growing at 1/v."""

@@ -97,6 +97,7 @@ def without_a_working_library(monkeypatch: pytest.MonkeyPatch) -> None:
 def without_headers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiler.util, "find_spec", lambda _: None)
     monkeypatch.setattr("cuda.pathfinder.find_nvidia_header_directory", lambda _: "/no/such")
+    monkeypatch.setenv("CUDA_PATH", "/no/such")
 
 
 @pytest.mark.usefixtures("asked_anew")

@@ -5,7 +5,16 @@ import itertools
 import numpy as np
 import pytest
 
-from tests.cases import DTYPES, LARGE_TILES, LAYERS, Layer, dtype_of, layer_arrays, random_array
+from tests.cases import (
+    DTYPES,
+    LARGE_TILES,
+    LAYERS,
+    PACKED,
+    Layer,
+    dtype_of,
+    layer_arrays,
+    random_array,
+)
 from tests.operations import compute, expect_right
 
 OP = "dense_sigmoid_backward"
@@ -45,9 +54,10 @@ def test_wrt(backend, wrt):
 @pytest.mark.parametrize("from_z", [False, True], ids=["y", "z"])
 @pytest.mark.parametrize("accumulate", [False, True], ids=["write", "add"])
 @pytest.mark.parametrize("sums", ["same", "float32"])
+@pytest.mark.parametrize("packed", [False, True], ids=["elements", "packs"])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_out(backend, dtype, sums, accumulate, from_z):
-    arrays = layer_arrays(LAYER, dtype)
+def test_out(backend, dtype, packed, sums, accumulate, from_z):
+    arrays = layer_arrays(PACKED[dtype] if packed else LAYER, dtype)
     sums = dtype if sums == "same" or dtype == "float64" else sums
     out = {
         "dx": random_array(arrays["x"].shape, dtype, 7),

@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from tests.cases import DTYPES, LARGE_TILES, LAYERS, Layer, layer_arrays, random_array
+from tests.cases import (
+    DTYPES,
+    LARGE_TILES,
+    LAYERS,
+    LAYOUTS,
+    PACKED,
+    Layer,
+    layer_arrays,
+    random_array,
+)
 from tests.operations import compute, expect_right
 
 OP = "matmul_backward"
@@ -54,6 +63,29 @@ def test_out(backend, dtype, layer, accumulate):
 def test_float32_sums_of_16_bit_inputs(backend, dtype, layer, accumulate):
     out = {"dw": random_array((layer.k, layer.m), "float32", 8)}
     expect_right(backend, OP, layer_arrays(layer, dtype), out=out, accumulate=accumulate)
+
+
+@pytest.mark.parametrize("accumulate", [False, True], ids=["write", "add"])
+@pytest.mark.parametrize("sums", ["same", "float32"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_packed_out(backend, dtype, sums, accumulate):
+    arrays = layer_arrays(PACKED[dtype], dtype)
+    sums = dtype if sums == "same" or dtype == "float64" else sums
+    out = {
+        "dx": random_array(arrays["x"].shape, dtype, 7),
+        "dw": random_array(arrays["w"].shape, sums, 8),
+    }
+    expect_right(backend, OP, arrays, out=out, accumulate=accumulate)
+
+
+@pytest.mark.parametrize("fortran", ["", "dy", "x", "w", "xw"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_packs_along_rows_and_columns(backend, dtype, fortran):
+    arrays = layer_arrays(PACKED[dtype], dtype)
+    for name in arrays:
+        if name in (fortran, *fortran):
+            arrays[name] = LAYOUTS["fortran"](arrays[name])
+    expect_right(backend, OP, arrays)
 
 
 def test_nothing_to_sum_gives_zeros(backend):

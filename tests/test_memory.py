@@ -3,10 +3,19 @@
 import numpy as np
 import pytest
 
-from tests.cases import DTYPES, LAYOUTS, WRITABLE_LAYOUTS, Layer, layer_arrays, random_array
+from gpugrad.gpu import execute
+from tests.cases import DTYPES, LAYOUTS, PACKED, WRITABLE_LAYOUTS, Layer, layer_arrays, random_array
 from tests.operations import OPERATIONS, expect_right, same_bits
 
 FLAT, NESTED = Layer((67,), 19, 35), Layer((3, 2, 5), 6, 7)
+BESIDE_NAN = ("sliced", "middle columns", "padded rows")
+
+
+@pytest.fixture
+def buffers_as_on_a_gpu(monkeypatch):
+    """Let kernels write buffers on the host where they are."""
+    run = execute.execute
+    monkeypatch.setattr(execute, "execute", lambda *args, from_host: run(*args, from_host=False))
 
 
 @pytest.mark.parametrize("layer", [FLAT, NESTED], ids=["matrix", "leading dimensions"])
@@ -21,7 +30,7 @@ def test_inputs(backend, name, layout, layer):
     assert all(same_bits(arrays[one], before[one]) for one in arrays), "an input was written"
 
 
-@pytest.mark.parametrize("layout", ["element offset", "byte offset", "reversed"])
+@pytest.mark.parametrize("layout", ["padded rows", "element offset", "byte offset", "reversed"])
 @pytest.mark.parametrize("dtype", [one for one in DTYPES if one != "float32"])
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_inputs_of_other_dtypes(backend, name, dtype, layout):
@@ -50,9 +59,41 @@ def test_buffers(backend, name, layout, layer):
             for result in OPERATIONS[name].results
         }
         expect_right(backend, name, arrays, out=out, accumulate=accumulate)
-        if layout in ("sliced", "middle columns"):
-            for view in out.values():
-                assert np.isnan(view.base).sum() == view.base.size - view.size, "written beside out"
+        if layout in BESIDE_NAN:
+            expect_nothing_beside(out)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_packs_at_a_different_pitch_in_each_input(backend, name):
+    arrays = layer_arrays(PACKED["float32"], "float32")
+    for one in OPERATIONS[name].operands:
+        expect_right(backend, name, arrays | {one: LAYOUTS["padded rows"](arrays[one])})
+    if OPERATIONS[name].takes_z:
+        z = LAYOUTS["padded rows"](arrays["z"])
+        expect_right(backend, name, arrays | {"z": z}, from_z=True)
+
+
+@pytest.mark.kernels
+@pytest.mark.usefixtures("buffers_as_on_a_gpu")
+@pytest.mark.parametrize("layout", ["fortran", "element offset", *BESIDE_NAN])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_buffers_that_kernels_write(backend, name, dtype, layout):
+    """Packs of inputs, with what is left of a row beside them, go into rows of any pitch."""
+    rows = LAYOUTS["padded rows"]
+    arrays = {one: rows(array) for one, array in layer_arrays(Layer((9,), 19, 35), dtype).items()}
+    out = {
+        result: LAYOUTS[layout](random_array(_like(result, arrays).shape, dtype, 9))
+        for result in OPERATIONS[name].results
+    }
+    expect_right(backend, name, arrays, out=out)
+    if layout in BESIDE_NAN:
+        expect_nothing_beside(out)
+
+
+def expect_nothing_beside(out: dict[str, np.ndarray]) -> None:
+    for view in out.values():
+        assert np.isnan(view.base).sum() == view.base.size - view.size, "written beside out"
 
 
 def _like(result: str, arrays: dict[str, np.ndarray]) -> np.ndarray:

@@ -58,7 +58,9 @@ def test_rows_do_not_depend_on_the_tile(backend, name, dtype, request):
 
 
 @pytest.mark.kernels
-@pytest.mark.parametrize("layout", ["fortran", "sliced", "reversed", "element offset"])
+@pytest.mark.parametrize(
+    "layout", ["fortran", "sliced", "reversed", "padded rows", "element offset"]
+)
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_bits_do_not_depend_on_the_layout(backend, name, layout):
     arrays = layer_arrays(Layer((130,), 19, 35), "float32")

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import gpugrad
-from tests.cases import DTYPES, SHAPES, dtype_of, elementwise_arrays
+from gpugrad.gpu import launch
+from tests.cases import DTYPES, LAYOUTS, SHAPES, dtype_of, elementwise_arrays
 from tests.operations import compute, expect_right
 
 OP = "sigmoid"
@@ -14,6 +15,15 @@ OP = "sigmoid"
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_values(backend, shape, dtype):
     expect_right(backend, OP, elementwise_arrays(shape, dtype))
+
+
+@pytest.mark.kernels
+@pytest.mark.parametrize("layout", ["sliced", "padded rows"])
+def test_more_rows_than_a_grid_has(backend, monkeypatch, layout):
+    monkeypatch.setattr(launch, "MAX_GRID_Y", 3)
+    arrays = elementwise_arrays((8, 12), "float32")
+    arrays = {name: LAYOUTS[layout](array) for name, array in arrays.items()}
+    expect_right(backend, OP, arrays)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

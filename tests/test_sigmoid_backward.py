@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import gpugrad
-from tests.cases import DTYPES, SHAPES, dtype_of, elementwise_arrays
+from gpugrad.gpu import launch
+from tests.cases import DTYPES, LAYOUTS, SHAPES, dtype_of, elementwise_arrays
 from tests.operations import compute, expect_right
 
 OP = "sigmoid_backward"
@@ -26,6 +27,16 @@ def test_logits_keep_the_gradient_where_y_is_1(backend, dtype, logit):
     assert compute(backend, OP, arrays)["dz"] == 0
     result = expect_right(backend, OP, arrays, from_z=True)["dz"].astype(np.float64)
     np.testing.assert_allclose(result, np.exp(-float(logit)), rtol=0.01)
+
+
+@pytest.mark.kernels
+@pytest.mark.parametrize("from_z", [False, True], ids=["y", "z"])
+@pytest.mark.parametrize("layout", ["sliced", "padded rows"])
+def test_more_rows_than_a_grid_has(backend, monkeypatch, layout, from_z):
+    monkeypatch.setattr(launch, "MAX_GRID_Y", 3)
+    arrays = elementwise_arrays((8, 12), "float32")
+    arrays = {name: LAYOUTS[layout](array) for name, array in arrays.items()}
+    expect_right(backend, OP, arrays, from_z=from_z)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import gpugrad
-from tests.cases import DTYPES, ROWS, dtype_of, elementwise_arrays, random_array
+from tests.cases import DTYPES, PACKED, ROWS, dtype_of, elementwise_arrays, random_array
 from tests.operations import compute, expect_right
 
 OP = "sigmoid_bias_backward"
@@ -19,15 +19,13 @@ def test_values(backend, shape, dtype, from_z):
 
 @pytest.mark.parametrize("accumulate", [False, True], ids=["write", "add"])
 @pytest.mark.parametrize("sums", ["same", "float32"])
+@pytest.mark.parametrize("columns", [35, "packed"])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_out(backend, dtype, sums, accumulate):
-    if dtype == "float64" and sums == "float32":
-        sums = "same"
-    arrays = elementwise_arrays((67, 35), dtype)
-    out = {
-        "dz": random_array((67, 35), dtype, 1),
-        "db": random_array((35,), dtype if sums == "same" else sums, 2),
-    }
+def test_out(backend, dtype, columns, sums, accumulate):
+    sums = dtype if sums == "same" or dtype == "float64" else sums
+    shape = (67, PACKED[dtype].m if columns == "packed" else columns)
+    arrays = elementwise_arrays(shape, dtype)
+    out = {"dz": random_array(shape, dtype, 1), "db": random_array(shape[1:], sums, 2)}
     expect_right(backend, OP, arrays, out=out, accumulate=accumulate)
 
 

@@ -123,6 +123,23 @@ def test_uninitialised_arrays(shape: tuple[int, ...], dtype: Any) -> None:
         assert np.isnan(array.astype(np.float64)).all()
 
 
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda y: y[::2].T,
+        lambda y: np.lib.stride_tricks.as_strided(y, (4,), (8,)),
+        lambda y: np.lib.stride_tricks.as_strided(y.reshape(2, 4), (4, 1), (8, 4))[::-1, 0],
+    ],
+    ids=["slices", "as_strided", "views of both kinds"],
+)
+def test_views_of_uninitialised_arrays(
+    module: Module, view: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    z = np.zeros(4, np.float32)
+    with pytest.raises(EmulatorError, match="read of uninitialised memory"):
+        module.get_function("add_one")((1,), (4,), (z, view(uninitialised(8)), np.int32(4)))
+
+
 def test_boxes_of_a_tensor_map(module: Module) -> None:
     x, y = np.arange(40, dtype=np.float32).reshape(5, 8)[:, :7], uninitialised((4, 8))
     for eager in (False, True):

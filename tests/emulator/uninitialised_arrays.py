@@ -1,6 +1,7 @@
 """Arrays whose elements must not be read before they are written."""
 
 import weakref
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,7 @@ def uninitialised(shape: int | tuple[int, ...], dtype: npt.DTypeLike = np.float3
 
 def poison_of(array: np.ndarray) -> int | None:
     """The poison byte of the array that `array` is a view of; None for ordinary arrays."""
-    owner = array
-    while isinstance(owner.base, np.ndarray):
+    owner: Any = array
+    while getattr(owner, "base", None) is not None:  # as_strided puts an object between arrays
         owner = owner.base
     return _owners.get(id(owner))
