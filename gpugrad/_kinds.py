@@ -87,7 +87,7 @@ def working_on(kind: str, home: str) -> Iterator[None]:
             return
         torch: Any = sys.modules["torch"]
         stream = torch.cuda.current_stream(int(home[4:]))
-        if hasattr(cupy.cuda.Stream, "from_external"):
+        if hasattr(cupy.cuda.Stream, "from_external") and hasattr(stream, "__cuda_stream__"):
             current = cupy.cuda.Stream.from_external(stream)
         else:
             current = cupy.cuda.ExternalStream(stream.cuda_stream)

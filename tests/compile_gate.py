@@ -32,9 +32,17 @@ from tests.instantiations import INSTANTIATIONS, Instantiation
 
 TABLE = Path(__file__).with_suffix(".tsv")
 
-ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_103", "sm_120")
-# By stem, for a file that needs others: sm_90a has wgmma, and code for it runs on nothing else.
-ARCHITECTURES_OF: dict[str, tuple[str, ...]] = {}
+ARCHITECTURES = (
+    "sm_75",
+    "sm_80",
+    "sm_86",
+    "sm_89",
+    "sm_90",
+    "sm_90a",
+    "sm_100",
+    "sm_103",
+    "sm_120",
+)
 
 REGISTERS_AN_SM = 65536
 REGISTERS_A_THREAD = 255
@@ -86,18 +94,11 @@ class Comparison(NamedTuple):
 # Measuring.
 
 
-def architectures() -> tuple[str, ...]:
-    """List every architecture that some kernel file is compiled for."""
-    listed = {arch for of_stem in ARCHITECTURES_OF.values() for arch in of_stem}
-    return tuple(sorted(listed.union(ARCHITECTURES), key=_generation))
-
-
 def measure(
     arch: str, instantiations: Sequence[Instantiation] = INSTANTIATIONS, *, text: str = ""
 ) -> Measured:
     """Compile instantiations for an architecture, and count; `text` replaces the kernel files."""
     importlib.import_module("cuda.core")  # not from several threads at once, the first time
-    chosen = [one for one in instantiations if arch in ARCHITECTURES_OF.get(one[0], ARCHITECTURES)]
 
     def compiled(one: Instantiation) -> dict[Subject, tuple[Counts, bytes]] | str:
         stem, macros = one
@@ -118,7 +119,7 @@ def measure(
 
     workers = os.cpu_count() or 1
     with ThreadPoolExecutor(workers) as pool:  # neither NVRTC nor nvdisasm holds the GIL
-        results = list(pool.map(compiled, chosen))
+        results = list(pool.map(compiled, instantiations))
         rejected = [one for one in results if isinstance(one, str)]
         found = {key: of for one in results if not isinstance(one, str) for key, of in one.items()}
         codes = list({code for _, code in found.values()})  # some instantiations share a kernel's
@@ -355,7 +356,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.compile_gate", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--update", action="store_true", help=f"write {TABLE.name} anew")
-    parser.add_argument("--arch", nargs="+", choices=architectures(), default=architectures())
+    parser.add_argument("--arch", nargs="+", choices=ARCHITECTURES, default=ARCHITECTURES)
     chosen = parser.parse_args(arguments)
 
     now = compiler.version()

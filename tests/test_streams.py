@@ -70,7 +70,7 @@ def test_the_stream_is_the_callers(
     monkeypatch: pytest.MonkeyPatch, kind: str, modern: bool
 ) -> None:
     current: list[str] = []
-    theirs = SimpleNamespace(cuda_stream=77)
+    theirs = SimpleNamespace(cuda_stream=77, __cuda_stream__=lambda: (0, 77))
     stream = SimpleNamespace()
     if modern:
         stream.from_external = lambda given: Device(f"stream {given.cuda_stream}", current)
