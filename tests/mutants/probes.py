@@ -18,23 +18,10 @@ from tests.cases import LAYOUTS, Layer, elementwise_arrays, layer_arrays, random
 from tests.conftest import EmulatedBackend
 from tests.operations import OPERATIONS, expect_right
 
-
-def _padded_rows(array: np.ndarray) -> np.ndarray:
-    """Rows that begin at 16 bytes after a multiple of 32: aligned for packs, whatever their end."""
-    pitch = array.shape[-1] * array.itemsize // 32 * 32 + 64
-    memory = np.full(array.size // array.shape[-1] * pitch + 64, 0xFF, np.uint8)  # NaN
-    first = (16 - memory.ctypes.data) % 32
-    rows = memory[first : first + array.size // array.shape[-1] * pitch].view(array.dtype)
-    view = rows.reshape(*array.shape[:-1], -1)[..., : array.shape[-1]]
-    view[...] = array
-    return view
-
-
 MAX_GRID_Y = launch.MAX_GRID_Y
 PADDED = "padded rows"
 MIDDLE = "middle columns"
 OFFSET = "element offset"
-LAID_OUT = LAYOUTS | {PADDED: _padded_rows}
 
 
 @dataclass(frozen=True)
@@ -114,7 +101,7 @@ class Probe:
         for name, array in arrays.items():
             layout = self.layouts.get(name, self.layout)
             if layout != "C" and array is not None:
-                arrays[name] = LAID_OUT[layout](array)
+                arrays[name] = LAYOUTS[layout](array)
         return arrays
 
     def _buffer(self, name: str, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -127,7 +114,7 @@ class Probe:
         sums = self.sums if name in OPERATIONS[self.op].sums else ""
         array = random_array(shape, sums or self.dtype, 9)
         layout = self.out[name]
-        return array if layout == "C" else LAID_OUT[layout](array)
+        return array if layout == "C" else LAYOUTS[layout](array)
 
     @contextmanager
     def _circumstances(self) -> Iterator[None]:
