@@ -9,8 +9,8 @@ import numpy as np
 
 from bench import peers, section, workload
 from gpugrad import _reference
-from gpugrad._dispatch import OPERANDS
 from gpugrad._kinds import DTYPES
+from gpugrad._operations import OPERATIONS
 from gpugrad.cli import operations
 
 SIZES = ((257, 131, 67), (1031, 2, 3), (2048, 96, 128))
@@ -67,7 +67,7 @@ def work(section_: section.Section) -> None:
     """Compare every operation in every dtype."""
     found: list[dict[str, Any]] = []
     section_.data["findings"] = found
-    pairs = [(op, dtype) for dtype in DTYPES for op in OPERANDS]
+    pairs = [(op, dtype) for dtype in DTYPES for op in OPERATIONS]
     left_out = 0
     for op, dtype in pairs:
         if section_.left() < 1:
@@ -159,7 +159,7 @@ def _compare(
 
     op = finding.op
     host: dict[str, Any] = {name: one for name, one in operands.items() if name != "logits"}
-    from_z = "z" in host and "z" not in OPERANDS[op]
+    from_z = "z" in host and "z" not in OPERATIONS[op].operands
     answers = _reference.reference(op, wrt=operations.wrt(op), **host)
     terms = magnitudes(op, host)
     device = {name: workload.as_device(array) for name, array in host.items()}
@@ -180,7 +180,7 @@ def _compare(
             several = raw if isinstance(raw, tuple) else (raw,)
             theirs = {
                 name: cupy.asnumpy(workload.as_cupy(one))
-                for name, one in zip(operations.RESULTS[op], several, strict=True)
+                for name, one in zip(OPERATIONS[op].results, several, strict=True)
             }
         except Exception as error:
             finding.left_out[who] = f"{type(error).__name__}: {error}"[:300]
@@ -235,7 +235,7 @@ def magnitudes(op: str, operands: Mapping[str, Array]) -> dict[str, Array]:
     every = {"dz": dz, "db": dz.sum(axis=0)}
     if "x" in wide:
         every |= {"dx": dz @ np.abs(wide["w"]).T, "dw": np.abs(wide["x"]).T @ dz}
-    return {name: every[name] for name in operations.RESULTS[op]}
+    return {name: every[name] for name in OPERATIONS[op].results}
 
 
 def _sigma(z: Array) -> Array:

@@ -10,8 +10,8 @@ import numpy as np
 import gpugrad
 from bench.section import write_json
 from bench.workload import as_device
-from gpugrad._dispatch import OPERANDS
 from gpugrad._kinds import DTYPES
+from gpugrad._operations import OPERATIONS
 from gpugrad.cli import operations
 
 SIZES = (
@@ -37,7 +37,7 @@ class Call(NamedTuple):
 def calls(*, quick: bool) -> list[Call]:
     """List the calls."""
     result: list[Call] = []
-    for op, dtype in itertools.product(OPERANDS, ("float32",) if quick else DTYPES):
+    for op, dtype in itertools.product(OPERATIONS, ("float32",) if quick else DTYPES):
         sizes: tuple[tuple[int, int, int], ...] = SIZES[:1] if quick else SIZES
         if op in PRODUCTS and dtype == "float32" and not quick:
             sizes += LARGE_TILES
@@ -56,13 +56,15 @@ def make(call: Call) -> None:
     host = operations.arrays(call.op, call.size, dtype, seed=0, from_z=call.from_z)
     device: dict[str, Any] = {name: as_device(array) for name, array in host.items()}
     options: dict[str, Any] = {}
-    if "z" in device and "z" not in OPERANDS[call.op]:
+    if "z" in device and "z" not in OPERATIONS[call.op].operands:
         options["z"] = device["z"]
     if call.accumulate:
         shapes = operations.result_shapes(call.op, call.size)
         buffers = tuple(as_device(np.ones(shape, dtype)) for shape in shapes.values())
         options |= {"out": buffers if len(buffers) > 1 else buffers[0], "accumulate": True}
-    getattr(gpugrad, call.op)(*(device.get(name) for name in OPERANDS[call.op]), **options)
+    getattr(gpugrad, call.op)(
+        *(device.get(name) for name in OPERATIONS[call.op].operands), **options
+    )
     cupy.cuda.get_current_stream().synchronize()
 
 

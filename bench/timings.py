@@ -12,7 +12,7 @@ import gpugrad
 from bench import environment, graphs, peers, section, timing, workload
 from bench.timing import Contestant
 from bench.workload import Set, Workload
-from gpugrad._dispatch import OPERANDS
+from gpugrad._operations import OPERATIONS
 from gpugrad.cli import operations
 
 LARGE, SKINNY, WIDER = (8192, 4096, 4096), (1_000_000, 64, 64), (200_000, 128, 128)
@@ -56,7 +56,7 @@ def rows(*, quick: bool) -> list[Row]:
     found += [Row(Workload("matmul_backward", LARGE, dtype)) for dtype in dtypes]
     for op in ("sigmoid_backward", "sigmoid", "dense_sigmoid"):
         found += [Row(Workload(op, LARGE, dtype)) for dtype in two]
-    for op in OPERANDS:
+    for op in OPERATIONS:
         found += [Row(Workload(op, LARGE, dtype)) for dtype in dtypes]
         found += [Row(Workload(op, SKINNY, "float32"))]
         found += [Row(Workload(op, SMALL, "float32"), small=True)]
@@ -211,7 +211,7 @@ def variants(job: Workload, operands: Set) -> list[tuple[str, dict[str, Any]]]:
         return [("gpugrad", {})]
     groups: dict[Any, list[str]] = {}
     for precision in PRECISIONS:
-        arrays = [operands[name] for name in OPERANDS[job.op]]
+        arrays = [operands[name] for name in OPERATIONS[job.op].operands]
         plan = gpugrad.plan(job.op, *arrays, precision=precision)
         groups.setdefault((plan.algorithm, tuple(plan.steps)), []).append(precision)
     return [(names[0], {"precision": names[0]}) for names in groups.values()]
@@ -221,7 +221,7 @@ def library_calls(op: str, sets: Sequence[Set], **options: Any) -> list[Callable
     """Give a call of the library for each set of operands, of arrays or tensors."""
     function = getattr(gpugrad, op)
     return [
-        functools.partial(function, *(one[name] for name in OPERANDS[op]), **options)
+        functools.partial(function, *(one[name] for name in OPERATIONS[op].operands), **options)
         for one in sets
     ]
 
@@ -282,7 +282,7 @@ def named(op: str, results: Any) -> dict[str, Any]:
     several = results if isinstance(results, tuple | list) else (results,)
     return {
         name: workload.as_cupy(one)
-        for name, one in zip(operations.RESULTS[op], several, strict=True)
+        for name, one in zip(OPERATIONS[op].results, several, strict=True)
     }
 
 

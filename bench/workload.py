@@ -8,7 +8,7 @@ import numpy as np
 
 import gpugrad
 from gpugrad import _kinds
-from gpugrad._dispatch import OPERANDS
+from gpugrad._operations import OPERATIONS
 from gpugrad.cli import operations
 from gpugrad.plan import ITEMSIZE
 
@@ -142,7 +142,7 @@ def exact(workload: Workload, operands: Set) -> dict[str, Any]:
     """Compute the results in float64 on the GPU, through cuBLAS."""
     import cupy
 
-    names = OPERANDS[workload.op]
+    names = OPERATIONS[workload.op].operands
     wide = {name: widen(operands[name]) for name in names}
     return operations.plain(workload.op, cupy, wide)
 

@@ -8,6 +8,7 @@ from typing import Any, Never
 import numpy as np
 
 from gpugrad import _kinds
+from gpugrad._operations import OPERATIONS
 from gpugrad.errors import ArgumentError, DeviceError, DTypeError, GpugradError, ShapeError
 
 Array = Any  # a NumPy, CuPy, PyTorch or JAX array
@@ -170,7 +171,7 @@ class Call:
             expected: Shape = (*x[:-1], w[1])
             because: tuple[str, ...] = ("x", "w")
         elif "dy" in arrays:
-            if "bias" in self.op:
+            if OPERATIONS[self.op].rows:
                 self.expect_rank("dy", 1, "(..., m)")
             expected, because = tuple(arrays["dy"].shape), ("dy",)
         else:

@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from gpugrad._arrays import Call
+from gpugrad._operations import OPERATIONS
 from gpugrad.errors import ArgumentError, DeviceError
 from gpugrad.plan import Plan, Problem, choose, cpu_seconds, gpu_seconds
 
@@ -14,34 +15,18 @@ if TYPE_CHECKING:
     from gpugrad.gpu.runtime import Runtime
 
 DEVICES = ("auto", "cpu", "gpu")
-OPERANDS = {
-    "matmul_backward": ("dy", "x", "w"),
-    "bias_backward": ("dy",),
-    "sigmoid_backward": ("dy", "y"),
-    "sigmoid_bias_backward": ("dy", "y"),
-    "dense_sigmoid_backward": ("dy", "y", "x", "w"),
-    "sigmoid": ("z",),
-    "dense_sigmoid": ("x", "w", "b"),
-}
-READ_TWO = ("sigmoid_backward", "sigmoid_bias_backward", "dense_sigmoid_backward")
-DIFFERENTIABLE = {"matmul_backward": ("x", "w"), "dense_sigmoid_backward": ("x", "w", "b")}
 
 
 def problem_of(call: Call, wrt: tuple[str, ...] = ()) -> Problem:
     """Describe a checked call without its data."""
-    arrays, op = call.arrays, call.op
-    dtype = call.dtype.name
-    reads = 2 if op in READ_TWO else 1  # the sigmoid's gradient reads dy, and y or z
-    if op.startswith("sigmoid") and not op.startswith("sigmoid_bias"):
-        first = next(iter(arrays.values()))
-        return Problem(op, 1, 0, math.prod(first.shape), dtype, reads=reads)
-    lead = arrays.get("x", arrays.get("dy"))
-    assert lead is not None
+    arrays, op, dtype = call.arrays, call.op, call.dtype.name
+    operation = OPERATIONS[op]
+    lead = next(arrays[name] for name in ("x", "dy", "z") if name in arrays)
+    if not operation.rows:
+        return Problem(op, 1, 0, math.prod(lead.shape), dtype, reads=operation.reads)
     n = math.prod(lead.shape[:-1])
-    if "w" not in arrays:
-        return Problem(op, n, 0, lead.shape[-1], dtype, reads=reads)
-    k, m = arrays["w"].shape
-    return Problem(op, n, k, m, dtype, wrt, reads if op != "dense_sigmoid" else 0)
+    k, m = arrays["w"].shape if "w" in arrays else (0, lead.shape[-1])
+    return Problem(op, n, k, m, dtype, wrt, operation.reads)
 
 
 def decide(call: Call, problem: Problem, device: str, precision: str) -> Plan:
@@ -146,12 +131,12 @@ def plan(
     >>> gpugrad.plan("bias_backward", dy, device="cpu")  # doctest: +ELLIPSIS
     Plan(op='bias_backward', device='cpu', algorithm='numpy', predicted_seconds=..., ...)
     """
-    if not isinstance(op, str) or op not in OPERANDS:
-        raise ArgumentError(f"plan: op is {op!r}, expected one of {', '.join(OPERANDS)}")
-    names = OPERANDS[op]
+    if not isinstance(op, str) or op not in OPERATIONS:
+        raise ArgumentError(f"plan: op is {op!r}, expected one of {', '.join(OPERATIONS)}")
+    names = OPERATIONS[op].operands
     if not (len(names) - (op == "dense_sigmoid")) <= len(operands) <= len(names):
         raise ArgumentError(f"plan: {op} takes the arrays {', '.join(names)}, not {len(operands)}")
-    choices = DIFFERENTIABLE.get(op, ())
+    choices = OPERATIONS[op].wrt
     wrt = options.pop("wrt", choices)
     z = options.pop("z", None) if names[:2] == ("dy", "y") else None
     if options or (wrt and not choices):

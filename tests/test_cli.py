@@ -18,6 +18,7 @@ import pytest
 
 import gpugrad
 from gpugrad import _dispatch
+from gpugrad._operations import OPERATIONS
 from gpugrad.cli import bench, check, demo, digits, machine, main, operations
 from tests.conftest import ON_A_GPU, emulated_runtime
 
@@ -320,7 +321,7 @@ def test_info_describes_the_gpu(emulated_gpu, capsys):
 def test_check_on_a_gpu(emulated_gpu, capsys, monkeypatch):
     monkeypatch.setattr(check, "SIZES", ((0, 5, 7), (5, 3, 4)))
     assert main(["check", "--dtype", "float32", "--device", "gpu"]) == 0
-    assert f"{len(_dispatch.OPERANDS)} of" in capsys.readouterr().out
+    assert f"{len(OPERATIONS)} of" in capsys.readouterr().out
     assert main(["check", "--op", "sigmoid", "--json"]) == 0
     results = json.loads(capsys.readouterr().out)["results"]
     assert [one["device"] for one in results[:2]] == ["cpu", "gpu"]
@@ -404,7 +405,7 @@ def test_check_covers_every_operation_and_dtype(capsys):
     assert document["ok"]
     seen = {(one["op"], one["dtype"], one["device"]) for one in document["results"]}
     dtypes = ("float64", "float32", "float16", "bfloat16")
-    ops = _dispatch.OPERANDS
+    ops = OPERATIONS
     assert seen == {(op, dtype, device) for op in ops for dtype in dtypes for device in DEVICES}
     for one in document["results"]:
         assert 0 < one["ratio"] <= 1
@@ -474,7 +475,7 @@ def test_bench_measures_each_case(capsys):
     results = document["results"]
     ways = WAYS | WAYS_ON_A_GPU if ON_A_GPU else WAYS
     assert {one["what"] for one in results} == ways
-    assert len(results) == len(_dispatch.OPERANDS) * 2 * 2 * len(ways)
+    assert len(results) == len(OPERATIONS) * 2 * 2 * len(ways)
     for one in results:
         low, high = one["quartiles"]
         assert 0 < low <= one["seconds"] <= high
@@ -486,7 +487,7 @@ def test_bench_measures_each_case(capsys):
     assert whole["bytes"] == 4 * (2 * 64 * 16 + 64 * 8 + 8 * 16 + 64 * 8 + 8 * 16 + 16)
 
 
-@pytest.mark.parametrize("op", _dispatch.OPERANDS)
+@pytest.mark.parametrize("op", OPERATIONS)
 def test_plain_expressions_compute_the_same(op):
     operands = operations.arrays(op, (31, 7, 5), np.dtype("float64"), seed=0)
     ours = operations.call(op, operands, device="cpu")
@@ -496,7 +497,7 @@ def test_plain_expressions_compute_the_same(op):
 
 
 @pytest.mark.parametrize("size", ["1000000,1000000,1000000", "1,1," + "9" * 17])
-@pytest.mark.parametrize("op", _dispatch.OPERANDS)
+@pytest.mark.parametrize("op", OPERATIONS)
 def test_bench_refuses_what_does_not_fit(op, size, capsys):
     assert main(["bench", "--op", op, "--size", "3,3,3", "--size", size]) == 2
     out, err = capsys.readouterr()

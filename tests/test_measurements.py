@@ -22,12 +22,12 @@ from bench import (
     workload,
 )
 from bench.workload import Workload
-from gpugrad._dispatch import OPERANDS
+from gpugrad._operations import OPERATIONS
 from gpugrad.cli import operations
 from tests import numpy_as_cupy
 from tests.cases import DTYPES
 
-OPS_AND_DTYPES = [(op, dtype) for op in OPERANDS for dtype in DTYPES]
+OPS_AND_DTYPES = [(op, dtype) for op in OPERATIONS for dtype in DTYPES]
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ def test_scaled_errors():
     assert math.isnan(errors.largest)
 
 
-@pytest.mark.parametrize("op", OPERANDS)
+@pytest.mark.parametrize("op", OPERATIONS)
 def test_magnitudes_bound_the_results(op):
     operands = operations.arrays(op, (9, 4, 5), np.dtype("f8"), seed=0)
     results = operations.call(op, operands, device="cpu")
@@ -192,13 +192,13 @@ def timings_rows(*ops):
 
 
 def test_the_section_of_timings(cupy, monkeypatch):
-    monkeypatch.setattr(timings, "rows", lambda *, quick: timings_rows(*OPERANDS))
+    monkeypatch.setattr(timings, "rows", lambda *, quick: timings_rows(*OPERATIONS))
     monkeypatch.setattr(timing, "copy_bandwidth", lambda: timing.Summary(1e9, 1e9, 1e9, 1))
     monkeypatch.setitem(timings.SECONDS, True, 0.0)
     one = a_section()
     timings.work(one)
     assert one.failures == []
-    assert [row["op"] for row in one.data["rows"]] == list(OPERANDS)
+    assert [row["op"] for row in one.data["rows"]] == list(OPERATIONS)
     assert one.summary.startswith("7 of 7 rows")
     short = a_section(seconds=1)
     timings.work(short)

@@ -20,7 +20,7 @@ from bench import (
     suite,
     workload,
 )
-from gpugrad._dispatch import OPERANDS
+from gpugrad._operations import OPERATIONS
 
 ROOT = Path(__file__).parents[1]
 
@@ -381,7 +381,7 @@ def test_a_sanitizer_is_run_over_the_calls_and_read(tmp_path, monkeypatch):
 def test_the_sanitizer_sees_every_operation_and_dtype():
     calls = sanitized_calls.calls(quick=False)
     assert {(one.op, one.dtype) for one in calls} == {
-        (op, dtype) for op in OPERANDS for dtype in workload.TOLERANCES if dtype != "tf32"
+        (op, dtype) for op in OPERATIONS for dtype in workload.TOLERANCES if dtype != "tf32"
     }
     assert len(calls) == len(set(calls))
     assert set(sanitized_calls.calls(quick=True)) <= set(calls)

@@ -11,6 +11,7 @@ import pytest
 
 import gpugrad
 from gpugrad import _dispatch
+from gpugrad._operations import OPERATIONS
 from gpugrad.errors import ArgumentError, DeviceError, DTypeError, ShapeError
 from gpugrad.plan import (
     COLUMN_SUM_BLOCKS,
@@ -99,10 +100,10 @@ def test_column_sums(dtype):
         assert plan.splits == 1 or plan.splits * m <= 2 * 32 * 8 * COLUMN_SUM_BLOCKS
 
 
-@pytest.mark.parametrize("op", _dispatch.OPERANDS)
+@pytest.mark.parametrize("op", OPERATIONS)
 def test_steps_and_algorithms(op):
     """One step for each result that needs a plan; what `wrt` leaves out is not planned."""
-    problem = Problem(op, 1000, 20, 30, "float32", _dispatch.DIFFERENTIABLE.get(op, ()))
+    problem = Problem(op, 1000, 20, 30, "float32", OPERATIONS[op].wrt)
     expected = {
         "matmul_backward": ("ffma", {"dx", "dw"}),
         "bias_backward": ("column-sum", {"db"}),

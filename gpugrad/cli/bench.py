@@ -12,6 +12,7 @@ import numpy as np
 
 from gpugrad import _dispatch, _kinds
 from gpugrad._arrays import Call
+from gpugrad._operations import OPERATIONS
 from gpugrad.cli import arguments as numbers
 from gpugrad.cli import exits, machine, operations, terminal
 from gpugrad.cli.devices import devices
@@ -45,7 +46,7 @@ class Measurement:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument(
-        "--op", action="append", choices=tuple(_dispatch.OPERANDS), help="(repeatable; all)"
+        "--op", action="append", choices=tuple(OPERATIONS), help="(repeatable; all)"
     )
     presets = ", ".join(",".join(map(str, size)) for size in SIZES)
     parser.add_argument(
@@ -73,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure and print; what was measured before Ctrl-C is printed too."""
     places = devices(arguments.device)
     names = dict.fromkeys(arguments.dtype or ("float32",))
-    ops = dict.fromkeys(arguments.op or _dispatch.OPERANDS)
+    ops = dict.fromkeys(arguments.op or OPERATIONS)
     sizes = dict.fromkeys(arguments.size or SIZES)
     dtypes = [operations.dtype_of(name) for name in names]
     cases = list(itertools.product(ops, dtypes, sizes))

@@ -11,6 +11,7 @@ import numpy as np
 from rich.markup import escape
 
 from gpugrad import _dispatch, _kinds, _reference
+from gpugrad._operations import OPERATIONS
 from gpugrad.cli import arguments as numbers
 from gpugrad.cli import exits, operations, terminal
 from gpugrad.cli.devices import devices, no_gpu_because
@@ -61,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where to compute; auto is GPUGRAD_DEVICE, or else every device there is",
     )
     parser.add_argument(
-        "--op", action="append", choices=tuple(_dispatch.OPERANDS), help="(repeatable; all)"
+        "--op", action="append", choices=tuple(OPERATIONS), help="(repeatable; all)"
     )
     parser.add_argument(
         "--dtype", action="append", choices=_kinds.DTYPES, help="(repeatable; all that there are)"
@@ -72,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Check, print what was found, and fail if a result is outside its bound."""
     places = devices(arguments.device)
-    ops = tuple(dict.fromkeys(arguments.op or _dispatch.OPERANDS))
+    ops = tuple(dict.fromkeys(arguments.op or OPERATIONS))
     findings: list[Finding] = []
     with terminal.progress() as progress:
         names = tuple(dict.fromkeys(arguments.dtype or _available_dtypes()))

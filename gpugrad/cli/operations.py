@@ -7,21 +7,11 @@ import numpy as np
 
 import gpugrad
 from gpugrad import _kinds
-from gpugrad._dispatch import DIFFERENTIABLE, OPERANDS
+from gpugrad._operations import OPERATIONS
 from gpugrad.cli.exits import Unusable
 
 Arrays = dict[str, Any]
 Size = tuple[int, int, int]  # n, k, m
-
-RESULTS = {
-    "matmul_backward": ("dx", "dw"),
-    "bias_backward": ("db",),
-    "sigmoid_backward": ("dz",),
-    "sigmoid_bias_backward": ("dz", "db"),
-    "dense_sigmoid_backward": ("dx", "dw", "db"),
-    "sigmoid": ("y",),
-    "dense_sigmoid": ("y",),
-}
 
 
 def dtype_of(name: str) -> np.dtype[Any]:
@@ -38,14 +28,14 @@ def shapes(op: str, size: Size) -> dict[str, tuple[int, ...]]:
     """Give the shapes of an operation's operands for a layer of n rows, k inputs, m outputs."""
     n, k, m = size
     known = {"x": (n, k), "w": (k, m), "b": (m,)}
-    return {name: known.get(name, (n, m)) for name in OPERANDS[op]}
+    return {name: known.get(name, (n, m)) for name in OPERATIONS[op].operands}
 
 
 def result_shapes(op: str, size: Size) -> dict[str, tuple[int, ...]]:
     """Give the shapes of an operation's results."""
     n, k, m = size
     known = {"dx": (n, k), "dw": (k, m), "db": (m,)}
-    return {name: known.get(name, (n, m)) for name in RESULTS[op]}
+    return {name: known.get(name, (n, m)) for name in OPERATIONS[op].results}
 
 
 def arrays(
@@ -93,22 +83,26 @@ def arrays(
 
 def call(op: str, operands: Mapping[str, Any], *, device: str) -> Arrays:
     """Call an operation of the library; its results by name. Logits z are an option."""
-    positional = [operands.get(name) for name in OPERANDS[op]]
-    options = {"z": operands["z"]} if "z" in operands and "z" not in OPERANDS[op] else {}
+    positional = [operands.get(name) for name in OPERATIONS[op].operands]
+    options = {"z": operands["z"]} if "z" in operands and "z" not in OPERATIONS[op].operands else {}
     results = getattr(gpugrad, op)(*positional, device=device, **options)
     return dict(
-        zip(RESULTS[op], results if isinstance(results, tuple) else (results,), strict=True)
+        zip(
+            OPERATIONS[op].results,
+            results if isinstance(results, tuple) else (results,),
+            strict=True,
+        )
     )
 
 
 def takes_z(op: str) -> bool:
     """Say whether an operation can read logits in place of the sigmoid's result."""
-    return "y" in OPERANDS[op]
+    return "y" in OPERATIONS[op].operands
 
 
 def wrt(op: str) -> tuple[str, ...]:
     """Give what an operation differentiates with respect to."""
-    return DIFFERENTIABLE.get(op, ())
+    return OPERATIONS[op].wrt
 
 
 # ---- what one writes without the library, for NumPy and CuPy alike
@@ -122,7 +116,7 @@ def plain(op: str, numpy: Any, operands: Mapping[str, Any]) -> Arrays:
     results = _PLAIN[op](numpy, **wide)
     if half:
         results = tuple(one.astype(dtype) for one in results)
-    return dict(zip(RESULTS[op], results, strict=True))
+    return dict(zip(OPERATIONS[op].results, results, strict=True))
 
 
 def _matmul_backward(numpy: Any, dy: Any, x: Any, w: Any) -> tuple[Any, ...]:
