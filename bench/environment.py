@@ -5,7 +5,6 @@ import hashlib
 import platform
 import shutil
 import subprocess
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import gpugrad
 from bench import section
 from gpugrad import _dispatch
 from gpugrad.cli import machine
+from gpugrad.cli.info import version
 
 DISTRIBUTIONS = {
     "numpy": ("numpy",),
@@ -128,16 +128,6 @@ def cuda_versions() -> dict[str, str]:
     from gpugrad.gpu import compiler
 
     return result | {"nvrtc": compiler.version()}
-
-
-def version(*distributions: str) -> str | None:
-    """Give the version of the first of these distributions that is installed."""
-    for name in distributions:
-        try:
-            return metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return None
 
 
 def clocks() -> dict[str, float] | None:

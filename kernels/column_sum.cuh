@@ -2,7 +2,8 @@
 //
 // A block of lanes_x × lanes_y threads sums lanes_x · VECTOR columns over one split of the rows:
 // each thread every lanes_y-th row in ascending order, then a binary tree over the lanes. Several
-// splits leave their sums in `partial` (splits, m) for reduce_splits, which adds them in a fixed order too.
+// splits leave their sums in `partial` (splits, m) for reduce_splits, which adds them in a fixed
+// order too.
 #pragma once
 #include "matrix.cuh"
 

@@ -44,7 +44,7 @@ def collect() -> dict[str, Any]:
     return {
         "python": f"{platform.python_version()} on {platform.platform()}",
         "numpy": {"version": np.__version__, "blas": _blas()},
-        "packages": {name: _version(*names) for name, names in PACKAGES.items()},
+        "packages": {name: version(*names) for name, names in PACKAGES.items()},
         "cpu": {
             "model": machine.processor(),
             "cores": machine.cores(),
@@ -56,7 +56,8 @@ def collect() -> dict[str, Any]:
     }
 
 
-def _version(*distributions: str) -> str | None:
+def version(*distributions: str) -> str | None:
+    """Give the version of the first of these distributions that is installed."""
     for name in distributions:
         try:
             return metadata.version(name)
