@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import arguments, build, report
+from . import arguments, build, report, wavefronts
 from .arguments import Aligned, Group, Parameter
 from .errors import EmulatorError
 from .structures import Buffer, Configuration, Failure
@@ -36,6 +36,7 @@ class Function:
     def __init__(self, module: "Module", name: str, entry: int, signature: str) -> None:
         self.name = name
         self.switches = self.accesses = 0  # of the last launch: fiber switches, checked accesses
+        self.shared_requests: list[wavefronts.Requests] = []  # of the last launch that counted
         self._module = module
         self._entry = entry
         count = signature.count(",")
@@ -54,6 +55,7 @@ class Function:
         seed: int = 0,
         workers: int = 1,
         eager_copies: bool = False,
+        count_wavefronts: bool = False,
         arithmetic: str = "exact",
         timeout: int = 120,
     ) -> None:
@@ -68,6 +70,7 @@ class Function:
         policy, seed : which thread runs when several could: "ascending", "descending" or "random"
         workers : processes that share the blocks
         eager_copies : asynchronous copies land when they start, instead of when they are awaited
+        count_wavefronts : fill `shared_requests`: mode "check" and one worker only
         arithmetic : rounding of tensor cores: "exact", "hopper" or "ampere"
         timeout : seconds after which the launch is an error
 
@@ -84,6 +87,8 @@ class Function:
             raise EmulatorError(f"policy is {policy!r}, expected one of {sorted(POLICIES)}")
         if arithmetic not in ARITHMETIC:
             raise EmulatorError(f"arithmetic is {arithmetic!r}, expected one of {list(ARITHMETIC)}")
+        if count_wavefronts and (self._module.mode != "check" or workers > 1):
+            raise EmulatorError("wavefronts are counted in mode 'check', by one worker")
         configuration = Configuration(
             grid=extents("grid", grid),
             block=extents("block", block),
@@ -93,6 +98,7 @@ class Function:
             workers=workers,
             checked=self._module.mode == "check",
             eager_copies=eager_copies,
+            count_wavefronts=count_wavefronts,
             timeout_seconds=timeout,
             arithmetic=ARITHMETIC[arithmetic],
             stack_bytes=STACK_BYTES,
@@ -144,6 +150,8 @@ class Function:
             counts,
         )
         self.switches, self.accesses = counts
+        if configuration.count_wavefronts:
+            self.shared_requests = wavefronts.read(self._module)
 
     def _require_intact(self, groups: list[Group]) -> None:
         library = self._module.library

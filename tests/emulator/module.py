@@ -53,6 +53,8 @@ class Module:
         self.library.emulator_allocate.argtypes = [ctypes.c_uint64, ctypes.c_uint32]
         self.library.emulator_is_intact.argtypes = [ctypes.c_void_p, ctypes.c_uint64]
         self.library.emulator_release.argtypes = [ctypes.c_void_p, ctypes.c_uint64]
+        self.library.emulator_shared_requests.restype = ctypes.c_uint64
+        self.library.emulator_shared_requests.argtypes = [ctypes.c_void_p, ctypes.c_uint64]
         check_structures(self.library)
         self._symbols = toolchain.thread_local_symbols(self.path)
         self.shared_variables = (SharedVariable * len(self._symbols))(

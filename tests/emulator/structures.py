@@ -35,7 +35,8 @@ class Configuration(ctypes.Structure):
         *fields(ctypes.c_uint32 * 3, "grid block"),
         *fields(
             ctypes.c_uint32,
-            "dynamic_bytes schedule seed workers checked eager_copies timeout_seconds arithmetic",
+            "dynamic_bytes schedule seed workers checked eager_copies count_wavefronts "
+            "timeout_seconds arithmetic",
         ),
         *fields(ctypes.c_uint64, "stack_bytes buffer_count"),
         ("buffers", ctypes.POINTER(Buffer)),
@@ -59,9 +60,19 @@ class Failure(ctypes.Structure):
     ]
 
 
+class SharedRequests(ctypes.Structure):
+    """SharedRequests in state.h."""
+
+    _fields_ = [
+        *fields(ctypes.c_uint64, "pc requests wavefronts ideal"),
+        *fields(ctypes.c_uint32, "kind bytes site_line"),
+        ("site_file", ctypes.c_char * 200),
+    ]
+
+
 def check_structures(library: ctypes.CDLL) -> None:
     """Compare the sizes of the structures above with those in the compiled runtime."""
-    structures = (Buffer, SharedVariable, Configuration, Failure)
+    structures = (Buffer, SharedVariable, Configuration, Failure, SharedRequests)
     sizes = (ctypes.c_uint64 * len(structures))()
     library.emulator_structure_sizes(sizes)
     for structure, size in zip(structures, sizes, strict=True):

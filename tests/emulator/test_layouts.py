@@ -61,6 +61,13 @@ INSTRUCTIONS = {
     "mma_f64": Instruction(
         (8, 8, 4), np.float64, ((4, 8), (8, 1)), ((4, 8), (8, 1)), ((4, 8, 2), (16, 1, 8))
     ),
+    "mma_f64_large": Instruction(
+        (16, 8, 16),
+        np.float64,
+        ((4, 8, 2, 4), (16, 1, 8, 64)),
+        ((4, 8, 4), (8, 1, 32)),
+        ACCUMULATOR,
+    ),
 }
 
 
@@ -81,9 +88,9 @@ def test_mma_fragments(module: Module, name: str) -> None:
         for matrix, layout in ((a, instruction.a), (b, instruction.b))
     ]
     numbers = element_numbers(instruction.d)
-    accumulator = np.float64 if name == "mma_f64" else np.float32
-    d = c.T.reshape(-1)[numbers].astype(accumulator)
-    if name == "mma_f64":
+    double = instruction.dtype == np.float64
+    d = c.T.reshape(-1)[numbers].astype(np.float64 if double else np.float32)
+    if double:
         encoded = [operand.view(np.float64) for operand in encoded]
     module.get_function(name)((1,), (32,), (*encoded, d))
     np.testing.assert_array_equal(d, (a @ b.T + c).T.reshape(-1)[numbers])

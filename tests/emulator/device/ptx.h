@@ -10,16 +10,15 @@ constexpr uint32_t FULL_WARP = 0xffffffffu;
 
 inline uint32_t smem_u32(const void* address) { return emulator::shared_offset(address); }
 
-// ---- cp.async: `predicate` false writes zeros
-EMULATOR_UNCHECKED inline void cp_async16(void* shared, const void* global,
-                                          bool predicate = true) {
-  emulator::copy_async(shared, global, 16, predicate ? 16 : 0, __builtin_return_address(0));
+// ---- cp.async: the first `bytes` come from global memory, the rest are zeros
+EMULATOR_UNCHECKED inline void cp_async16(void* shared, const void* global, int bytes = 16) {
+  emulator::copy_async(shared, global, 16, bytes, __builtin_return_address(0));
 }
-EMULATOR_UNCHECKED inline void cp_async8(void* shared, const void* global, bool predicate = true) {
-  emulator::copy_async(shared, global, 8, predicate ? 8 : 0, __builtin_return_address(0));
+EMULATOR_UNCHECKED inline void cp_async8(void* shared, const void* global, int bytes = 8) {
+  emulator::copy_async(shared, global, 8, bytes, __builtin_return_address(0));
 }
-EMULATOR_UNCHECKED inline void cp_async4(void* shared, const void* global, bool predicate = true) {
-  emulator::copy_async(shared, global, 4, predicate ? 4 : 0, __builtin_return_address(0));
+EMULATOR_UNCHECKED inline void cp_async4(void* shared, const void* global, int bytes = 4) {
+  emulator::copy_async(shared, global, 4, bytes, __builtin_return_address(0));
 }
 inline void cp_async_commit() { emulator::copy_async_commit(); }
 template <int GROUPS_LEFT>
@@ -58,6 +57,11 @@ EMULATOR_UNCHECKED inline void mma_m8n8k4_f64(double (&d)[2], double a, double b
                                               Site site = Site::here()) {
   emulator::MmaOperands operands{d, &a, &b};
   emulator::warp_collective(Collective::MMA, FULL_WARP, &operands, emulator::mma_f64, site);
+}
+EMULATOR_UNCHECKED inline void mma_m16n8k16_f64(double (&d)[2][2], const double (&a)[4][2],
+                                                const double (&b)[4], Site site = Site::here()) {
+  emulator::MmaOperands operands{d, a, b};
+  emulator::warp_collective(Collective::MMA, FULL_WARP, &operands, emulator::mma_f64_large, site);
 }
 
 // ---- ldmatrix, stmatrix

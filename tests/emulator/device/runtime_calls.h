@@ -56,6 +56,7 @@ EMULATOR_HIDDEN void mma_tf32(void** operations, uint32_t mask);
 EMULATOR_HIDDEN void mma_bf16(void** operations, uint32_t mask);
 EMULATOR_HIDDEN void mma_f16(void** operations, uint32_t mask);
 EMULATOR_HIDDEN void mma_f64(void** operations, uint32_t mask);
+EMULATOR_HIDDEN void mma_f64_large(void** operations, uint32_t mask);
 EMULATOR_HIDDEN void ldmatrix(void** operations, uint32_t mask);
 EMULATOR_HIDDEN void ldmatrix_transposed(void** operations, uint32_t mask);
 EMULATOR_HIDDEN void stmatrix(void** operations, uint32_t mask);

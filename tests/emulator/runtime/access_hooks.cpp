@@ -1,22 +1,33 @@
 // What g++ -fsanitize=thread calls at every memory access. libtsan itself is not linked.
 #include "checker.h"
+#include "wavefronts.h"
 
 using emulator::Access;
+using emulator::RequestKind;
+
+static inline void count(const void* address, long bytes, Access access, const void* pc) {
+  const auto kind = access == Access::READ ? RequestKind::LOAD : RequestKind::STORE;
+  emulator::count_access(kind, address, uint32_t(bytes), pc);
+}
 
 static inline void check(const void* address, int bytes, Access access, const void* pc) {
-  if (emulator::checking) emulator::check_access(address, bytes, access, pc);
+  if (!emulator::checking) return;
+  emulator::check_access(address, bytes, access, pc);
+  count(address, bytes, access, pc);
 }
 
 static void check_range(const char* address, long bytes, Access access, const void* pc) {
+  if (!emulator::checking) return;
   constexpr long STEP = 4;
   for (long i = 0; i < bytes; i += STEP) {
     const long rest = bytes - i;
     if (rest >= STEP) {
-      check(address + i, STEP, access, pc);
+      emulator::check_access(address + i, STEP, access, pc);
     } else {
-      for (long j = 0; j < rest; j++) check(address + i + j, 1, access, pc);
+      for (long j = 0; j < rest; j++) emulator::check_access(address + i + j, 1, access, pc);
     }
   }
+  count(address, bytes, access, pc);
 }
 
 #define HOOKS(BYTES)                                                        \

@@ -3,6 +3,7 @@
 
 #include "checker.h"
 #include "failures.h"
+#include "wavefronts.h"
 
 namespace emulator {
 
@@ -37,6 +38,7 @@ void copy_async(void* shared, const void* global, int bytes, int source_bytes, c
   const AsyncCopy copy{static_cast<char*>(shared), static_cast<const char*>(global), bytes,
                        source_bytes, pc};
   check_copy(copy);
+  count_access(RequestKind::COPY, shared, uint32_t(bytes), pc);
   if (checking) {
     if (source_bytes) check_access(global, source_bytes, Access::READ, pc);
     check_access(shared, bytes, Access::START_COPY, pc);

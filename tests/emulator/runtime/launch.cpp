@@ -19,6 +19,7 @@
 #include "fibers.h"
 #include "scheduler.h"
 #include "watchdog.h"
+#include "wavefronts.h"
 
 emulator::Dim3 threadIdx, blockIdx, blockDim, gridDim;
 
@@ -57,6 +58,7 @@ static void run_block(uint64_t number) {
   start_block_threads();
   if (checking) reset_shadow_of_block();
   run_threads();
+  count_partial_requests();
   if (!checking) require_untouched_poison();
 }
 
@@ -236,6 +238,7 @@ EMULATOR_API void emulator_structure_sizes(uint64_t* sizes) {
   sizes[1] = sizeof(emulator::SharedVariable);
   sizes[2] = sizeof(emulator::Configuration);
   sizes[3] = sizeof(emulator::Failure);
+  sizes[4] = sizeof(emulator::SharedRequests);
 }
 
 // Returns 1 and fills `failure` if the launch failed. `counts`: switches, checked accesses.
@@ -250,6 +253,7 @@ EMULATOR_API int emulator_launch(void (*entry)(void**),
   gridDim = Dim3{launch->grid[0], launch->grid[1], launch->grid[2]};
   blockDim = Dim3{launch->block[0], launch->block[1], launch->block[2]};
   thread_count = blockDim.x * blockDim.y * blockDim.z;
+  forget_requests();
   const uint64_t blocks = uint64_t(gridDim.x) * gridDim.y * gridDim.z;
   shared_state = static_cast<SharedState*>(mmap(nullptr, sizeof(SharedState),
                                                 PROT_READ | PROT_WRITE,

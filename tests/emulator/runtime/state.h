@@ -48,7 +48,7 @@ struct Configuration {
   uint32_t grid[3], block[3];
   uint32_t dynamic_bytes;
   Schedule schedule;
-  uint32_t seed, workers, checked, eager_copies, timeout_seconds;
+  uint32_t seed, workers, checked, eager_copies, count_wavefronts, timeout_seconds;
   TensorArithmetic arithmetic;
   uint64_t stack_bytes;
   uint64_t buffer_count;
@@ -71,6 +71,19 @@ struct Failure {
   char message[2000];
   char site_file[200];  // where there is no pc
   uint32_t site_line;
+};
+
+// ---- what shared memory was asked for, read by the caller
+
+enum class RequestKind : uint32_t { LOAD, STORE, COPY, MATRIX_LOAD, MATRIX_STORE };
+
+struct SharedRequests {  // of one place in the code: the pc, or where there is none the site
+  uint64_t pc, requests, wavefronts;
+  uint64_t ideal;  // wavefronts without bank conflicts
+  RequestKind kind;
+  uint32_t bytes;  // of each lane
+  uint32_t site_line;
+  char site_file[200];
 };
 
 struct SharedState {  // between the caller and the worker processes

@@ -106,6 +106,7 @@ float sum_of_products(float sum, const float* a, const float* b, int count, int 
   const Hardware units = hardware();
   const int group = format.bytes == 2 ? units.group_of_16_bit : units.group_of_tf32;
   for (int k = 0; k < count; k += group) {
+    if (!std::isfinite(sum)) break;  // an infinity stays: the other groups are finite
     sum = add_group(sum, a + k, b + k * stride, group, stride, format, units.extra_bits);
   }
   return sum;

@@ -4,6 +4,7 @@
 #include "checker.h"
 #include "failures.h"
 #include "fragments.h"
+#include "wavefronts.h"
 
 namespace emulator {
 
@@ -51,9 +52,12 @@ static void load_matrices(void** operations, uint32_t mask, bool transposed) {
   require_whole_warp(mask, "ldmatrix");
   const auto lanes = uint32_t(matrix_operands(operations, 0).matrices) * 8;
   uint16_t rows[WARP][8];
+  void* addresses[WARP];
   for (uint32_t lane = 0; lane < lanes; lane++) {
-    memcpy(rows[lane], checked_row(operations, lane, Access::READ), ROW_BYTES);
+    addresses[lane] = checked_row(operations, lane, Access::READ);
+    memcpy(rows[lane], addresses[lane], ROW_BYTES);
   }
+  count_matrices(RequestKind::MATRIX_LOAD, addresses, lanes);
   for (uint32_t lane = 0; lane < lanes; lane++) {
     for (uint32_t i = 0; i < 8; i++) {
       const uint32_t row = transposed ? i : lane % 8, column = transposed ? lane % 8 : i;
@@ -65,13 +69,16 @@ static void load_matrices(void** operations, uint32_t mask, bool transposed) {
 static void store_matrices(void** operations, uint32_t mask, bool transposed) {
   require_whole_warp(mask, "stmatrix");
   const auto lanes = uint32_t(matrix_operands(operations, 0).matrices) * 8;
+  void* addresses[WARP];
   for (uint32_t lane = 0; lane < lanes; lane++) {
-    auto* items = static_cast<uint16_t*>(checked_row(operations, lane, Access::WRITE));
+    addresses[lane] = checked_row(operations, lane, Access::WRITE);
+    auto* items = static_cast<uint16_t*>(addresses[lane]);
     for (uint32_t i = 0; i < 8; i++) {
       const uint32_t row = transposed ? i : lane % 8, column = transposed ? lane % 8 : i;
       items[i] = register_item(operations, lane / 8, row, column);
     }
   }
+  count_matrices(RequestKind::MATRIX_STORE, addresses, lanes);
 }
 
 void ldmatrix(void** operations, uint32_t mask) { load_matrices(operations, mask, false); }
@@ -137,21 +144,30 @@ static void mma_16_bit(void** operations, uint32_t mask, OperandFormat format) {
 void mma_bf16(void** operations, uint32_t mask) { mma_16_bit<from_bf16>(operations, mask, BF16); }
 void mma_f16(void** operations, uint32_t mask) { mma_16_bit<from_f16>(operations, mask, F16); }
 
-void mma_f64(void** operations, uint32_t mask) {
+// M x 8 results; IEEE multiply-adds in ascending order
+template <uint32_t M, uint32_t K>
+static void multiply_f64(void** operations, uint32_t mask) {
   require_whole_warp(mask, "mma.sync");
-  double a[8][4], b[4][8];
+  double a[M][K], b[K][8];
   for (uint32_t lane = 0; lane < WARP; lane++) {
-    a[lane / 4][lane % 4] = *static_cast<const double*>(mma_operands(operations, lane).a);
-    b[lane % 4][lane / 4] = *static_cast<const double*>(mma_operands(operations, lane).b);
+    const auto* from_a = static_cast<const double*>(mma_operands(operations, lane).a);
+    const auto* from_b = static_cast<const double*>(mma_operands(operations, lane).b);
+    for (uint32_t k = 0; k < K; k += 4) {
+      for (uint32_t row = 0; row < M; row += 8) a[row + lane / 4][k + lane % 4] = *from_a++;
+      b[k + lane % 4][lane / 4] = *from_b++;
+    }
   }
   for (uint32_t lane = 0; lane < WARP; lane++) {
     auto* d = static_cast<double*>(mma_operands(operations, lane).d);
-    for (uint32_t i = 0; i < 2; i++) {
-      for (uint32_t k = 0; k < 4; k++) {
-        d[i] = std::fma(a[lane / 4][k], b[k][lane % 4 * 2 + i], d[i]);
+    for (uint32_t i = 0; i < M / 4; i++) {
+      for (uint32_t k = 0; k < K; k++) {
+        d[i] = std::fma(a[i / 2 * 8 + lane / 4][k], b[k][lane % 4 * 2 + i % 2], d[i]);
       }
     }
   }
 }
+
+void mma_f64(void** operations, uint32_t mask) { multiply_f64<8, 4>(operations, mask); }
+void mma_f64_large(void** operations, uint32_t mask) { multiply_f64<16, 16>(operations, mask); }
 
 }  // namespace emulator

@@ -40,6 +40,15 @@ extern "C" __global__ void mma_f64(const double* a, const double* b, double* c) 
   c[32 + t] = d[1];
 }
 
+extern "C" __global__ void mma_f64_large(const double* a, const double* b, double* c) {
+  const int t = threadIdx.x;
+  double x[4][2], y[4], d[2][2];
+  for (int i = 0; i < 8; i++) x[i / 2][i % 2] = a[i * 32 + t];
+  for (int i = 0; i < 4; i++) y[i] = b[i * 32 + t], d[i / 2][i % 2] = c[i * 32 + t];
+  ptx::mma_m16n8k16_f64(d, x, y);
+  for (int i = 0; i < 4; i++) c[i * 32 + t] = d[i / 2][i % 2];
+}
+
 // x: four 8 x 8 matrices, one after another; y: register i of lane t is item i * 32 + t
 extern "C" __global__ void ldmatrix(const unsigned short* x, unsigned* y, bool transposed) {
   __shared__ __align__(16) unsigned short matrices[4 * 64];

@@ -13,14 +13,14 @@ __device__ __forceinline__ void load_stage(float* stage, const float* a, const f
     const int q = t + i * THREADS, r = q / (BLOCK_K / 4), c = q % (BLOCK_K / 4) * 4;
     const bool inside = m0 + r < m && k0 + c < k;
     ptx::cp_async16(stage + r * PITCH_A + c, inside ? a + (size_t)(m0 + r) * k + k0 + c : a,
-                    inside);
+                    inside ? 16 : 0);
   }
 #pragma unroll
   for (int i = 0; i < BLOCK_K * BLOCK_N / 4 / THREADS; i++) {
     const int q = t + i * THREADS, r = q / (BLOCK_N / 4), c = q % (BLOCK_N / 4) * 4;
     const bool inside = k0 + r < k && n0 + c < n;
     ptx::cp_async16(stage + BLOCK_M * PITCH_A + r * PITCH_B + c,
-                    inside ? b + (size_t)(k0 + r) * n + n0 + c : b, inside);
+                    inside ? b + (size_t)(k0 + r) * n + n0 + c : b, inside ? 16 : 0);
   }
 }
 
