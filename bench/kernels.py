@@ -8,7 +8,7 @@ from bench import section
 from gpugrad import _dispatch
 from gpugrad.cli import machine
 from gpugrad.gpu import cache
-from tests.instantiations import INSTANTIATIONS
+from tests.instantiations import INSTANTIATIONS, exists_for
 
 
 def work(section_: section.Section) -> None:
@@ -16,10 +16,11 @@ def work(section_: section.Section) -> None:
     arch = "sm_{}{}".format(*_dispatch.runtime().facts(None).compute_capability)
     start = time.perf_counter()
     seconds: dict[str, float] = {}
-    section_.data |= {"arch": arch, "count": len(INSTANTIATIONS), "seconds": seconds}
+    wanted = [one for one in LONGEST if exists_for(one[0], arch)]
+    section_.data |= {"arch": arch, "count": len(wanted), "seconds": seconds}
     spawn = multiprocessing.get_context("spawn")  # a CUDA context does not survive a fork
-    pool = ProcessPoolExecutor(min(machine.cores(), len(INSTANTIATIONS)), mp_context=spawn)
-    started = {pool.submit(build, stem, macros, arch): (stem, macros) for stem, macros in LONGEST}
+    pool = ProcessPoolExecutor(min(machine.cores(), len(wanted)), mp_context=spawn)
+    started = {pool.submit(build, stem, macros, arch): (stem, macros) for stem, macros in wanted}
     try:
         for future in as_completed(started, timeout=section_.left()):
             stem, macros = started[future]
@@ -29,11 +30,11 @@ def work(section_: section.Section) -> None:
             except Exception as error:  # a compiler's or a worker's end is a finding
                 section_.failures.append(f"{name}: {type(error).__name__}: {error}"[:2000])
     except TimeoutError:
-        section_.unfinished = f"{len(INSTANTIATIONS) - len(seconds)} kernels were not compiled"
+        section_.unfinished = f"{len(wanted) - len(seconds)} kernels were not compiled"
     pool.shutdown(wait=False, cancel_futures=True)
     elapsed = time.perf_counter() - start
     slowest = max(seconds, key=lambda name: seconds[name], default="")
-    section_.summary = f"{len(seconds)} of {len(INSTANTIATIONS)} for {arch} in {elapsed:.1f} s"
+    section_.summary = f"{len(seconds)} of {len(wanted)} for {arch} in {elapsed:.1f} s"
     if slowest:
         section_.summary += f", at most {seconds[slowest]:.1f} s ({slowest})"
 

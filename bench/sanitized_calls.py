@@ -2,8 +2,10 @@
 
 import argparse
 import itertools
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 
@@ -13,7 +15,9 @@ from bench.workload import as_device
 from gpugrad._kinds import DTYPES
 from gpugrad._operations import OPERATIONS
 from gpugrad.cli import operations
+from tests.algorithms import on_tensor_cores, products_by
 
+plan = import_module("gpugrad.plan")  # gpugrad.plan is a function
 SIZES = (
     (65, 17, 129),  # edges in every dimension
     (64, 32, 128),  # whole packs of 16 bytes
@@ -25,13 +29,18 @@ ACCUMULATING = ("matmul_backward", "bias_backward", "sigmoid_bias_backward", PRO
 
 
 class Call(NamedTuple):
-    """One call: from logits or the sigmoid's result, into new arrays or added to old ones."""
+    """One call: from logits or the sigmoid's result, into new arrays or added to old ones.
+
+    With a precision its products are on tensor cores, where there are any for it; without, they are
+    multiply-adds.
+    """
 
     op: str
     dtype: str
     size: tuple[int, int, int]
     from_z: bool
     accumulate: bool
+    precision: str = ""
 
 
 def calls(*, quick: bool) -> list[Call]:
@@ -45,7 +54,18 @@ def calls(*, quick: bool) -> list[Call]:
             for from_z in (False, True) if operations.takes_z(op) else (False,):
                 adding = (False, True) if op in ACCUMULATING else (False,)
                 result += [Call(op, dtype, size, from_z, accumulate) for accumulate in adding]
+                result += [
+                    Call(op, dtype, size, from_z, op in ACCUMULATING, precision)
+                    for precision in precisions(op, dtype)
+                ]
     return result
+
+
+def precisions(op: str, dtype: str) -> tuple[str, ...]:
+    """List the classes that tensor cores compute differently."""
+    if op not in PRODUCTS:
+        return ()
+    return ("highest", "high", "medium") if dtype == "float32" else ("highest",)
 
 
 def make(call: Call) -> None:
@@ -58,13 +78,16 @@ def make(call: Call) -> None:
     options: dict[str, Any] = {}
     if "z" in device and "z" not in OPERATIONS[call.op].operands:
         options["z"] = device["z"]
+    if call.op in PRODUCTS:
+        options["precision"] = call.precision or "ieee"
     if call.accumulate:
         shapes = operations.result_shapes(call.op, call.size)
         buffers = tuple(as_device(np.ones(shape, dtype)) for shape in shapes.values())
         options |= {"out": buffers if len(buffers) > 1 else buffers[0], "accumulate": True}
-    getattr(gpugrad, call.op)(
-        *(device.get(name) for name in OPERATIONS[call.op].operands), **options
-    )
+    with mock.patch.multiple(plan, **products_by(on_tensor_cores)):
+        getattr(gpugrad, call.op)(
+            *(device.get(name) for name in OPERATIONS[call.op].operands), **options
+        )
     cupy.cuda.get_current_stream().synchronize()
 
 

@@ -43,8 +43,9 @@ def decide(call: Call, problem: Problem, device: str, precision: str) -> Plan:
             names = ", ".join(call.arrays)
             call.fail(DeviceError, f"device is 'cpu', but {names} are on {call.home}")
         facts = runtime().facts(int(call.home[4:]))
-        seconds = gpu_seconds(problem, facts, from_host=False)
-        return choose(problem, "gpu", precision, f"the arrays are on {call.home}", seconds)
+        seconds = gpu_seconds(problem, precision, facts, from_host=False)
+        reason = f"the arrays are on {call.home}"
+        return choose(problem, "gpu", precision, reason, seconds, facts)
     if device == "auto" and os.environ.get("GPUGRAD_DEVICE"):
         device, source = os.environ["GPUGRAD_DEVICE"], "GPUGRAD_DEVICE"
         if device not in DEVICES:
@@ -60,16 +61,16 @@ def decide(call: Call, problem: Problem, device: str, precision: str) -> Plan:
             call.fail(DeviceError, f"{source} is 'gpu', but {missing}")
         return choose(problem, "cpu", precision, f"no GPU can be used: {missing}", on_cpu)
     facts = runtime().facts(None)
-    on_gpu = gpu_seconds(problem, facts, from_host=True)
+    on_gpu = gpu_seconds(problem, precision, facts, from_host=True)
     if device == "gpu":
-        return choose(problem, "gpu", precision, f"{source} is 'gpu'", on_gpu)
+        return choose(problem, "gpu", precision, f"{source} is 'gpu'", on_gpu, facts)
     times = f"predicted {on_cpu:.2g} s on the CPU, {on_gpu:.2g} s on {facts.name} with transfers"
-    need = 2 * (problem.bytes_in + problem.bytes_out)
+    need = 3 * (problem.bytes_in + problem.bytes_out)  # planes take half as much again
     if need > facts.memory:
         reason = f"it needs about {need:.2g} bytes, the GPU has {facts.memory:.2g}"
         return choose(problem, "cpu", precision, reason, on_cpu)
     if on_gpu < on_cpu:
-        return choose(problem, "gpu", precision, times, on_gpu)
+        return choose(problem, "gpu", precision, times, on_gpu, facts)
     return choose(problem, "cpu", precision, times, on_cpu)
 
 

@@ -36,6 +36,21 @@ at most min(Z/4, σ(z) (exp(Z) - 1)).
 
 **Rounding to a narrower result.** bound + v (|exact| + bound) + η/2, η of the result.
 
+**Products on tensor cores** take their operands as 16-bit planes (kernels/planes.cuh). A rounded
+plane leaves 2⁻⁸ of a value in bfloat16, 2⁻¹¹ in float16, or half of float16's smallest step,
+2⁻²⁵, beside a largest magnitude M of the row or column that has been scaled to 2¹³ or more; the
+last plane makes 2⁻²⁴ of what is too small for any:
+
+    planes   what is left of a value v            products that are left out
+    3        0                                    2⁻²³ |a||b|
+    2        2⁻²² |v| + 2⁻⁴⁸ M                    (2⁻¹¹|a| + 2⁻³⁸ M_a)(2⁻¹¹|b| + 2⁻³⁸ M_b)
+    1        2⁻¹¹ |v| + 2⁻³⁷ M                    none
+
+and nothing of a 16-bit element, which is its own plane; but there dz is rounded to the inputs'
+dtype before the products. Tensor cores cut off each addend behind a float32's last bit, by 1 or 2
+bits, and the sum of 8 or 16 of them at the last bit, which is at most 1.4 u of the magnitudes for
+each term; promotion adds 3 roundings for every 16 terms. 2 (L + 16) roundings are allowed.
+
 **Overflow.** Where |exact| is clearly beyond the result's largest value, exact becomes an
 infinity, which is then demanded. Where it depends on the order or the last rounding whether
 something overflows (the sum of the terms' magnitudes exceeds the accumulator's largest value), the
@@ -57,6 +72,7 @@ EXP_ROUNDINGS = 6
 SIGMOID_ROUNDINGS = EXP_ROUNDINGS + 2
 GRADIENT_FROM_Y_ROUNDINGS = 3
 GRADIENT_FROM_Z_ROUNDINGS = EXP_ROUNDINGS + 10
+MMA_TERMS = 16
 
 
 class Format(NamedTuple):
@@ -88,6 +104,7 @@ def reference(
     wrt: Iterable[str] = ("x", "w", "b"),
     out: Mapping[str, Array] | None = None,
     dtypes: Mapping[str, Any] | None = None,
+    planes: Mapping[str, int] | None = None,
     **operands: Array | None,
 ) -> dict[str, Answer]:
     """Compute the results of a function of this package, and their error bounds.
@@ -102,6 +119,9 @@ def reference(
         By result, the old values of the buffers that are added to.
     dtypes : mapping, optional
         By result, its dtype where that is not the inputs'.
+    planes : mapping, optional
+        By result, the planes of each operand of its product on tensor cores; without an entry, or
+        with 0, by multiply-adds.
     **operands
         NumPy arrays by the names of the function's parameters. z takes precedence over y.
 
@@ -113,7 +133,7 @@ def reference(
     arrays = {name: np.asarray(one) for name, one in operands.items() if one is not None}
     source = next(iter(arrays.values())).dtype
     with np.errstate(all="ignore"):
-        call = _Reference(source.name, arrays, out or {})
+        call = _Reference(source.name, arrays, out or {}, planes or {})
         answers: dict[str, Answer] = getattr(call, op)(*_wanted(op, wrt))
         return {
             name: _rounded(answer, source.name, np.dtype((dtypes or {}).get(name, source)).name)
@@ -145,7 +165,14 @@ def _wanted(op: str, wrt: Iterable[str]) -> tuple[tuple[str, ...], ...]:
 class _Reference:
     """One call's operands in the reference's precision; a method an operation."""
 
-    def __init__(self, dtype: str, arrays: Mapping[str, Array], out: Mapping[str, Array]) -> None:
+    def __init__(
+        self,
+        dtype: str,
+        arrays: Mapping[str, Array],
+        out: Mapping[str, Array],
+        planes: Mapping[str, int],
+    ) -> None:
+        self.dtype, self.planes = dtype, planes
         wide = np.longdouble if dtype == "float64" else np.float64
         accumulator = FORMATS["float64" if dtype == "float64" else "float32"]
         self.roundoff = accumulator.roundoff + float(np.finfo(wide).eps) / 2
@@ -185,7 +212,7 @@ class _Reference:
     def dense_sigmoid(self) -> dict[str, Answer]:
         x, w, b = self.arrays["x"], self.arrays["w"], self.arrays.get("b")
         rows = _rows(x)
-        y = self._sigmoid(self._product(_known(rows), w, b))
+        y = self._sigmoid(self._product("y", _known(rows), w, b))
         shape = (*x.shape[:-1], w.shape[1])
         return {"y": Answer(y.exact.reshape(shape), y.bound.reshape(shape))}
 
@@ -215,26 +242,62 @@ class _Reference:
         largest = np.maximum(_finite(dz), _finite(slope))
         return self._finish(dz, bound, np.where(ambiguous, np.inf, largest))
 
-    def _products(self, dy: Answer, wrt: tuple[str, ...]) -> dict[str, Answer]:
+    def _products(self, dz: Answer, wrt: tuple[str, ...]) -> dict[str, Answer]:
         x, w = self.arrays["x"], self.arrays["w"]
-        rows = Answer(_rows(dy.exact), _rows(dy.bound))
         answers = {}
         if "x" in wrt:
             old = self.old.get("dx")
-            dx = self._product(rows, w.T, None if old is None else _rows(old))
+            rows = self._as_operand("dx", dz)
+            dx = self._product("dx", rows, w.T, None if old is None else _rows(old))
             answers["dx"] = Answer(dx.exact.reshape(x.shape), dx.bound.reshape(x.shape))
         if "w" in wrt:
             old = self.old.get("dw")
-            transposed = Answer(rows.exact.T, rows.bound.T)  # dwᵀ = dyᵀ x
-            dw = self._product(transposed, _rows(x), None if old is None else old.T)
+            rows = self._as_operand("dw", dz)
+            transposed = Answer(rows.exact.T, rows.bound.T)  # dwᵀ = dzᵀ x
+            dw = self._product("dw", transposed, _rows(x), None if old is None else old.T)
             answers["dw"] = Answer(dw.exact.T, dw.bound.T)
         return answers
 
-    def _product(self, a: Answer, b: Array, old: Array | None) -> Answer:
+    def _as_operand(self, result: str, dz: Answer) -> Answer:
+        """Give dz as rows; on planes of 16 bits it has been rounded to them."""
+        if self.planes.get(result):
+            dz = _rounded(dz, self.dtype, self.dtype)
+        return Answer(_rows(dz.exact), _rows(dz.bound))
+
+    def _product(self, result: str, a: Answer, b: Array, old: Array | None) -> Answer:
         """Multiply A, known within its bound, by b, and add the old values."""
-        uncertain = _infinite_if_nan(a.bound @ _finite(b))
-        magnitude = _finite(a.exact) @ _finite(b)
-        return self._total(_matmul(a.exact, b), magnitude, uncertain, a.exact.shape[1], old)
+        left, right, terms = _finite(a.exact), _finite(b), a.exact.shape[1]
+        planes = self.planes.get(result, 0)
+        uncertain = _infinite_if_nan(a.bound @ right)
+        if planes:
+            uncertain = uncertain + self._lost_in_planes(planes, left + _finite(a.bound), right)
+        lost = (a.exact != 0) & (
+            np.abs(a.exact) <= a.bound
+        )  # where it is rounded to 0, 0 · ∞ is NaN
+        uncertain = np.where(lost.astype(float) @ ~np.isfinite(b) > 0, np.inf, uncertain)
+        answer = _matmul(a.exact, b)
+        return self._total(answer, left @ right, uncertain, terms, old, planes > 0)
+
+    def _lost_in_planes(self, planes: int, a: Array, b: Array) -> Array:
+        """Bound what planes lose of the product of matrices with these magnitudes."""
+        if self.dtype != "float32" or not a.size or not b.size:
+            return np.zeros((a.shape[0], b.shape[1]))
+        if planes == 3:
+            return np.asarray(2.0**-23 * (a @ b))
+        a_largest, b_largest = a.max(axis=1, keepdims=True), b.max(axis=0, keepdims=True)
+        unit, least = (-11, -37) if planes == 1 else (-22, -48)
+        a_rest, b_rest = (
+            2.0**unit * one + 2.0**least * largest
+            for one, largest in ((a, a_largest), (b, b_largest))
+        )
+        lost = a_rest @ b + a @ b_rest + a_rest @ b_rest
+        if planes == 2:
+            a_second, b_second = (
+                2.0**-11 * one + 2.0**-38 * largest
+                for one, largest in ((a, a_largest), (b, b_largest))
+            )
+            lost = lost + a_second @ b_second
+        return np.asarray(lost)
 
     def _column_sum(self, dz: Answer) -> Answer:
         exact, uncertain = _rows(dz.exact), np.sum(_rows(dz.bound), axis=0)
@@ -243,11 +306,17 @@ class _Reference:
         return self._total(total, magnitude, uncertain, len(exact), self.old.get("db"))
 
     def _total(
-        self, exact: Array, magnitude: Array, uncertain: Array, terms: int, old: Array | None
+        self,
+        exact: Array,
+        magnitude: Array,
+        uncertain: Array,
+        terms: int,
+        old: Array | None,
+        on_tensor_cores: bool = False,
     ) -> Answer:
         """Bound a sum with the given sum of its terms' magnitudes, plus the old values."""
         magnitude = magnitude + uncertain
-        roundings = terms + 1
+        roundings = 2 * (terms + MMA_TERMS) if on_tensor_cores else terms + 1
         if old is not None:
             exact, magnitude, roundings = exact + old, magnitude + _finite(old), roundings + 1
         bound = self.gamma(roundings) * magnitude + uncertain + terms * self.subnormal
@@ -255,7 +324,7 @@ class _Reference:
 
     def _finish(self, exact: Array, bound: Array, magnitude: Array) -> Answer:
         """Demand what is not finite, unless something on the way may have overflowed."""
-        bound = np.where(np.isfinite(exact), bound, 0)
+        bound = np.where(np.isfinite(exact) | np.isposinf(bound), bound, 0)
         return Answer(exact, np.where(magnitude + bound >= self.largest, np.inf, bound))
 
 

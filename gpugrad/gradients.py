@@ -56,8 +56,11 @@ def matmul_backward(
     accumulate : bool
         Add to the buffers of `out` instead of overwriting them.
     precision : {"highest", "high", "medium", "ieee"}
-        Accuracy that is asked of float32 products. Every class is satisfied by IEEE float32
-        arithmetic, which is what computes them all so far.
+        Accuracy that is asked of float32 products: "highest", in every component at least that
+        of IEEE float32 multiply-adds, for any scaling; "high", about 2⁻²¹ in norm for each row
+        and column of the result; "medium", about 2⁻¹⁰ in norm; "ieee", plain float32
+        multiply-adds. What is computed faster on tensor cores is computed there. All are IEEE
+        float32 arithmetic on the CPU.
     device : {"auto", "cpu", "gpu"}
         Where NumPy arrays are computed. Arrays on a GPU are always computed there.
 
@@ -342,7 +345,9 @@ def dense_sigmoid_backward(
     Notes
     -----
     With dz = dy · y · (1 − y): dx = dz wᵀ, dw = xᵀ dz, db = Σ dz. The composition is derived in
-    docs/derivation.md. For 16-bit inputs dz keeps float32 accuracy on its way into the sums.
+    docs/derivation.md. For 16-bit inputs dz keeps float32 accuracy on its way into the sums, but
+    for the products on tensor cores, which round it to the inputs' dtype; with ``precision="ieee"``
+    none does.
 
     Examples
     --------

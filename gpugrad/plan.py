@@ -3,18 +3,22 @@
 Everything here is arithmetic on shapes and device facts. Nothing imports CuPy, so that every
 decision can be tested on any machine.
 
-Tiles and splits depend on shapes and dtype alone, never on the device: the same call adds in the
-same order everywhere.
+Tiles and splits depend on shapes, dtype and algorithm alone. The algorithm also depends on the
+device: which ones it has, and which should be the fastest on it for such a layer. It does not
+depend on the number of rows, so that a row's results do not either.
 """
 
+import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from gpugrad._operations import OPERATIONS
 
 ITEMSIZE = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 ACCUMULATOR_ITEMSIZE = {"float64": 8, "float32": 4, "float16": 4, "bfloat16": 4}
 
 THREADS = 256  # of every block of every kernel
-GEMM_STEP = 16  # BLOCK_K, the part of the contraction that is in shared memory at a time
+GEMM_STEP = 16  # a split's length is a multiple of it
 LARGE_TILE, SMALL_TILE = 128, 64  # BLOCK_M = BLOCK_N
 LARGE_TILE_FROM = 96  # large tiles from this many of them: fewer would leave most of a GPU idle
 LARGE_TILE_PADDING = 1.2  # and not where they compute so much more than small ones
@@ -22,6 +26,9 @@ SPLIT_BLOCKS = 512  # a contraction over the batch is split until about so many 
 SPLIT_ROWS = 512  # and no further than this many rows a split
 COLUMN_SUM_BLOCKS = 1024
 VECTOR_BYTES = 16  # one access of one thread
+EXACT_PLANES = 3  # of bfloat16, which hold every float32
+EXACT_TERMS = 192  # of a sum from which on they lose no more than multiply-adds; see numerics.md
+TYPICAL_ROWS = 4096  # of a batch, for the choice of an algorithm
 ROWS_A_LANE = 8  # rows in flight a thread
 
 
@@ -123,7 +130,10 @@ class Gemm:
     splits : int
         Parts that the contraction is cut into; more than one need a workspace.
     split_length : int
-        Terms a part, a multiple of BLOCK_K.
+        Terms a part, a multiple of GEMM_STEP.
+    algorithm : {"ffma", "mma", "dmma"}
+    planes : int
+        With "mma", the 16-bit planes of each operand; else 0.
     """
 
     rows: int
@@ -132,6 +142,8 @@ class Gemm:
     tile: int
     splits: int
     split_length: int
+    algorithm: str = "ffma"
+    planes: int = 0
 
     @property
     def blocks(self) -> int:
@@ -173,7 +185,9 @@ class Plan:
     ----------
     op : str
     device : {"cpu", "gpu"}
-    algorithm : {"numpy", "elementwise", "column-sum", "ffma"}
+    algorithm : {"numpy", "elementwise", "column-sum", "ffma", "mma", "dmma"}
+        On a GPU, matrix products are computed by IEEE multiply-adds ("ffma"), on tensor cores from
+        16-bit planes ("mma"), or on float64 tensor cores ("dmma"). Each product's Gemm has its own.
     predicted_seconds : float
         From a simple model of rates, transfers included; not a measurement.
     reason : str
@@ -201,8 +215,22 @@ class Plan:
         assert isinstance(step, ColumnSum)
         return step
 
+    @property
+    def planes(self) -> dict[str, int]:
+        """Planes of the operands of each product, by its result; 0 where there are none."""
+        return {name: step.planes for name, step in self.steps if isinstance(step, Gemm)}
 
-def gemm(rows: int, columns: int, contraction: int, dtype: str, *, split: bool) -> Gemm:
+
+def gemm(
+    rows: int,
+    columns: int,
+    contraction: int,
+    dtype: str,
+    *,
+    split: bool,
+    algorithm: str = "ffma",
+    planes: int = 0,
+) -> Gemm:
     """Choose tile and split of a product by its shape alone.
 
     Parameters
@@ -212,6 +240,8 @@ def gemm(rows: int, columns: int, contraction: int, dtype: str, *, split: bool) 
     split : bool
         Whether the contraction may be split. Not where each row of the result must be
         independent of how many rows there are.
+    algorithm, planes
+        As in `Gemm`. Splits of a sum by tensor cores are as those by multiply-adds.
     """
 
     def tiles(side: int) -> int:
@@ -219,13 +249,15 @@ def gemm(rows: int, columns: int, contraction: int, dtype: str, *, split: bool) 
 
     padded = tiles(LARGE_TILE) * LARGE_TILE**2 / max(1, tiles(SMALL_TILE) * SMALL_TILE**2)
     enough = tiles(LARGE_TILE) >= LARGE_TILE_FROM and padded <= LARGE_TILE_PADDING
-    tile = LARGE_TILE if enough and dtype != "float64" else SMALL_TILE
+    fits = not (algorithm == "ffma" and dtype == "float64")  # into a thread's registers
+    tile = LARGE_TILE if enough and fits else SMALL_TILE
     splits = 1
     if split and tiles(tile):
         splits = min(math.ceil(contraction / SPLIT_ROWS), SPLIT_BLOCKS // tiles(tile))
     length = math.ceil(math.ceil(contraction / max(1, splits)) / GEMM_STEP) * GEMM_STEP
     length = max(length, GEMM_STEP)
-    return Gemm(rows, columns, contraction, tile, max(1, math.ceil(contraction / length)), length)
+    parts = max(1, math.ceil(contraction / length))
+    return Gemm(rows, columns, contraction, tile, parts, length, algorithm, planes)
 
 
 def column_sum(n: int, m: int, dtype: str) -> ColumnSum:
@@ -242,42 +274,150 @@ def column_sum(n: int, m: int, dtype: str) -> ColumnSum:
     return ColumnSum((lanes_x, lanes_y), column_blocks, max(1, math.ceil(n / length)), length)
 
 
-def choose(problem: Problem, device: str, precision: str, reason: str, seconds: float) -> Plan:
+def choose(
+    problem: Problem,
+    device: str,
+    precision: str,
+    reason: str,
+    seconds: float,
+    facts: DeviceFacts | None = None,
+) -> Plan:
     """Plan a call on a device that has been decided.
 
     Parameters
     ----------
     problem : Problem
     device : {"cpu", "gpu"}
-    precision : str
-        Every class is computed with full IEEE arithmetic of the accumulator's dtype as long as
-        "ffma" is the only algorithm: it satisfies them all.
+    precision : {"highest", "high", "medium", "ieee"}
     reason : str
         Why this device.
     seconds : float
         The predicted time.
+    facts : DeviceFacts, optional
+        Of the GPU. Without them its matrix products are IEEE multiply-adds.
     """
     if device == "cpu":
         return Plan(problem.op, "cpu", "numpy", seconds, reason)
-    n, k, m, dtype, op = problem.n, problem.k, problem.m, problem.dtype, problem.op
-    steps: dict[str, Gemm | ColumnSum] = {}
-    algorithm = "elementwise"
-    if op in ("bias_backward", "sigmoid_bias_backward") or "b" in problem.wrt:
-        steps["db"] = column_sum(n, m, dtype)
-        algorithm = "column-sum"
-    if op == "dense_sigmoid":
-        steps["y"] = gemm(n, m, k, dtype, split=False)
-        algorithm = "ffma"
-    if op in ("matmul_backward", "dense_sigmoid_backward"):
-        if "x" in problem.wrt:
-            steps["dx"] = gemm(n, k, m, dtype, split=False)
-        if "w" in problem.wrt:
-            steps["dw"] = gemm(k, m, n, dtype, split=True)
-        if steps.keys() & {"dx", "dw"}:
-            algorithm = "ffma"
-    if algorithm == "ffma" and dtype == "float32":
-        reason += f"; precision {precision!r} is met by IEEE multiply-adds"
-    return Plan(op, "gpu", algorithm, seconds, reason, tuple(steps.items()))
+    op = problem.op
+    if not products(problem):
+        steps = _steps(problem, "ffma", 0)
+        return Plan(op, "gpu", "column-sum" if steps else "elementwise", seconds, reason, steps)
+    choice = fastest(of_any_rows(problem), precision, facts)
+    steps = _steps(problem, choice.algorithm, choice.planes)
+    return Plan(op, "gpu", choice.algorithm, seconds, f"{reason}; {choice.reason}", steps)
+
+
+def of_any_rows(problem: Problem) -> Problem:
+    """Give the problem that stands for the layer: its rows' results must not depend on others."""
+    return replace(problem, n=TYPICAL_ROWS, wrt=OPERATIONS[problem.op].wrt)
+
+
+def products(problem: Problem) -> tuple[tuple[str, int, int, int, bool], ...]:
+    """List a call's matrix products: result, its rows and columns, contraction, may it be split."""
+    n, k, m = problem.n, problem.k, problem.m
+    if problem.op == "dense_sigmoid":
+        return (("y", n, m, k, False),)
+    if problem.op not in ("matmul_backward", "dense_sigmoid_backward"):
+        return ()
+    both = (("dx", n, k, m, False), ("dw", k, m, n, True))
+    return tuple(one for one in both if one[0][1] in problem.wrt)
+
+
+def candidates(
+    problem: Problem, precision: str, capability: tuple[int, int]
+) -> tuple[tuple[str, int], ...]:
+    """List the ways to compute a call's products on a device that are accurate enough.
+
+    Parameters
+    ----------
+    problem : Problem
+    precision : {"highest", "high", "medium", "ieee"}
+    capability : tuple of int
+        (major, minor).
+
+    Returns
+    -------
+    tuple
+        Of (algorithm, planes). The first is ("ffma", 0), which every device has. Tensor cores cut
+        off where they add: with three planes a product is as accurate as by IEEE multiply-adds
+        nevertheless, if it is a sum of EXACT_TERMS terms or more; few roundings are hard to beat.
+    """
+    rates, found = rates_of(capability), [("ffma", 0)]
+    contractions = [one[3] for one in products(problem)]
+    if precision == "ieee" or not contractions:
+        pass
+    elif problem.dtype == "float64":
+        found += [("dmma", 0)] * (rates.tensor_64 > 0)
+    elif rates.tensor_16 and problem.dtype != "float32":
+        found.append(("mma", 1))
+    elif rates.tensor_16:
+        least = {"highest": EXACT_PLANES, "high": 2, "medium": 1}[precision]
+        most = EXACT_PLANES if min(contractions) >= EXACT_TERMS else 2
+        found += [("mma", planes) for planes in range(least, most + 1)]
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An algorithm with its planes, its predicted time on the GPU alone, and why it was taken."""
+
+    algorithm: str
+    planes: int
+    seconds: float
+    reason: str
+
+
+@functools.lru_cache(maxsize=4096)
+def fastest(problem: Problem, precision: str, facts: DeviceFacts | None) -> Choice:
+    """Choose how to compute a call's products in the least time on a GPU, as predicted."""
+    if facts is None:
+        return Choice("ffma", 0, 0.0, _words("ffma", 0, problem.dtype))
+    times = {
+        one: kernel_seconds(problem, *one, facts)
+        for one in candidates(problem, precision, facts.compute_capability)
+    }
+    best = min(times, key=lambda one: times[one])
+    words = _words(*best, problem.dtype)
+    if best[0] != "ffma":
+        words += f", predicted {times[best]:.2g} s for {problem.n} rows"
+        words += f" against {times['ffma', 0]:.2g} s by multiply-adds"
+    return Choice(*best, times[best], words)
+
+
+def _words(algorithm: str, planes: int, dtype: str) -> str:
+    if algorithm == "dmma":
+        return "products on float64 tensor cores"
+    if algorithm == "ffma":
+        return "products by IEEE multiply-adds"
+    if dtype != "float32":
+        return f"products on {dtype} tensor cores"
+    kind = "bfloat16" if planes == 3 else "scaled float16"
+    return f"products on tensor cores from {planes} {kind} plane{'s' * (planes > 1)}"
+
+
+def _steps(
+    problem: Problem, algorithm: str, planes: int
+) -> tuple[tuple[str, Gemm | ColumnSum], ...]:
+    """Plan each part of the work that has tiles or splits."""
+    steps: list[tuple[str, Gemm | ColumnSum]] = []
+    with_db = problem.op in ("bias_backward", "sigmoid_bias_backward") or "b" in problem.wrt
+    # On tensor cores the pass that computes dz sums its columns, wanted or not.
+    with_dz = problem.op == "dense_sigmoid_backward" and algorithm != "ffma" and problem.wrt
+    if with_db or with_dz:
+        steps.append(("db", column_sum(problem.n, problem.m, problem.dtype)))
+    for name, rows, columns, contraction, split in products(problem):
+        short = planes == EXACT_PLANES and contraction < EXACT_TERMS
+        plan = gemm(
+            rows,
+            columns,
+            contraction,
+            problem.dtype,
+            split=split,
+            algorithm="ffma" if short else algorithm,
+            planes=0 if short else planes,
+        )
+        steps.append((name, plan))
+    return tuple(steps)
 
 
 # ---- the default cost model: round figures for an unmeasured machine
@@ -288,7 +428,46 @@ CPU_CALL = 1e-5
 TRANSFER_BANDWIDTH = 1.2e10  # pageable host memory over PCIe
 TRANSFER_CALL = 2e-5
 GPU_CALL = 1e-5  # one launch from Python
+GPU_LAUNCH = 3e-6  # the same, as the GPU sees it
 GPU_SHARE = 0.6  # of the peak rates that properties promise
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Multiply-adds a clock and multiprocessor, as the makers' data sheets have them.
+
+    Attributes
+    ----------
+    float32, float64 : float
+        In the ordinary units.
+    tensor_16 : float
+        On tensor cores, of 16-bit operands into float32, by mma.sync; 0 where these kernels need
+        what the device has not.
+    tensor_64 : float
+        On float64 tensor cores; 0 where there are none, or where they are no faster.
+    """
+
+    float32: float
+    float64: float
+    tensor_16: float = 0
+    tensor_64: float = 0
+
+
+RATES = {
+    (7, 5): Rates(64, 2),
+    (8, 0): Rates(64, 32, 1024, 64),
+    (8, 6): Rates(128, 2, 256),  # of the GeForce models; others of the generation have 512
+    (8, 9): Rates(128, 2, 256),
+    (9, 0): Rates(128, 64, 1290, 128),  # mma.sync reaches about 63 % of the 2048 that wgmma has
+    (10, 0): Rates(128, 64, 1024, 64),
+    (10, 3): Rates(128, 2, 1024),
+    (12, 0): Rates(128, 2, 256),
+}
+
+
+def rates_of(capability: tuple[int, int]) -> Rates:
+    """Give the rates of a compute capability, of the next lower one where it is not known."""
+    return RATES[max((one for one in RATES if one <= capability), default=min(RATES))]
 
 
 def cpu_seconds(problem: Problem, cores: int) -> float:
@@ -298,12 +477,63 @@ def cpu_seconds(problem: Problem, cores: int) -> float:
     return CPU_CALL + problem.flops / rate + traffic / CPU_BANDWIDTH
 
 
-def gpu_seconds(problem: Problem, facts: DeviceFacts, *, from_host: bool) -> float:
+def gpu_seconds(problem: Problem, precision: str, facts: DeviceFacts, *, from_host: bool) -> float:
     """Predict the time of a call on a GPU, with the transfers of arrays that are on the host."""
-    fmas_a_clock = 64 if problem.dtype == "float64" else 128
-    rate = GPU_SHARE * facts.sm_count * fmas_a_clock * 2 * facts.clock_hz
+    choice = fastest(of_any_rows(problem), precision, facts)
     traffic = problem.bytes_in + problem.bytes_out
-    seconds = 4 * GPU_CALL + problem.flops / rate + traffic / (GPU_SHARE * facts.bandwidth)
+    seconds = 4 * GPU_CALL + kernel_seconds(problem, choice.algorithm, choice.planes, facts)
     if from_host:
         seconds += 4 * TRANSFER_CALL + traffic / TRANSFER_BANDWIDTH
     return seconds
+
+
+def kernel_seconds(problem: Problem, algorithm: str, planes: int, facts: DeviceFacts) -> float:
+    """Predict the time of a call's kernels: each is bounded by its bytes or its multiply-adds."""
+    bandwidth = GPU_SHARE * facts.bandwidth
+    before = passes(problem, algorithm, planes)
+    seconds = sum(GPU_LAUNCH + traffic / bandwidth for traffic in before)
+    rates = rates_of(facts.compute_capability)
+    size = ITEMSIZE[problem.dtype]
+    ordinary = rates.float64 if problem.dtype == "float64" else rates.float32
+    for name, plan in _steps(problem, algorithm, planes):
+        if not isinstance(plan, Gemm):
+            continue
+        rate, pairs, element, reads = ordinary, 1, size, problem.reads
+        if plan.algorithm == "dmma":
+            rate, reads = rates.tensor_64, 1
+        elif plan.algorithm == "mma":
+            rate, reads, element = rates.tensor_16, 1, 2 * plan.planes
+            pairs = plan.planes * (plan.planes + 1) // 2
+        waves = math.ceil(plan.blocks * plan.splits / facts.sm_count)
+        work = waves * plan.tile**2 * plan.split_length * pairs
+        dz = (plan.columns if name == "dw" else plan.rows) * plan.contraction
+        operands = (plan.rows + plan.columns) * plan.contraction + max(0, reads - 1) * dz
+        traffic = element * operands + size * plan.rows * plan.columns
+        traffic += 2 * ACCUMULATOR_ITEMSIZE[problem.dtype] * plan.workspace_elements
+        seconds += GPU_LAUNCH * (1 + (plan.splits > 1))
+        seconds += max(work / (GPU_SHARE * rate * facts.clock_hz), traffic / bandwidth)
+    return seconds
+
+
+def passes(problem: Problem, algorithm: str, planes: int) -> list[float]:
+    """List the bytes of each pass beside the products: dz, its sums, planes and their exponents."""
+    n, k, m, size = problem.n, problem.k, problem.m, ITEMSIZE[problem.dtype]
+    dy = float(size * problem.reads * n * m)
+    if not products(problem):
+        return [float(problem.bytes_in + problem.bytes_out)]
+    dense = problem.op == "dense_sigmoid_backward"
+    if algorithm == "ffma":
+        return [dy] if dense and "b" in problem.wrt else []
+    if algorithm == "dmma" or problem.dtype != "float32":
+        return [dy + size * n * m] if dense else []
+    scaled = planes < EXACT_PLANES
+    results = {one[0] for one in products(problem)}
+    matrices = [(float(size * n * k), n * k, 1)] * bool(results & {"dw", "y"})
+    matrices += [(float(size * k * m), k * m, 1)] * bool(results & {"dx", "y"})
+    if problem.op != "dense_sigmoid":
+        matrices.append((dy, n * m, 2 if scaled and results >= {"dx", "dw"} else 1))
+    found: list[float] = []
+    for read, elements, versions in matrices:
+        found += [read, 0.0] * scaled  # exponents, in two stages
+        found.append(read + 2 * planes * versions * elements)
+    return found

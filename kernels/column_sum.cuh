@@ -9,7 +9,7 @@
 
 struct ColumnSums {
   Accumulator* partial;  // (gridDim.y, m), where gridDim.y > 1
-  Result* db;            // (m,), where gridDim.y is 1
+  Result* db;            // (m,), where gridDim.y is 1; null if no sums are wanted
   Offset db_stride;
   bool accumulate;
 };
@@ -64,6 +64,7 @@ __device__ __forceinline__ void column_sum(const Source& source, bool packed, Of
       lanes[e][lane] = sum;
     }
   }
+  if (!sums.db) return;
   for (int half = blockDim.y / 2; half > 0; half /= 2) {
     __syncthreads();
     if (threadIdx.y < half)

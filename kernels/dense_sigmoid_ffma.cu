@@ -6,20 +6,8 @@
 // requires  as matmul_backward_ffma
 // traffic   2 n k m flops
 // order     one chain of multiply-adds over k, ascending; then bias, sigmoid and one rounding
+#include "bias_sigmoid.cuh"
 #include "gemm_ffma.cuh"
-#include "sigmoid.cuh"
-
-struct BiasSigmoid {
-  const Element* b;
-  Offset stride, columns;
-
-  __device__ __forceinline__ void operator()(Offset column, Accumulator (&value)[4]) const {
-    Accumulator bias[4] = {};
-    if (b != nullptr) load_row(b, stride, column, columns, false, bias);
-#pragma unroll
-    for (int e = 0; e < 4; ++e) value[e] = logistic(value[e] + bias[e]);
-  }
-};
 
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_A_SM)
 dense_sigmoid_ffma(const Element* __restrict__ x, Offset x_n, Offset x_k, int x_along, int x_packed,

@@ -7,7 +7,7 @@
 // Every element of C is one chain of multiply-adds over the contraction in ascending order (of one
 // split of it): its bits depend neither on the tile size nor on where in the tile it lies.
 #pragma once
-#include "matrix.cuh"
+#include "target.cuh"
 
 #if !defined(TILE)
 #define TILE 64
@@ -50,21 +50,6 @@ struct Operand {
 #pragma unroll
     for (int e = 0; e < 4; ++e) value[e] = 0;
   }
-};
-
-// Where the product goes: C, or one plane of partial sums for each split.
-template <typename T>
-struct Target {
-  T* out;
-  Offset row_stride, column_stride;
-  Accumulator* partial;  // (splits, rows, columns), where gridDim.y > 1
-  int packed;            // rows of C can be stored in aligned packs of four
-  int accumulate;
-};
-
-// The epilogue that leaves the product as it is.
-struct Same {
-  __device__ __forceinline__ void operator()(Offset, Accumulator (&)[4]) const {}
 };
 
 // Brings one operand's tile from global memory to shared memory, transposed if need be, so that
@@ -179,14 +164,7 @@ __device__ __forceinline__ void gemm_ffma(const Left& left, const Right& right,
       const Offset column = column0 + h * (BLOCK / QUADS) + tx * 4;
       Accumulator value[4] = {sum[i][h * 4], sum[i][h * 4 + 1], sum[i][h * 4 + 2],
                               sum[i][h * 4 + 3]};
-      if (gridDim.y > 1) {
-        Accumulator* plane = target.partial + blockIdx.y * rows * columns + row * columns;
-        store_row(plane, 1, column, columns, columns % 4 == 0, false, value);
-      } else {
-        finish(column, value);
-        store_row(target.out + row * target.row_stride, target.column_stride, column, columns,
-                  target.packed, target.accumulate, value);
-      }
+      store_sums(target, row, column, rows, columns, finish, value);
     }
   }
 }

@@ -25,10 +25,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gpugrad.errors import KernelCompileError
-from gpugrad.gpu import compiler
+from gpugrad.gpu import compiler, mma
 from gpugrad.plan import THREADS
 from tests import machine_code
-from tests.instantiations import INSTANTIATIONS, Instantiation
+from tests.instantiations import INSTANTIATIONS, Instantiation, exists_for
 
 TABLE = Path(__file__).with_suffix(".tsv")
 
@@ -38,7 +38,6 @@ ARCHITECTURES = (
     "sm_86",
     "sm_89",
     "sm_90",
-    "sm_90a",
     "sm_100",
     "sm_103",
     "sm_120",
@@ -119,7 +118,9 @@ def measure(
 
     workers = os.cpu_count() or 1
     with ThreadPoolExecutor(workers) as pool:  # neither NVRTC nor nvdisasm holds the GIL
-        results = list(pool.map(compiled, instantiations))
+        results = list(
+            pool.map(compiled, [one for one in instantiations if exists_for(one[0], arch)])
+        )
         rejected = [one for one in results if isinstance(one, str)]
         found = {key: of for one in results if not isinstance(one, str) for key, of in one.items()}
         codes = list({code for _, code in found.values()})  # some instantiations share a kernel's
@@ -193,7 +194,16 @@ PRODUCTS = {  # matrices read
     "dense_sigmoid_backward_dx": 3,
     "dense_sigmoid_backward_dw": 3,
 }
+BLOCKS_AN_SM = {  # of the others that state them
+    "reduce_splits": 4,
+    "split_planes": 3,
+    "sigmoid_bias_planes": 2,
+    "plane_maxima": 2,
+    "plane_exponents": 4,
+}
 WITH_RESULT = ("matmul_backward_ffma", "dense_sigmoid_backward_dw")  # and with partial sums
+DMMA_PRODUCTS = ("dense_sigmoid_dmma", "matmul_backward_dmma")
+MMA_PRODUCTS = ("dense_sigmoid_mma", "matmul_backward_mma")
 
 
 def promised(subject: Subject) -> Counts:
@@ -228,7 +238,35 @@ def promised(subject: Subject) -> Counts:
         if not (kernel in WITH_RESULT and "RESULT_F32" in macros):
             found["store_64" if half else "store_128"] = stores
         return found
-    if kernel == "reduce_splits":
+    if kernel in DMMA_PRODUCTS:
+        pieces = _tile(macros) // 32  # of a warp's rows, and twice those of its columns
+        return {
+            "load_128": 3 * 2 * pieces,  # the first two stages and those in the loop, two operands
+            "store_128": pieces * (2 if kernel == "matmul_backward_dmma" else 1),
+            "tensor": pieces**2 * (1 if subject.arch.startswith("sm_90") else 8),
+            "barrier": 1,
+        }
+    if kernel in MMA_PRODUCTS:
+        planes, tile = _planes(macros), _tile(macros)
+        step, stages = mma.stages(tile, planes)
+        pieces = tile // 32  # of 16 rows of a warp's share, and of 8 of its columns
+        unrolled = step // 16 if planes == 1 else 1
+        copies = 2 * planes * (step * tile // (8 * THREADS))  # of a stage
+        return {
+            "load_128": stages * copies,  # before the loop, and in it
+            "shared_load_128": 1,
+            "tensor": unrolled * pieces * pieces * planes * (planes + 1) // 2,
+            "barrier": 3,
+        }
+    if kernel == "split_planes":  # eight elements a thread
+        return {"load_128": 2, "store_128": _planes(macros)}
+    if kernel == "sigmoid_bias_planes":  # four, of four rows at once
+        planes = _planes(macros)
+        read, written = (2, 1) if planes == 3 else (3, 2)  # exponents; by row and by column
+        return {"load_128": read * 4, "store_64": written * planes * 4, "barrier": 1}
+    if kernel == "plane_maxima":
+        return {"load_128": (2 if "GRADIENT" in macros else 1) * 4, "barrier": 1}
+    if kernel in ("reduce_splits", "plane_exponents"):
         return {"barrier": 1}
     raise ValueError(f"{subject}: compile_gate.promised does not know this kernel")
 
@@ -238,9 +276,11 @@ def blocks_a_multiprocessor(subject: Subject) -> int:
     if subject.kernel in PRODUCTS:
         macros = subject.macros.split()
         return 1 if _tile(macros) > 64 or "ELEMENT_F64" in macros else 2
+    if subject.kernel in (*DMMA_PRODUCTS, *MMA_PRODUCTS):
+        return 1 if _tile(subject.macros.split()) > 64 else 2
     if subject.kernel in COLUMN_SUMS:
         return 2
-    return 4 if subject.kernel == "reduce_splits" else 1
+    return BLOCKS_AN_SM.get(subject.kernel, 1)
 
 
 def register_limit(subject: Subject) -> int:
@@ -336,6 +376,10 @@ def _aligned(lines: list[tuple[str, ...]]) -> list[str]:
 
 def _tile(macros: Iterable[str]) -> int:
     return next(int(one.removeprefix("TILE=")) for one in macros if one.startswith("TILE="))
+
+
+def _planes(macros: Iterable[str]) -> int:
+    return next((int(one.removeprefix("PLANES=")) for one in macros if "PLANES=" in one), 1)
 
 
 def _generation(arch: str) -> tuple[int, str]:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from gpugrad import _dispatch
+from tests.algorithms import by_multiply_adds, on_tensor_cores, products_by
 from tests.emulator_runtime import EmulatorRuntime
 
 hypothesis.settings.register_profile(
@@ -53,6 +54,12 @@ class EmulatedBackend(Backend):
     device = "gpu"
 
 
+class EmulatedTensorCores(EmulatedBackend):
+    """The same, and products on tensor cores wherever there is a way."""
+
+    name = "emulator-tensor-cores"
+
+
 class CupyBackend(Backend):
     """CuPy arrays computed by the kernels on a GPU."""
 
@@ -84,18 +91,28 @@ class CupyBackend(Backend):
         return array.get()
 
 
-BACKENDS = {one.name: one for one in (Backend, EmulatedBackend, CupyBackend)}
+class CupyTensorCores(CupyBackend):
+    """The same, and products on tensor cores wherever there is a way."""
+
+    name = "cupy-tensor-cores"
+
+
+BACKENDS = {
+    one.name: one
+    for one in (Backend, EmulatedBackend, EmulatedTensorCores, CupyBackend, CupyTensorCores)
+}
 ON_A_GPU = _dispatch.gpu_missing() is None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run what asks for `backend` on NumPy, on emulated kernels, and on a GPU if there is one."""
+    """Run what asks for `backend` on NumPy, on emulated kernels, and on a GPU if there is one.
+
+    Tests marked as `products` run once more with the products on tensor cores.
+    """
     if "backend" in metafunc.fixturenames:
-        names = [
-            "numpy",
-            *(["emulator"] if EmulatorRuntime else []),
-            *(["cupy"] if ON_A_GPU else []),
-        ]
+        names = ["numpy", "emulator", *(["cupy"] if ON_A_GPU else [])]
+        if metafunc.definition.get_closest_marker("products"):
+            names += [f"{name}-tensor-cores" for name in names[1:]]
         metafunc.parametrize("backend", names, indirect=True)
 
 
@@ -106,12 +123,20 @@ def emulated_runtime() -> EmulatorRuntime:
 
 @pytest.fixture
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Backend:
-    if request.param == "emulator":
+    name, plan = request.param, import_module("gpugrad.plan")
+    if name.startswith("emulator"):
         if shutil.which("g++") is None:
             pytest.skip("needs a C++ compiler: g++")
         monkeypatch.setattr(_dispatch, "runtime", emulated_runtime)
         monkeypatch.setattr(_dispatch, "gpu_missing", lambda: None)
-    return BACKENDS[request.param]()
+    exchanged: dict[str, Any] = {}
+    if name.endswith("tensor-cores"):
+        exchanged = products_by(on_tensor_cores)
+    elif name == "emulator":
+        exchanged = products_by(by_multiply_adds)
+    for attribute, value in exchanged.items():
+        monkeypatch.setattr(plan, attribute, value)
+    return BACKENDS[name]()
 
 
 @pytest.fixture
@@ -126,6 +151,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "kernels: what kernels promise and a BLAS does not")
+    config.addinivalue_line("markers", "products: on tensor cores too")
     config.addinivalue_line("markers", "host: what CuPy's arrays cannot be")
 
 
@@ -136,7 +162,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _meant_for_its_backend(item: pytest.Item) -> bool:
     """Keep big cases from the emulator, and what a mark excludes from the others."""
     given = getattr(item, "callspec", None)
-    name = given.params.get("backend") if given else None
+    name = (given.params.get("backend") or "").partition("-")[0] if given else ""
     if name == "emulator":
         return not any(getattr(value, "big", False) for value in given.params.values())
     excluding = {"numpy": "kernels", "cupy": "host"}.get(name)

@@ -29,11 +29,19 @@ class EmulatorRuntime:
         The order in which threads run between barriers.
     kernels : Path, optional
         The folder of the kernels; without it, that of the package.
+    arithmetic : {"exact", "hopper", "ampere"}
+        How tensor cores round.
     """
 
-    def __init__(self, schedule: str = "ascending", kernels: Path | None = None) -> None:
+    def __init__(
+        self,
+        schedule: str = "ascending",
+        kernels: Path | None = None,
+        arithmetic: str = "exact",
+    ) -> None:
         self.schedule = schedule
         self.kernels = kernels or source.directory()
+        self.arithmetic = arithmetic
 
     def facts(self, device: int | None) -> DeviceFacts:
         return FACTS
@@ -42,7 +50,9 @@ class EmulatorRuntime:
         self, stem: str, function: str, defines: tuple[str, ...], shared_bytes: int = 0
     ) -> Kernel:
         launch = module(self.kernels / f"{stem}.cu", defines).get_function(function)
-        return functools.partial(launch, shared_mem=shared_bytes, policy=self.schedule)
+        return functools.partial(
+            launch, shared_mem=shared_bytes, policy=self.schedule, arithmetic=self.arithmetic
+        )
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
         return uninitialised(shape, dtype)

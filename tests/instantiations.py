@@ -2,6 +2,10 @@
 
 ELEMENTS = ("ELEMENT_F32", "ELEMENT_F64", "ELEMENT_F16", "ELEMENT_BF16")
 HALVES = ("ELEMENT_F16", "ELEMENT_BF16")
+PLANES = ("PLANES=1", "PLANES=2", "PLANES=3")  # of float32
+ACROSS = ((), ("LEFT_ACROSS",), ("RIGHT_ACROSS",), ("LEFT_ACROSS", "RIGHT_ACROSS"))
+# By the last word of a stem: tensor cores as these kernels use them, and what is made for them.
+LEAST_ARCHITECTURE = {"mma": 80, "dmma": 80, "planes": 80, "exponents": 80}
 
 Instantiation = tuple[str, tuple[str, ...]]  # stem and macros, in the order of gpu/launch.py
 
@@ -23,7 +27,28 @@ def _instantiations() -> list[Instantiation]:
                 macros = (element, *result, *logits)
                 found.append(("sigmoid_bias_backward", macros))
                 found += [("dense_sigmoid_backward_ffma", (*macros, tile)) for tile in tiles]
+    for logits in ((), ("FROM_LOGITS",)):
+        found.append(("plane_exponents", ("ELEMENT_F32", *logits, "GRADIENT")))
+        found += [("sigmoid_bias_planes", ("ELEMENT_F32", *logits, planes)) for planes in PLANES]
+    found.append(("plane_exponents", ("ELEMENT_F32",)))
+    found += [("split_planes", ("ELEMENT_F32", planes)) for planes in PLANES]
+    for stem in ("dense_sigmoid_dmma", "matmul_backward_dmma"):
+        for across in ACROSS:
+            found += [(stem, ("ELEMENT_F64", *across, tile)) for tile in ("TILE=64", "TILE=128")]
+    on_planes: list[tuple[str, ...]] = [("ELEMENT_F32", planes) for planes in PLANES]
+    on_planes += [(element,) for element in HALVES]
+    summed = [(element, "RESULT_F32") for element in HALVES]
+    for across in ACROSS:
+        for tile in ("TILE=64", "TILE=128"):
+            found += [("dense_sigmoid_mma", (*of, *across, tile)) for of in on_planes]
+            found += [("matmul_backward_mma", (*of, *across, tile)) for of in (*on_planes, *summed)]
     return sorted(found)
+
+
+def exists_for(stem: str, arch: str) -> bool:
+    """Say whether a kernel file is compiled for an architecture such as "sm_90"."""
+    number = int("".join(filter(str.isdigit, arch)))
+    return number >= LEAST_ARCHITECTURE.get(stem.rpartition("_")[2], 0)
 
 
 INSTANTIATIONS = _instantiations()

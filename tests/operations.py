@@ -116,15 +116,16 @@ def expect_right(
     inputs = {one: arrays[one] for one in operation.operands if arrays.get(one) is not None}
     if from_z:
         inputs = {one: array for one, array in inputs.items() if one != "y"} | {"z": arrays["z"]}
+    if wrt is not None:
+        options["wrt"] = wrt
     answers = reference(
         name,
+        planes=planes(backend, name, arrays, from_z=from_z, **options),
         **inputs,
         wrt=operation.wrt if wrt is None else wrt,
         out=old,
         dtypes={one: buffer.dtype for one, buffer in out.items()},
     )
-    if wrt is not None:
-        options["wrt"] = wrt
     if accumulate:
         options["accumulate"] = True
     results = compute(backend, name, arrays, from_z=from_z, out=out or None, **options)
@@ -137,6 +138,23 @@ def expect_right(
         ratio = check(results[one], *answers[one])
         assert ratio <= 1, f"{name}: {one} is {ratio:.3g} times its bound away"
     return results
+
+
+def planes(
+    backend: Backend, name: str, arrays: Arrays, *, from_z: bool = False, **options: Any
+) -> dict[str, int]:
+    """Ask how many planes the operands of a call's products have, by result."""
+    operation = OPERATIONS[name]
+    operands = [arrays.get(one) for one in operation.operands]
+    if from_z:
+        operands[operation.operands.index("y")] = None
+        options["z"] = backend.array(arrays["z"])
+    if name == "dense_sigmoid" and operands[-1] is None:
+        operands.pop()
+    asked = {one: options[one] for one in ("z", "wrt", "precision", "device") if one in options}
+    on_backend = [_on(backend, one) for one in operands]
+    plan: gpugrad.Plan = backend.call(gpugrad.plan, name, *on_backend, **asked)
+    return plan.planes
 
 
 def same_bits(a: Any, b: Any) -> bool:

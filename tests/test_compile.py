@@ -11,7 +11,7 @@ from gpugrad.errors import DeviceError, KernelCompileError
 from gpugrad.gpu import compiler, source
 from tests import compile_gate, machine_code
 from tests.compile_gate import Measured, Subject, Table
-from tests.instantiations import INSTANTIATIONS
+from tests.instantiations import INSTANTIATIONS, exists_for
 
 ARCH = "sm_90"
 SIGMOID = Subject("sigmoid", "ELEMENT_F32", "sigmoid", ARCH)
@@ -38,7 +38,15 @@ def test_the_table_has_every_instantiation_on_every_architecture() -> None:
         (stem, " ".join(macros), arch)
         for stem, macros in INSTANTIATIONS
         for arch in compile_gate.ARCHITECTURES
+        if exists_for(stem, arch)
     }
+
+
+def test_tensor_cores_need_an_architecture_that_has_them() -> None:
+    assert exists_for("matmul_backward_ffma", "sm_75")
+    assert not exists_for("matmul_backward_dmma", "sm_75")
+    assert exists_for("matmul_backward_dmma", "sm_80")
+    assert exists_for("matmul_backward_mma", "sm_90")
 
 
 def test_every_kernel_file_is_instantiated() -> None:

@@ -6,6 +6,7 @@ import pytest
 from tests.cases import DTYPES, LARGE_TILES, LAYERS, Layer, layer_arrays, random_array
 from tests.operations import compute, expect_right
 
+pytestmark = pytest.mark.products
 OP = "dense_sigmoid"
 LAYER = Layer((67,), 19, 35)
 

@@ -13,6 +13,7 @@ EXTENTS = st.sampled_from([0, 1, 2, 3, 5, 8, 17, 33])
 LEADS = st.lists(EXTENTS, max_size=2).map(tuple)
 LAYOUT = st.sampled_from(["C", *LAYOUTS])
 NAME = st.sampled_from(list(OPERATIONS))
+PRECISION = st.sampled_from(["highest", "high", "medium", "ieee"])
 EXAMPLES = {"numpy": 300, "emulator": 60, "cupy": 200}
 
 
@@ -37,14 +38,17 @@ def operands(draw):
     return {name: laid_out(array, draw(LAYOUT)) for name, array in arrays.items()}
 
 
+@pytest.mark.products
 def test_right_results(backend):
-    @settings(max_examples=EXAMPLES[backend.name])
+    @settings(max_examples=EXAMPLES[backend.name.partition("-")[0]])
     @given(NAME, operands(), st.data())
     def check(name, arrays, data):
         operation = OPERATIONS[name]
         from_z = operation.takes_z and data.draw(st.booleans(), label="from z")
         accumulate = operation.accumulates and data.draw(st.booleans(), label="accumulate")
         options = {}
+        if operation.takes_precision:
+            options["precision"] = data.draw(PRECISION, label="precision")
         if operation.wrt:
             options["wrt"] = tuple(data.draw(st.sets(st.sampled_from(operation.wrt)), label="wrt"))
         out = {}

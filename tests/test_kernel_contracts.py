@@ -1,21 +1,23 @@
 """What every kernel file promises at its head is there and true; what none may do is not done."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 import gpugrad
-from gpugrad.gpu import source
-from gpugrad.plan import THREADS
+from gpugrad.gpu import dmma, mma, source
+from gpugrad.plan import GEMM_STEP, THREADS
 from tests import compile_gate
+from tests.instantiations import INSTANTIATIONS
 
 KERNELS = sorted(source.directory().glob("*.cu"))
 HEADERS = sorted(source.directory().glob("*.cuh"))
 FILES = {path.name: path for path in (*KERNELS, *HEADERS)}
 FIELDS = ("shapes", "launch", "shared", "requires", "traffic", "order")
-MACHINES = ("ffma", "mma", "wgmma")  # what the last word of a stem may name
+MACHINES = ("ffma", "mma", "dmma", "wgmma")  # what the last word of a stem may name
 ROWS = compile_gate.read_table(compile_gate.TABLE.read_text("utf-8")).rows
 
 FLAG = re.compile(r"(\w+_)?(along|packed)|accumulate(_\w+)?")
@@ -24,6 +26,11 @@ FAST_MATH = re.compile(
     r"|\bh2?(exp|exp2|exp10|tanh_approx|rcp|rsqrt)\b|\.approx\b|\.ftz\b"
     r"|use_fast_math|fast_math|-ftz=true|ftz=True|prec_(div|sqrt)=(False|false)|fmad=true"
 )
+DYNAMIC = re.compile(r"([\w ×+()]+) bytes, dynamic")
+ASKED: dict[str, Callable[[str], int]] = {  # for macros, by the last word of a stem
+    "mma": lambda macros: mma.shared_bytes(number("TILE", macros), number("PLANES", macros)),
+    "dmma": lambda macros: dmma.shared_bytes(number("TILE", macros)),
+}
 EXTENTS = re.compile(r"n|m|k|rows|columns|contraction|splits|split_length|count|(\w+_)?stride")
 
 
@@ -177,6 +184,14 @@ def test_constants_are_those_that_the_package_and_the_gate_count_on() -> None:
     assert f"constexpr int BLOCK_K = {compile_gate.BLOCK_K};" in gemm
     assert "constexpr int THREAD = BLOCK / 16;" in gemm
     assert "BLOCKS_A_SM = BLOCK > 64 || sizeof(Accumulator) > 4 ? 1 : 2;" in gemm
+    double = read(FILES["gemm_dmma.cuh"])
+    assert f"constexpr int BLOCK_K = {GEMM_STEP};" in double
+    assert f"constexpr int STAGES = {dmma.STAGES};" in double
+    assert f"OPERAND_TILE = BLOCK * (BLOCK_K + {dmma.PADDING});" in double
+    assert "constexpr int BLOCKS_A_SM = BLOCK > 64 ? 1 : 2;" in double
+    planes = read(FILES["gemm_mma.cuh"])  # the stages of which tests/test_mma.py looks at
+    assert "constexpr int BLOCKS_A_SM = BLOCK > 64 ? 1 : 2;" in planes
+    assert "constexpr int WARPS_M = 2, WARPS_N = 4;" in planes
     for name in ("bias_backward.cu", "sigmoid_bias_backward.cu"):
         assert "ROWS_IN_FLIGHT = VECTOR > 4 ? 2 : 4;" in read(FILES[name])
 
@@ -187,20 +202,43 @@ def test_shared_memory_is_what_the_contract_states(kernel_file: Path) -> None:
     rows = {one: row for one, row in ROWS.items() if one.stem == kernel_file.stem}
     assert rows
     for subject, row in rows.items():
-        assert row["shared_bytes"] == shared_bytes(shared, subject.macros), subject
+        assert row["shared_bytes"] == shared_bytes(shared, subject.macros, subject.kernel), subject
 
 
-def shared_bytes(field: str, macros: str) -> int:
-    if field == "none":
+def shared_bytes(field: str, macros: str, kernel: str = "") -> int:
+    """Compute it from the field, or from what follows the kernel's name and a colon in it."""
+    field = next((part for part in field.split("; ") if part.startswith(f"{kernel}: ")), field)
+    field = field.removeprefix(f"{kernel}: ")
+    if field == "none" or DYNAMIC.fullmatch(field):
         return 0
     match = re.fullmatch(r"([\w ×+()]+) accumulators, static", field)
     assert match, f"shared: neither none nor `<product> accumulators, static`: {field}"
+    return value(match[1], macros) * (8 if "ELEMENT_F64" in macros else 4)
+
+
+def value(product: str, macros: str) -> int:
+    """Compute a product of numbers, VECTOR, TILE, and what else gemm_mma.cuh knows."""
     size = 8 if "ELEMENT_F64" in macros else 2 if "16" in macros.split()[0] else 4
-    tile = re.search(r"\bTILE=(\d+)", macros)
-    names = {"VECTOR": 16 // size, "TILE": int(tile[1]) if tile else 0}
-    product = re.sub(r"[A-Z]\w*", lambda name: str(names[name[0]]), match[1]).replace("×", "*")
+    names = {"VECTOR": 16 // size, **{name: number(name, macros) for name in ("TILE", "PLANES")}}
+    names["BLOCK_K"], names["STAGES"] = mma.stages(names["TILE"], names["PLANES"])
+    product = re.sub(r"[A-Z]\w*", lambda name: str(names[name[0]]), product).replace("×", "*")
     assert re.fullmatch(r"[\d *+()]+", product)
-    return int(eval(product)) * (8 if size == 8 else 4)
+    return int(eval(product))
+
+
+def number(name: str, macros: str) -> int:
+    """Give the value of a macro, or what it is without one: PLANES=1."""
+    match = re.search(rf"\b{name}=(\d+)", macros)
+    return int(match[1]) if match else 1
+
+
+def test_dynamic_shared_memory_is_what_the_package_asks_for(kernel_file: Path) -> None:
+    stated = DYNAMIC.fullmatch(contract(read(kernel_file))[1]["shared"])
+    asked = ASKED.get(kernel_file.stem.rpartition("_")[2])
+    assert bool(stated) == bool(asked)
+    for stem, macros in INSTANTIATIONS:
+        if stated and asked and stem == kernel_file.stem:
+            assert value(stated[1], " ".join(macros)) == asked(" ".join(macros))
 
 
 def test_alignment_is_stated_where_packs_are_moved(kernel_file: Path) -> None:
@@ -307,5 +345,10 @@ def test_shared_memory_is_computed_from_the_contract() -> None:
     assert shared_bytes("VECTOR × 256 accumulators, static", "ELEMENT_BF16 RESULT_F32") == 8192
     assert shared_bytes("4 × (TILE + 4) accumulators, static", "ELEMENT_F64 TILE=64") == 2176
     assert shared_bytes("none", "ELEMENT_F32") == 0
+    stages = "STAGES × PLANES × BLOCK_K × TILE × 4"
+    assert value(stages, "ELEMENT_F32 PLANES=3 TILE=128") == 4 * 3 * 16 * 128 * 4
+    assert value(stages, "ELEMENT_BF16 TILE=64") == 3 * 1 * 64 * 64 * 4
+    assert shared_bytes("2 × TILE bytes, dynamic", "ELEMENT_F32 TILE=64") == 0
+    assert shared_bytes("a: none; b: 8 accumulators, static", "ELEMENT_F32", "b") == 32
     with pytest.raises(AssertionError, match="shared: neither"):
         shared_bytes("some", "ELEMENT_F32")

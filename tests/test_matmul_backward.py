@@ -15,6 +15,7 @@ from tests.cases import (
 )
 from tests.operations import compute, expect_right
 
+pytestmark = pytest.mark.products
 OP = "matmul_backward"
 LAYER = Layer((67,), 19, 35)
 

@@ -370,11 +370,12 @@ def test_a_sanitizer_is_run_over_the_calls_and_read(tmp_path, monkeypatch):
     one = section.Section(quick=True, deadline=time.monotonic() + 60)
     sanitize.work(one)
     assert one.failures == []
-    assert one.summary == "memcheck 0 errors in 16 calls, racecheck 0 errors in 16 calls"
+    told = f"0 errors in {len(sanitized_calls.calls(quick=True))} calls"
+    assert one.summary == f"memcheck {told}, racecheck {told}"
     program.write_text("#!/bin/sh\nexec sleep 60\n")
     one = section.Section(quick=True, deadline=time.monotonic() + 3)
     sanitize.work(one)
-    assert "stopped after 0 of 16 calls" in one.unfinished
+    assert "stopped after 0 of" in one.unfinished
     assert one.failures == []
 
 

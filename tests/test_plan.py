@@ -13,20 +13,31 @@ import gpugrad
 from gpugrad import _dispatch
 from gpugrad._operations import OPERATIONS
 from gpugrad.errors import ArgumentError, DeviceError, DTypeError, ShapeError
+from gpugrad.gpu import dmma, mma
 from gpugrad.plan import (
     COLUMN_SUM_BLOCKS,
+    EXACT_PLANES,
+    EXACT_TERMS,
     GEMM_STEP,
     ITEMSIZE,
     LARGE_TILE,
+    RATES,
     SMALL_TILE,
     SPLIT_BLOCKS,
     THREADS,
     VECTOR_BYTES,
     DeviceFacts,
+    Gemm,
     Problem,
+    candidates,
     choose,
     column_sum,
+    fastest,
     gemm,
+    gpu_seconds,
+    kernel_seconds,
+    of_any_rows,
+    rates_of,
 )
 from tests.cases import DTYPES, LARGE_TILES
 
@@ -36,16 +47,40 @@ GRID_X, GRID_Y = 2**31 - 1, 65535
 
 SLOW = DeviceFacts("slow", (7, 5), 14, 1e9, 1e11, 4 << 30)
 FAST = DeviceFacts("fast", (9, 0), 132, 2e9, 4.8e12, 140 << 30)
+DEVICES = (
+    DeviceFacts("T4", (7, 5), 40, 1.59e9, 3.2e11, 16 << 30),
+    DeviceFacts("A100", (8, 0), 108, 1.41e9, 1.55e12, 40 << 30),
+    DeviceFacts("RTX 3090", (8, 6), 82, 1.7e9, 9.4e11, 24 << 30),
+    DeviceFacts("RTX 4090", (8, 9), 128, 2.52e9, 1.0e12, 24 << 30),
+    DeviceFacts("H200", (9, 0), 132, 1.98e9, 4.8e12, 141 << 30),
+    DeviceFacts("B200", (10, 0), 148, 1.85e9, 8e12, 180 << 30),
+    DeviceFacts("RTX 5090", (12, 0), 170, 2.4e9, 1.8e12, 32 << 30),
+)
+SHARED_A_BLOCK = {  # kilobytes that a launch may ask for, from the CUDA programming guide
+    (7, 5): 64,
+    (8, 0): 163,
+    (8, 6): 99,
+    (8, 9): 99,
+    (9, 0): 227,
+    (10, 0): 227,
+    (12, 0): 99,
+}
+PRECISIONS = ("highest", "high", "medium", "ieee")
+PRODUCTS = ("matmul_backward", "dense_sigmoid_backward", "dense_sigmoid")
 
 
 @pytest.mark.parametrize("split", [False, True])
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_products(dtype, split):
+@pytest.mark.parametrize(
+    ("dtype", "algorithm"),
+    [*((dtype, "ffma") for dtype in DTYPES), ("float32", "mma"), ("float64", "dmma")],
+)
+def test_products(dtype, algorithm, split):
     """Splits are whole steps that cover the contraction, none of them empty."""
     for rows, columns, contraction in itertools.product(EXTENTS, repeat=3):
         if rows * columns > 2**42:
             continue  # no memory holds it
-        plan = gemm(rows, columns, contraction, dtype, split=split)
+        plan = gemm(rows, columns, contraction, dtype, split=split, algorithm=algorithm)
+        assert plan.algorithm == algorithm
         assert (plan.rows, plan.columns, plan.contraction) == (rows, columns, contraction)
         assert plan.tile in (SMALL_TILE, LARGE_TILE)
         assert plan.split_length % GEMM_STEP == 0
@@ -59,11 +94,12 @@ def test_products(dtype, split):
 
 
 def test_large_tiles_need_a_large_result_that_fills_them():
-    def tile(rows, columns, dtype="float32"):
-        return gemm(rows, columns, 64, dtype, split=False).tile
+    def tile(rows, columns, dtype="float32", algorithm="ffma"):
+        return gemm(rows, columns, 64, dtype, split=False, algorithm=algorithm).tile
 
     assert tile(8192, 4096) == LARGE_TILE
     assert tile(8192, 4096, "float64") == SMALL_TILE
+    assert tile(8192, 4096, "float64", "dmma") == LARGE_TILE
     assert tile(256, 512) == SMALL_TILE  # eight large tiles leave a GPU idle
     assert tile(10**6, 64) == SMALL_TILE  # half of every large tile would be empty
     assert tile(10**6, 128) == LARGE_TILE
@@ -136,6 +172,149 @@ def test_wrt_plans_less(wrt):
     assert set(dict(plan.steps)) == {f"d{name}" for name in wrt}
 
 
+# ---- the choice of an algorithm
+
+
+def shared_bytes(step, dtype):
+    if step.algorithm == "ffma":
+        return 4 * 16 * (step.tile + 4) * (8 if dtype == "float64" else 4)
+    if step.algorithm == "dmma":
+        return dmma.shared_bytes(step.tile)
+    return mma.shared_bytes(step.tile, step.planes)
+
+
+def problems(dtypes=DTYPES, extents=(0, 1, 10, 15, 16, 33, 64, 256, 1000, 4096, 12161)):
+    for op, dtype in itertools.product(PRODUCTS, dtypes):
+        for n, k, m in itertools.product((0, 1, 15, 600, 10**6), extents, extents):
+            yield Problem(op, n, k, m, dtype, OPERATIONS[op].wrt, OPERATIONS[op].reads)
+
+
+@pytest.mark.parametrize("facts", DEVICES, ids=lambda facts: facts.name)
+def test_every_launch_is_legal_on_its_device(facts):
+    """Algorithms that the device has, grids that CUDA allows, shared memory that there is."""
+    limit = SHARED_A_BLOCK[facts.compute_capability] << 10
+    seen = set()
+    for problem, precision in itertools.product(problems(), PRECISIONS):
+        plan = choose(problem, "gpu", precision, "", 0, facts)
+        for name, step in plan.steps:
+            if not isinstance(step, Gemm):
+                continue
+            seen.add((step.algorithm, step.planes))
+            assert (step.algorithm, step.planes) in candidates(
+                of_any_rows(problem), precision, facts.compute_capability
+            )
+            assert (step.algorithm == "dmma") <= (problem.dtype == "float64")
+            assert (step.algorithm == "mma") == (step.planes > 0)
+            assert step.splits == 1 or name == "dw"
+            assert step.blocks <= GRID_X
+            assert step.splits <= GRID_Y
+            assert shared_bytes(step, problem.dtype) <= limit
+    rates = rates_of(facts.compute_capability)
+    has = {"ffma": True, "dmma": rates.tensor_64 > 0, "mma": rates.tensor_16 > 0}
+    assert {algorithm for algorithm, _ in seen} == {name for name, there in has.items() if there}
+
+
+@pytest.mark.parametrize("facts", DEVICES, ids=lambda facts: facts.name)
+def test_precisions_are_kept(facts):
+    """Planes enough for the class, multiply-adds where asked for or where a sum is short."""
+    least = {"highest": EXACT_PLANES, "high": 2, "medium": 1}
+    for problem in problems(("float32",)):
+        ieee = choose(problem, "gpu", "ieee", "", 0, facts)
+        assert {step.algorithm for _, step in ieee.steps if isinstance(step, Gemm)} <= {"ffma"}
+        for precision, planes in least.items():
+            for _, step in choose(problem, "gpu", precision, "", 0, facts).steps:
+                if isinstance(step, Gemm) and step.algorithm == "mma":
+                    assert step.planes >= planes
+                    assert step.planes < EXACT_PLANES or step.contraction >= EXACT_TERMS
+
+
+@pytest.mark.parametrize("facts", DEVICES, ids=lambda facts: facts.name)
+def test_a_row_is_computed_alike_in_every_batch_and_whatever_else_is_wanted(facts):
+    for op, dtype, precision in itertools.product(PRODUCTS, DTYPES, PRECISIONS):
+        name = "y" if op == "dense_sigmoid" else "dx"
+        for k, m in itertools.product((3, 16, 100, 512, 4096), repeat=2):
+            found = set()
+            for n in (1, 15, 64, 4096, 10**6):
+                wrts = [("x",), ("x", "w"), OPERATIONS[op].wrt] if name == "dx" else [()]
+                for wrt in wrts:
+                    problem = Problem(op, n, k, m, dtype, wrt, OPERATIONS[op].reads)
+                    step = choose(problem, "gpu", precision, "", 0, facts).gemm(name)
+                    found.add((step.algorithm, step.planes, step.splits))
+            assert len(found) == 1
+
+
+def test_the_choice_has_the_least_predicted_time():
+    for facts in DEVICES:
+        for problem in problems(extents=(16, 64, 512, 4096)):
+            for precision in PRECISIONS:
+                choice = fastest(problem, precision, facts)
+                times = [
+                    kernel_seconds(problem, *one, facts)
+                    for one in candidates(problem, precision, facts.compute_capability)
+                ]
+                assert choice.seconds == min(times)
+                assert math.isfinite(choice.seconds)
+                assert choice.seconds > 0
+
+
+def test_tensor_cores_where_they_pay():
+    """Six products of planes against one in the ordinary units: their rates decide."""
+    t4, a100, _, rtx_4090, h200, _, _ = DEVICES
+
+    def chosen(facts, precision="highest", dtype="float32", shape=(8192, 4096, 4096)):
+        problem = Problem("dense_sigmoid_backward", *shape, dtype, ("x", "w", "b"), 2)
+        step = choose(problem, "gpu", precision, "", 0, facts).gemm("dx")
+        return step.algorithm, step.planes
+
+    assert [chosen(one) for one in (a100, h200)] == [("mma", 3)] * 2
+    assert [chosen(one, "high") for one in (a100, h200)] == [("mma", 2)] * 2
+    assert [chosen(one, "medium") for one in (a100, h200, rtx_4090)] == [("mma", 1)] * 3
+    assert [chosen(rtx_4090, one) for one in ("highest", "high")] == [("ffma", 0)] * 2
+    assert {chosen(t4, one) for one in PRECISIONS} == {("ffma", 0)}
+    assert chosen(h200, shape=(10**6, 64, 64)) == ("ffma", 0)  # the planes' bytes are too many
+    for dtype in ("float16", "bfloat16"):
+        assert chosen(rtx_4090, dtype=dtype) == ("mma", 1)
+        assert chosen(h200, "ieee", dtype) == ("ffma", 0)
+    assert [chosen(one, dtype="float64") for one in (a100, h200)] == [("dmma", 0)] * 2
+    assert chosen(rtx_4090, dtype="float64") == ("ffma", 0)
+
+
+def test_a_short_sum_over_the_batch_is_by_multiply_adds():
+    """That of dw over few rows; dx of the same call is on tensor cores."""
+    problem = Problem("matmul_backward", EXACT_TERMS - 1, 4096, 4096, "float32", ("x", "w"))
+    plan = choose(problem, "gpu", "highest", "", 0, FAST)
+    assert (plan.gemm("dx").algorithm, plan.gemm("dw").algorithm) == ("mma", "ffma")
+
+
+def test_unknown_devices_have_the_rates_of_what_is_known_below():
+    assert rates_of((8, 7)) == RATES[8, 6]
+    assert rates_of((99, 0)) == RATES[12, 0]
+    assert rates_of((5, 0)) == RATES[7, 5]
+
+
+def test_reasons_name_the_arithmetic(gpu):
+    gpu(FAST)
+    operands = layer(8192, 4096, 4096)
+    says = {
+        "highest": "products on tensor cores from 3 bfloat16 planes, predicted",
+        "high": "products on tensor cores from 2 scaled float16 planes, predicted",
+        "medium": "products on tensor cores from 1 scaled float16 plane, predicted",
+        "ieee": "products by IEEE multiply-adds",
+    }
+    for precision, words in says.items():
+        plan = gpugrad.plan("matmul_backward", *operands, device="gpu", precision=precision)
+        assert f"; {words}" in plan.reason
+    for dtype in ("float16", "float64"):
+        plan = gpugrad.plan("matmul_backward", *layer(8192, 4096, 4096, dtype), device="gpu")
+        assert f"products on {dtype} tensor cores, predicted" in plan.reason
+
+
+def test_predicted_times_of_transfers_are_added():
+    problem = Problem("matmul_backward", 1000, 64, 64, "float32", ("x", "w"))
+    there = gpu_seconds(problem, "highest", FAST, from_host=False)
+    assert gpu_seconds(problem, "highest", FAST, from_host=True) > there > 0
+
+
 # ---- the choice of a device
 
 
@@ -202,11 +381,13 @@ def test_explicit_then_environment_then_auto(gpu, monkeypatch):
     assert "predicted" in gpugrad.plan("matmul_backward", *operands).reason
 
 
-def test_steps_do_not_depend_on_the_device(gpu):
+def test_multiply_adds_are_planned_alike_on_every_device(gpu):
     plans = []
     for facts in (SLOW, FAST):
         gpu(facts)
-        plans.append(gpugrad.plan("matmul_backward", *layer(5000, 300, 200), device="gpu"))
+        plans.append(
+            gpugrad.plan("matmul_backward", *layer(5000, 300, 200), device="gpu", precision="ieee")
+        )
     assert plans[0].steps == plans[1].steps
     assert plans[0].predicted_seconds > plans[1].predicted_seconds
 

@@ -15,6 +15,10 @@ OF_A_ROW = {
 }
 
 
+PRODUCTS = [name for name, one in OPERATIONS.items() if one.takes_precision]
+
+
+@pytest.mark.products
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_same_bits_twice(backend, name, dtype):
@@ -23,6 +27,7 @@ def test_same_bits_twice(backend, name, dtype):
     assert all(same_bits(first[one], second[one]) for one in first)
 
 
+@pytest.mark.products
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", OF_A_ROW)
 def test_rows_do_not_depend_on_the_values_of_others(backend, name, dtype):
@@ -35,6 +40,7 @@ def test_rows_do_not_depend_on_the_values_of_others(backend, name, dtype):
     assert same_bits(compute(backend, name, changed)[result][:10], before[:10])
 
 
+@pytest.mark.products
 @pytest.mark.kernels
 @pytest.mark.parametrize("name", OF_A_ROW)
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -46,6 +52,7 @@ def test_rows_do_not_depend_on_how_many_there_are(backend, name, dtype):
     assert same_bits(compute(backend, name, fewer)[result], before[:70])
 
 
+@pytest.mark.products
 @pytest.mark.kernels
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", ["matmul_backward", "dense_sigmoid_backward", "dense_sigmoid"])
@@ -57,6 +64,7 @@ def test_rows_do_not_depend_on_the_tile(backend, name, dtype, request):
     assert same_bits(compute(backend, name, arrays)[OF_A_ROW[name]], small)
 
 
+@pytest.mark.products
 @pytest.mark.kernels
 @pytest.mark.parametrize(
     "layout", ["fortran", "sliced", "reversed", "padded rows", "element offset"]

@@ -152,7 +152,7 @@ def _measure(case: Case, places: tuple[str, ...], repeat: int, measured: list[Me
     add(BASELINE, "cpu", functools.partial(plain, np, operands), traffic, problem.flops)
     if "cpu" in places:
         on_cpu = functools.partial(compute, operands, device="cpu")
-        verify(op, operands, on_cpu(), "CPU")
+        verify(op, operands, on_cpu(), "CPU", {})
         add("gpugrad CPU", "cpu", on_cpu, traffic, problem.flops)
     if "gpu" in places:
         import cupy
@@ -167,7 +167,7 @@ def _measure(case: Case, places: tuple[str, ...], repeat: int, measured: list[Me
         def copy_back() -> operations.Arrays:
             return {name: one.get() for name, one in results.items()}
 
-        verify(op, operands, copy_back(), "GPU")
+        verify(op, operands, copy_back(), "GPU", operations.planes(op, near, device="gpu"))
         add("gpugrad GPU", "gpu", on_gpu, traffic, problem.flops)
         add("CuPy", "gpu", functools.partial(plain, cupy, near), traffic, problem.flops)
         add("copy to GPU", "gpu", copy_in, problem.bytes_in)

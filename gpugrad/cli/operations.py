@@ -95,6 +95,13 @@ def call(op: str, operands: Mapping[str, Any], *, device: str) -> Arrays:
     )
 
 
+def planes(op: str, operands: Mapping[str, Any], *, device: str) -> dict[str, int]:
+    """Ask how many planes the operands of a call's products have, by result."""
+    positional = [operands.get(name) for name in OPERATIONS[op].operands]
+    options = {"z": operands["z"]} if "z" in operands and "z" not in OPERATIONS[op].operands else {}
+    return gpugrad.plan(op, *positional, device=device, **options).planes
+
+
 def takes_z(op: str) -> bool:
     """Say whether an operation can read logits in place of the sigmoid's result."""
     return "y" in OPERATIONS[op].operands

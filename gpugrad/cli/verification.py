@@ -1,5 +1,6 @@
 """Whether large results are right, seen from a part of them that is cheap to compute."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +47,13 @@ PARTS = {
 }
 
 
-def verify(op: str, operands: operations.Arrays, results: operations.Arrays, device: str) -> None:
+def verify(
+    op: str,
+    operands: operations.Arrays,
+    results: operations.Arrays,
+    device: str,
+    planes: Mapping[str, int],
+) -> None:
     """Compare parts of an operation's results with the reference.
 
     Parameters
@@ -55,6 +62,8 @@ def verify(op: str, operands: operations.Arrays, results: operations.Arrays, dev
     operands, results : dict of NumPy arrays
     device : str
         Where they were computed, for the message.
+    planes : mapping
+        Of the operands of products on tensor cores, by result.
 
     Raises
     ------
@@ -63,7 +72,7 @@ def verify(op: str, operands: operations.Arrays, results: operations.Arrays, dev
     """
     dtype = next(iter(operands.values())).dtype
     for part in PARTS[op]:
-        answers = _reference.reference(op, wrt=part.wrt, **part.take(operands))
+        answers = _reference.reference(op, wrt=part.wrt, planes=planes, **part.take(operands))
         taken = part.take(results)
         for name, answer in answers.items():
             ratio = _reference.check(taken[name], *answer)

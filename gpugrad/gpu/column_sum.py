@@ -31,7 +31,8 @@ def launch_column_sum(
         Its leading arguments, up to db.
     shape : tuple of int
         (n, m).
-    db : array of shape (m,)
+    db : array of shape (m,), or None
+        None if only what the kernel stores besides is wanted.
     switches : tuple
         Its trailing flags; the last is whether db is added to.
     """
@@ -39,12 +40,11 @@ def launch_column_sum(
     if m == 0:
         return
     partial = None
-    if plan.splits > 1:
+    if plan.splits > 1 and db is not None:
         partial = partial_sums(runtime, matrices[0].dtype, (plan.splits, m))
     args = (
         *matrices,
-        db,
-        *strides(db),
+        *((NULL, *integers(0)) if db is None else (db, *strides(db))),
         NULL if partial is None else partial,
         *integers(n, m, plan.split_length),
         *switches,

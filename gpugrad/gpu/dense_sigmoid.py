@@ -1,7 +1,8 @@
-"""y = σ(x w + b): kernels/dense_sigmoid_ffma.cu."""
+"""y = σ(x w + b): kernels/dense_sigmoid_ffma.cu, _mma.cu and _dmma.cu."""
 
 from typing import Any
 
+from gpugrad.gpu import dmma, mma
 from gpugrad.gpu.gemm import launch_gemm, operand
 from gpugrad.gpu.launch import NULL, defines, integers, strides
 from gpugrad.gpu.runtime import Runtime
@@ -11,10 +12,18 @@ def dense_sigmoid(
     runtime: Runtime, plan: Any, x: Any, w: Any, b: Any, *, y: Any, accumulate: tuple[str, ...]
 ) -> None:
     """Write y (n, m) from x (n, k), w (k, m) and b (m,)."""
+    step = plan.gemm("y")
+    if step.algorithm == "mma":
+        mma.forward(runtime, step, x, w, b, y)
+        return
+    if step.algorithm == "dmma":
+        dmma.forward(runtime, step, x, w, b, y)
+        return
     bias = (NULL, *integers(0)) if b is None else (b, *strides(b))
     launch_gemm(
         runtime,
-        plan.gemm("y"),
+        step,
+        x.dtype,
         "dense_sigmoid_ffma",
         "dense_sigmoid_ffma",
         defines(x.dtype),

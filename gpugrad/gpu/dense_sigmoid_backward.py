@@ -1,16 +1,34 @@
-"""dx = dz wᵀ, dw = xᵀ dz, db = Σ_i dz; dz is computed where it is read, and never stored.
+"""dx = dz wᵀ, dw = xᵀ dz, db = Σ_i dz.
 
-kernels/dense_sigmoid_backward_ffma.cu, and kernels/sigmoid_bias_backward.cu for db.
+By multiply-adds (kernels/dense_sigmoid_backward_ffma.cu) dz is computed where it is read, and never
+stored. On tensor cores one pass computes it, sums db and leaves dz as the products want it: as
+planes (kernels/sigmoid_bias_planes.cu), or in its own dtype (kernels/sigmoid_bias_backward.cu).
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
+from gpugrad.gpu import dmma, mma
 from gpugrad.gpu.column_sum import launch_column_sum
 from gpugrad.gpu.gemm import launch_gemm, operand, walk
-from gpugrad.gpu.launch import defines, flags, integers, packed, strides
+from gpugrad.gpu.launch import Arguments, aligned_rows, defines, flags, integers, packed, strides
+from gpugrad.gpu.planes import own, split_gradient
 from gpugrad.gpu.runtime import Runtime
+from gpugrad.plan import Gemm
 
 STEM = "dense_sigmoid_backward_ffma"
+
+
+class Upstream(NamedTuple):
+    """What dz is computed from: dy and y, or z if `logits`, both (n, m)."""
+
+    dy: Any
+    saved: Any
+    logits: bool
+
+    @property
+    def arguments(self) -> Arguments:
+        """Both matrices as the kernels take them."""
+        return (self.dy, *strides(self.dy), self.saved, *strides(self.saved))
 
 
 def dense_sigmoid_backward(
@@ -28,43 +46,126 @@ def dense_sigmoid_backward(
     accumulate: tuple[str, ...],
 ) -> None:
     """Write dx (n, k), dw (k, m) and db (m,); dy and y or z are (n, m)."""
-    saved, logits = (y, False) if z is None else (z, True)
-    (n, k), m = x.shape, w.shape[1]
-    dz = (dy, *strides(dy), saved, *strides(saved))
-    if dx is not None:
-        launch_gemm(
-            runtime,
-            plan.gemm("dx"),
-            STEM,
-            "dense_sigmoid_backward_dx",
-            defines(dy.dtype, logits=logits),
-            (*dz, *walk(dy, saved), *operand(w)),
-            dx,
-            "dx" in accumulate,
-            integers(n, k, m),
-        )
-    if dw is not None:
-        step = plan.gemm("dw")
-        launch_gemm(
-            runtime,
-            step,
-            STEM,
-            "dense_sigmoid_backward_dw",
-            defines(dy.dtype, result=dw.dtype, logits=logits),
-            (x, *strides(x), *walk(x.T), *dz, *walk(dy.T, saved.T)),
-            dw,
-            "dw" in accumulate,
-            integers(n, k, m, step.split_length),
-        )
-    if db is not None:
-        launch_column_sum(
+    upstream = Upstream(dy, y, False) if z is None else Upstream(dy, z, True)
+    outputs = {name: out for name, out in (("dx", dx), ("dw", dw)) if out is not None}
+    steps = {name: plan.gemm(name) for name in outputs}
+    by = {name: step.algorithm for name, step in steps.items()}
+    if "mma" in by.values():
+        planes = _planes(runtime, plan, upstream, steps, db, "db" in accumulate)
+        mma.both_products(runtime, steps, *planes, x, w, outputs, accumulate)
+    elif "dmma" in by.values():
+        dz = _dz(runtime, plan, upstream, db, "db" in accumulate)
+        for name, operands in (("dx", (dz, w)), ("dw", (x.T, dz.T))):
+            if name in steps:
+                dmma.product(runtime, steps[name], *operands, outputs[name], name in accumulate)
+    elif db is not None:
+        _sum(runtime, plan, "sigmoid_bias_sum", upstream, (), db, "db" in accumulate)
+    for name, algorithm in by.items():
+        if algorithm == "ffma":
+            product = _dx if name == "dx" else _dw
+            product(runtime, steps[name], upstream, x, w, outputs[name], name in accumulate)
+
+
+def _planes(
+    runtime: Runtime,
+    plan: Any,
+    upstream: Upstream,
+    steps: dict[str, Gemm],
+    db: Any,
+    accumulate_db: bool,
+) -> tuple[mma.Operand | None, mma.Operand | None]:
+    """Compute dz as the operand on planes of dx and of dw, where they are one; and db."""
+    count = {name: step.planes for name, step in steps.items() if step.algorithm == "mma"}
+    if upstream.dy.dtype.name == "float32":
+        of_dx, of_dw = split_gradient(
             runtime,
             plan.column_sum("db"),
-            "sigmoid_bias_backward",
-            "sigmoid_bias_sum",
-            defines(dy.dtype, result=db.dtype, logits=logits),
-            dz,
-            (n, m),
-            db,
-            flags(packed(dy, saved), "db" in accumulate),
+            *upstream,
+            max(count.values()),
+            by_row="dx" in count,
+            by_column="dw" in count,
+            db=db,
+            accumulate_db=accumulate_db,
         )
+    else:
+        dz = own(runtime, _dz(runtime, plan, upstream, db, accumulate_db))
+        of_dx, of_dw = (dz if name in count else None for name in ("dx", "dw"))
+    return (
+        None if of_dx is None else mma.Operand(of_dx, along=True),
+        None if of_dw is None else mma.Operand(of_dw, along=False),
+    )
+
+
+def _dz(runtime: Runtime, plan: Any, upstream: Upstream, db: Any, accumulate_db: bool) -> Any:
+    """Compute dz (n, m) in the dtype of dy, and db in the same pass."""
+    dz = aligned_rows(runtime, upstream.dy.shape, upstream.dy.dtype)
+    _sum(runtime, plan, "sigmoid_bias_backward", upstream, (dz,), db, accumulate_db)
+    return dz
+
+
+def _sum(
+    runtime: Runtime,
+    plan: Any,
+    function: str,
+    upstream: Upstream,
+    dz: tuple[Any, ...],
+    db: Any,
+    accumulate_db: bool,
+) -> None:
+    dy, saved, logits = upstream
+    stored: Arguments = (
+        (
+            dz[0],
+            *strides(dz[0]),
+        )
+        if dz
+        else ()
+    )
+    switches = (packed(dy, saved, *dz), *(False for _ in dz), accumulate_db)
+    launch_column_sum(
+        runtime,
+        plan.column_sum("db"),
+        "sigmoid_bias_backward",
+        function,
+        defines(dy.dtype, result=None if db is None else db.dtype, logits=logits),
+        (*upstream.arguments, *stored),
+        dy.shape,
+        db,
+        flags(*switches),
+    )
+
+
+def _dx(
+    runtime: Runtime, step: Gemm, upstream: Upstream, x: Any, w: Any, dx: Any, accumulate: bool
+) -> None:
+    dy, saved, logits = upstream
+    launch_gemm(
+        runtime,
+        step,
+        dy.dtype,
+        STEM,
+        "dense_sigmoid_backward_dx",
+        defines(dy.dtype, logits=logits),
+        (*upstream.arguments, *walk(dy, saved), *operand(w)),
+        dx,
+        accumulate,
+        integers(*x.shape, w.shape[1]),
+    )
+
+
+def _dw(
+    runtime: Runtime, step: Gemm, upstream: Upstream, x: Any, w: Any, dw: Any, accumulate: bool
+) -> None:
+    dy, saved, logits = upstream
+    launch_gemm(
+        runtime,
+        step,
+        dy.dtype,
+        STEM,
+        "dense_sigmoid_backward_dw",
+        defines(dy.dtype, result=dw.dtype, logits=logits),
+        (x, *strides(x), *walk(x.T), *upstream.arguments, *walk(dy.T, saved.T)),
+        dw,
+        accumulate,
+        integers(*x.shape, w.shape[1], step.split_length),
+    )

@@ -1,4 +1,4 @@
-"""The arguments of kernels built on gemm_ffma.cuh, and their launch."""
+"""The launch of matrix products, and the arguments of operands of any strides."""
 
 from typing import Any
 
@@ -38,6 +38,7 @@ def operand(matrix: Any) -> Arguments:
 def launch_gemm(
     runtime: Runtime,
     plan: Gemm,
+    element: Any,
     stem: str,
     function: str,
     macros: tuple[str, ...],
@@ -45,6 +46,8 @@ def launch_gemm(
     out: Any,
     accumulate: bool | None,
     extents: Arguments,
+    *,
+    shared_bytes: int = 0,
 ) -> None:
     """Launch a product and reduce its splits.
 
@@ -52,6 +55,8 @@ def launch_gemm(
     ----------
     runtime : Runtime
     plan : Gemm
+    element : dtype
+        Of the call's arrays.
     stem, function, macros
         The kernel.
     operands : tuple
@@ -61,20 +66,28 @@ def launch_gemm(
         Whether `out` is added to; None where the kernel has no such flag.
     extents : tuple
         Its trailing arguments.
+    shared_bytes : int
+        Of dynamic shared memory.
     """
     if out.size == 0:
         return
     partial: tuple[Any, ...] = ()
-    element = operands[0].dtype
     if function in WITH_PARTIAL:
         shape = (plan.splits, *out.shape)
         partial = (partial_sums(runtime, element, shape) if plan.splits > 1 else NULL,)
     switches = (packed(out, elements=QUAD), *(() if accumulate is None else (accumulate,)))
     args = (*operands, out, *strides(out), *partial, *flags(*switches), *extents)
     macros = (*macros, f"TILE={plan.tile}")
-    runtime.kernel(stem, function, macros)((plan.blocks, plan.splits), (THREADS,), args)
+    runtime.kernel(stem, function, macros, shared_bytes)(
+        (plan.blocks, plan.splits), (THREADS,), args
+    )
     if plan.splits > 1:
         reduce_splits(runtime, element, partial[0], out, bool(accumulate))
 
 
-WITH_PARTIAL = ("matmul_backward_ffma", "dense_sigmoid_backward_dw")
+WITH_PARTIAL = (
+    "matmul_backward_ffma",
+    "matmul_backward_mma",
+    "matmul_backward_dmma",
+    "dense_sigmoid_backward_dw",
+)

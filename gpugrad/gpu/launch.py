@@ -61,6 +61,13 @@ def packed(*matrices: Any, elements: int | None = None) -> bool:
     return True
 
 
+def aligned_rows(runtime: Runtime, shape: tuple[int, int], dtype: Any) -> Any:
+    """Allocate a matrix whose rows can be moved in packs of 16 bytes, whatever their length."""
+    rows, columns = shape
+    vector = VECTOR_BYTES // dtype.itemsize
+    return runtime.empty((rows, -(-columns // vector) * vector), dtype)[:, :columns]
+
+
 def partial_sums(runtime: Runtime, dtype: Any, shape: tuple[int, ...]) -> Any:
     """Allocate the workspace of a split sum, in the accumulator's dtype."""
     return runtime.empty(shape, np.float64 if dtype.name == "float64" else np.float32)

@@ -1,7 +1,8 @@
-"""dx = dy wᵀ and dw = xᵀ dy: kernels/matmul_backward_ffma.cu."""
+"""dx = dy wᵀ and dw = xᵀ dy: kernels/matmul_backward_ffma.cu, _mma.cu and _dmma.cu."""
 
 from typing import Any
 
+from gpugrad.gpu import dmma, mma
 from gpugrad.gpu.gemm import launch_gemm, operand
 from gpugrad.gpu.launch import defines, integers
 from gpugrad.gpu.runtime import Runtime
@@ -20,10 +21,18 @@ def matmul_backward(
     accumulate: tuple[str, ...],
 ) -> None:
     """Write dx (n, k) and dw (k, m) from dy (n, m), x (n, k) and w (k, m)."""
-    if dx is not None:
-        _product(runtime, plan.gemm("dx"), dy, w, dx, "dx" in accumulate)
-    if dw is not None:
-        _product(runtime, plan.gemm("dw"), x.T, dy.T, dw, "dw" in accumulate)
+    outputs = {name: out for name, out in (("dx", dx), ("dw", dw)) if out is not None}
+    steps = {name: plan.gemm(name) for name in outputs}
+    planes = {name: step.planes for name, step in steps.items() if step.algorithm == "mma"}
+    if planes:
+        of_dx, of_dw = mma.of_both_products(
+            runtime, dy, max(planes.values()), dx="dx" in planes, dw="dw" in planes
+        )
+        mma.both_products(runtime, steps, of_dx, of_dw, x, w, outputs, accumulate)
+    operands = {"dx": (dy, w), "dw": (x.T, dy.T)}
+    for name in outputs.keys() - planes.keys():
+        product = dmma.product if steps[name].algorithm == "dmma" else _product
+        product(runtime, steps[name], *operands[name], outputs[name], name in accumulate)
 
 
 def _product(
@@ -33,6 +42,7 @@ def _product(
     launch_gemm(
         runtime,
         plan,
+        left.dtype,
         "matmul_backward_ffma",
         "matmul_backward_ffma",
         defines(left.dtype, result=out.dtype),

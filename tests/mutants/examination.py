@@ -16,11 +16,21 @@ from gpugrad.gpu.runtime import Kernel
 from tests.emulator import EmulatorError
 from tests.emulator_runtime import EmulatorRuntime, module
 from tests.instantiations import INSTANTIATIONS
+from tests.mutants.dmma_probes import DMMA_PROBES, ProductProbe
+from tests.mutants.mma_probes import MMA_PROBES, MmaProbe
 from tests.mutants.mutant import Mutant, NotAMutantError
-from tests.mutants.probes import PROBES
+from tests.mutants.plane_probes import PLANE_PROBES, PlaneProbe
+from tests.mutants.probes import PROBES, TENSOR_CORE_PROBES, Probe
 from tests.test_kernel_contracts import FAST_MATH, code, faults_of_offsets
 
 SCHEDULES = ("ascending", "random")
+ALL_PROBES: dict[str, Sequence[Probe | PlaneProbe | ProductProbe | MmaProbe]] = {
+    **PROBES,
+    **TENSOR_CORE_PROBES,
+    **PLANE_PROBES,
+    **DMMA_PROBES,
+    **MMA_PROBES,
+}
 
 
 class Outcome(NamedTuple):
@@ -86,7 +96,7 @@ def _build(path: Path, defines: tuple[str, ...]) -> None:
 
 def first_failure(ops: Iterable[str], kernels: Path | None = None) -> str:
     """Run the probes of some functions on a folder's kernels; tell what the first one notices."""
-    probes = [probe for op in ops for probe in PROBES[op]]
+    probes = [probe for op in ops for probe in ALL_PROBES[op]]
     for schedule in SCHEDULES:
         runtime = _Runtime(schedule, kernels)
         with (
@@ -99,7 +109,7 @@ def first_failure(ops: Iterable[str], kernels: Path | None = None) -> str:
                 except EmulatorError as error:
                     return f"checker: {error} ({probe})"
                 except AssertionError as error:
-                    return f"bounds: {str(error).splitlines()[0]} ({probe}, {schedule})"
+                    return f"bounds: {str(error).strip().splitlines()[0]} ({probe}, {schedule})"
     return ""
 
 

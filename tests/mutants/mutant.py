@@ -17,7 +17,8 @@ class Mutant:
     file, name : str
     old, new : str
     ops : tuple of str
-        The public functions whose probes must show it, in the order in which they are tried.
+        The functions whose probes must show it, in the order in which they are tried: keys of
+        ALL_PROBES in tests/mutants/examination.py.
         Empty for what arrays of a size for tests cannot show: the rules on the text must.
     """
 

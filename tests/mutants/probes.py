@@ -1,7 +1,8 @@
 """Calls of the public functions that are cheap to emulate and show a bug at once.
 
 Every path of a kernel has a probe: packs, their tail and what is not aligned; one block and
-several; one split and several; large tiles; writing and adding; from y and from z.
+several; one split and several; large tiles; writing and adding; from y and from z. Products are
+computed by multiply-adds or on tensor cores, as a probe says.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +15,7 @@ from unittest import mock
 import numpy as np
 
 from gpugrad.gpu import execute, launch
+from tests.algorithms import by_multiply_adds, on_tensor_cores, products_by
 from tests.cases import LAYOUTS, Layer, elementwise_arrays, layer_arrays, random_array
 from tests.conftest import EmulatedBackend
 from tests.operations import OPERATIONS, expect_right
@@ -46,6 +48,9 @@ class Probe:
         The arrays are taken for a GPU's own: the kernels get them as they are.
     large_tiles : bool
         As though there were enough of them.
+    tensor_cores : bool
+        Products are computed there, with the fewest planes that `precision` allows.
+    precision : str
     grid_rows : int
         Rows of blocks that a grid may have.
     changed : mapping
@@ -63,6 +68,8 @@ class Probe:
     accumulate: bool = False
     on_device: bool = False
     large_tiles: bool = False
+    tensor_cores: bool = False
+    precision: str = "highest"
     grid_rows: int = MAX_GRID_Y
     changed: Mapping[str, Callable[[], np.ndarray] | None] = field(default_factory=dict)
 
@@ -72,8 +79,9 @@ class Probe:
         words += [f"{name} {layout}" for name, layout in (self.layouts | self.out).items()]
         words += [f"sums {self.sums}"] if self.sums else []
         words += [f"changed {name}" for name in self.changed]
-        switches = ("from_z", "accumulate", "on_device", "large_tiles")
+        switches = ("from_z", "accumulate", "on_device", "large_tiles", "tensor_cores")
         words += [name.replace("_", " ") for name in switches if getattr(self, name)]
+        words += [f"precision {self.precision}"] if self.precision != "highest" else []
         words += [f"{self.grid_rows} rows of blocks"] if self.grid_rows != MAX_GRID_Y else []
         return ", ".join(words)
 
@@ -81,6 +89,7 @@ class Probe:
         """Call the function on the emulator; AssertionError or EmulatorError for what is wrong."""
         arrays = self._arrays()
         out = {name: self._buffer(name, arrays) for name in self.out}
+        takes_precision = OPERATIONS[self.op].takes_precision
         with self._circumstances():
             expect_right(
                 EmulatedBackend(),
@@ -89,6 +98,7 @@ class Probe:
                 from_z=self.from_z,
                 out=out,
                 accumulate=self.accumulate,
+                **({"precision": self.precision} if takes_precision else {}),
             )
 
     def _arrays(self) -> dict[str, Any]:
@@ -118,11 +128,13 @@ class Probe:
 
     @contextmanager
     def _circumstances(self) -> Iterator[None]:
+        plan = import_module("gpugrad.plan")  # gpugrad.plan is a function
+        exchanged = products_by(on_tensor_cores if self.tensor_cores else by_multiply_adds)
         with ExitStack() as stack:
+            stack.enter_context(mock.patch.multiple(plan, **exchanged))
             if self.on_device:
                 stack.enter_context(mock.patch.object(execute, "execute", _execute_on_device))
             if self.large_tiles:
-                plan = import_module("gpugrad.plan")  # gpugrad.plan is a function
                 stack.enter_context(mock.patch.object(plan, "LARGE_TILE_FROM", 1))
                 stack.enter_context(mock.patch.object(plan, "LARGE_TILE_PADDING", float("inf")))
             stack.enter_context(mock.patch.object(launch, "MAX_GRID_Y", self.grid_rows))
@@ -225,7 +237,7 @@ def _products(op: str, **options: Any) -> list[Probe]:
             for layout in ("C", "sliced", OFFSET)
         ),
         probe((20, 18, 34), layout=PADDED, out=dict.fromkeys(every, PADDED), on_device=True),
-        probe((600, 9, 5), out=dict.fromkeys(every, "C"), accumulate=True),
+        probe((600, 9, 5), out=dict.fromkeys(every, PADDED), accumulate=True, on_device=True),
         probe((130, 132, 20), large_tiles=True),
         probe((35, 20, 12), dtype="float16", out=dict.fromkeys(every, "C"), sums="float32"),
         probe((35, 20, 12), dtype="float16", out=dict.fromkeys(every, "C"), accumulate=True),
@@ -255,6 +267,101 @@ def _dense_sigmoid() -> list[Probe]:
         probe((130, 5, 20), large_tiles=True),
         probe((35, 20, 12), dtype="float16"),
         probe((35, 18, 14), dtype="float64", layout=PADDED),
+    ]
+
+
+def _changed(
+    shape: tuple[int, ...], values: Mapping[tuple[Any, ...], float], scale: float = 1.0
+) -> Callable[[], np.ndarray]:
+    """Give float32 numbers of a magnitude, with some values at places of their own."""
+
+    def make() -> np.ndarray:
+        array = random_array(shape, "float32", 7) * np.float32(scale)
+        for place, value in values.items():
+            array[place] = value
+        return array
+
+    return make
+
+
+def _products_on_tensor_cores(op: str, **options: Any) -> list[Probe]:
+    """Probe what matmul_backward and dense_sigmoid_backward share; kinds of planes and layouts."""
+    sums = OPERATIONS[op].sums
+
+    def probe(shape: tuple[int, ...], **more: Any) -> Probe:
+        return Probe(op, shape, tensor_cores=True, **options, **more)
+
+    return [
+        probe((67, 40, 72), dtype="bfloat16"),  # packs
+        probe((67, 41, 35), dtype="float16", layout="fortran"),
+        probe((67, 70, 66)),  # several tiles and steps each way
+        probe((67, 70, 66), precision="high"),
+        probe((67, 70, 66), precision="medium"),
+        probe((600, 9, 17), out={"dx": "C", "dw": "sliced"}, accumulate=True),  # 10 rows of tiles
+        probe((600, 9, 17), precision="high", layouts={"x": "fortran"}),  # two splits of dw
+        probe((1100, 7, 12), dtype="bfloat16", out=dict.fromkeys(sums, "C"), sums="float32"),
+        probe((20, 5, 300)),  # more steps than stages
+        *(
+            probe((37, 20, 33), precision=precision, layouts={name: "fortran"})
+            for name, precision in (("dy", "high"), ("x", "high"), ("w", "highest"))
+        ),
+        probe((37, 20, 33), precision="high", layout="fortran"),
+        probe((37, 20, 33), layout=OFFSET, out={"dx": OFFSET, "dw": "sliced"}),
+        probe((35, 18, 34), layout=PADDED, out={"dx": PADDED, "dw": PADDED}, on_device=True),
+        probe((35, 18, 20), dtype="float16", out=dict.fromkeys(sums, "C"), sums="float32"),
+        probe((35, 18, 20), dtype="float16", out={"dw": "C", "dx": "C"}, accumulate=True),
+        probe((130, 132, 20), large_tiles=True),
+    ]
+
+
+def _matmul_backward_on_tensor_cores() -> list[Probe]:
+    """Probe what only dy of one's own choice shows: numbers that are not finite, large or small."""
+    inf, nan = np.inf, np.nan
+    places = {(2, 3): inf, (4, 5): -inf, (6, 7): nan, (8, 3): inf, (8, 5): -inf, (9, 32): inf}
+    changed = {
+        "dy": _changed((37, 33), places),
+        "w": _changed((20, 33), {(..., 32): 0.0, (11, 20): inf}),
+    }
+    large = {"dy": _changed((37, 33), {}, 2.0**114), "w": _changed((20, 33), {}, 2.0**-30)}
+    small = {"dy": _changed((37, 33), {}, 2.0**-130), "w": _changed((20, 33), {}, 2.0**20)}
+
+    def probe(**more: Any) -> Probe:
+        return Probe("matmul_backward", (37, 20, 33), tensor_cores=True, **more)
+
+    return [
+        *_products_on_tensor_cores("matmul_backward"),
+        *(probe(changed=changed, precision=one) for one in ("highest", "high", "medium")),
+        probe(changed=changed, layout="fortran"),
+        *(probe(changed=one, precision="highest") for one in (large, small)),
+        *(probe(changed=one, precision="high") for one in (large, small)),
+    ]
+
+
+def _dense_sigmoid_on_tensor_cores() -> list[Probe]:
+    def probe(shape: tuple[int, ...], **more: Any) -> Probe:
+        return Probe("dense_sigmoid", shape, tensor_cores=True, **more)
+
+    changed = {"w": _changed((20, 33), {(3, 2): np.inf, (5, 4): -np.inf, (7, 6): np.nan})}
+    return [
+        probe((67, 72, 40), dtype="bfloat16"),
+        probe((67, 41, 35), dtype="float16"),
+        probe((67, 70, 66), precision="high"),
+        probe((67, 70, 66)),
+        probe((67, 70, 66), precision="medium"),
+        probe((67, 20, 33), changed={"b": None}),
+        probe((67, 20, 33), layouts={"b": "sliced"}),
+        probe((67, 20, 36), layouts={"b": OFFSET}),
+        probe((37, 20, 33), precision="high", layout="fortran"),
+        probe((37, 20, 33), precision="high", layouts={"x": "fortran"}),
+        probe((37, 20, 33), layouts={"w": "fortran"}),
+        probe((37, 18, 34), layout=PADDED, out={"y": PADDED}, on_device=True),
+        probe((37, 18, 34), layout="fortran", out={"y": "fortran"}, on_device=True),
+        probe((37, 20, 36), out={"y": OFFSET}, on_device=True),
+        probe((37, 300, 5)),  # more steps than stages
+        probe((580, 17, 9)),  # more rows of tiles than are walked together
+        probe((37, 20, 33), changed=changed),
+        probe((37, 20, 33), changed=changed, precision="high"),
+        probe((130, 20, 20), large_tiles=True),
     ]
 
 
@@ -288,5 +395,14 @@ PROBES: dict[str, list[Probe]] = {
     "dense_sigmoid_backward": [
         *_products("dense_sigmoid_backward"),
         *_products("dense_sigmoid_backward", from_z=True)[:6],
+    ],
+}
+
+TENSOR_CORE_PROBES: dict[str, list[Probe]] = {
+    "matmul_backward on tensor cores": _matmul_backward_on_tensor_cores(),
+    "dense_sigmoid on tensor cores": _dense_sigmoid_on_tensor_cores(),
+    "dense_sigmoid_backward on tensor cores": [
+        *_products_on_tensor_cores("dense_sigmoid_backward"),
+        *_products_on_tensor_cores("dense_sigmoid_backward", from_z=True)[:5],
     ],
 }

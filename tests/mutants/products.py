@@ -64,17 +64,6 @@ MUTANTS = (
                 "int((rows + BLOCK - 1) / BLOCK)",
             ),
             "one row more is written": ("if (row >= rows)", "if (row > rows)"),
-            "all splits are written to one plane": (
-                "target.partial + blockIdx.y * rows * columns + row * columns",
-                "target.partial + row * columns",
-            ),
-            "partial sums are stored in packs that are not aligned": ("columns % 4 == 0", "true"),
-            "two splits are taken for one": ("gridDim.y > 1)", "gridDim.y > 2)"),
-            "rows and columns of C are exchanged": (
-                "target.out + row * target.row_stride, target.column_stride",
-                "target.out + row * target.column_stride, target.row_stride",
-            ),
-            "C is not added to": ("target.packed, target.accumulate", "target.packed, 0"),
             "the second half of a large tile is the first": (
                 "quad = h * THREADS + threadIdx.x",
                 "quad = threadIdx.x",
@@ -91,22 +80,11 @@ MUTANTS = (
     ),
     *planted(
         "gemm_ffma.cuh",
-        ("dense_sigmoid",),
-        {
-            "the epilogue is left out": ("        finish(column, value);\n", ""),
-            "the epilogue's columns begin at the tile": (
-                "        finish(column, value);",
-                "        finish(column - column0, value);",
-            ),
-        },
-    ),
-    *planted(
-        "gemm_ffma.cuh",
         (),
         {
-            "planes at an offset of 32 bits": (
-                "target.partial + blockIdx.y * rows * columns + row * columns",
-                "target.partial + int(blockIdx.y * rows * columns) + row * columns",
+            "a split begins in 32 bits": (
+                "const Offset first = blockIdx.y * split_length;",
+                "const int first = int(blockIdx.y * split_length);",
             ),
         },
     ),
@@ -148,18 +126,35 @@ MUTANTS = (
         },
     ),
     *planted(
-        "dense_sigmoid_ffma.cu",
+        "bias_sigmoid.cuh",
         ("dense_sigmoid",),
         {
             "no bias": ("value[e] + bias[e]", "value[e]"),
             "no sigmoid": ("logistic(value[e] + bias[e])", "value[e] + bias[e]"),
+            "the last element has no sigmoid": ("e < 4; ++e", "e < 3; ++e"),
             "a bias that is not given is read": ("if (b != nullptr) load_row", "load_row"),
             "the bias has no stride": ("load_row(b, stride,", "load_row(b, 1,"),
+            "the bias is that of the first columns": (
+                "stride, column, columns",
+                "stride, 0, columns",
+            ),
             "the bias is read beyond its end": (
                 "column, columns, false, bias",
                 "column, column + 4, false, bias",
             ),
             "packs of a bias that is not aligned": ("columns, false, bias", "columns, true, bias"),
+        },
+    ),
+    *planted(
+        "bias_sigmoid.cuh",
+        (),
+        {"a stride of 32 bits": ("  Offset stride, columns;", "  int stride; Offset columns;")},
+    ),
+    *planted(
+        "dense_sigmoid_ffma.cu",
+        ("dense_sigmoid",),
+        {
+            "no bias": ("{b, b_stride, m}", "{nullptr, b_stride, m}"),
             "as much bias as there are rows": ("{b, b_stride, m}", "{b, b_stride, n}"),
             "columns and contraction of w are exchanged": (
                 "Operand{w, w_m, w_k,",
@@ -177,7 +172,7 @@ MUTANTS = (
     *planted(
         "dense_sigmoid_ffma.cu",
         (),
-        {"a stride of 32 bits": ("  Offset stride, columns;", "  int stride; Offset columns;")},
+        {"a stride of 32 bits": ("Offset b_stride,", "int b_stride,")},
     ),
     *planted(
         "dense_sigmoid_backward_ffma.cu",

@@ -1,0 +1,72 @@
+"""Products on FP64 tensor cores: kernels/matmul_backward_dmma.cu and dense_sigmoid_dmma.cu."""
+
+from typing import Any
+
+from gpugrad.gpu.gemm import launch_gemm, walk
+from gpugrad.gpu.launch import NULL, Arguments, defines, integers, strides
+from gpugrad.gpu.runtime import Runtime
+from gpugrad.plan import GEMM_STEP, Gemm
+
+STAGES = 3
+PADDING = 2  # elements behind each outer index of a tile in shared memory
+
+
+def product(
+    runtime: Runtime, plan: Gemm, left: Any, right: Any, out: Any, accumulate: bool
+) -> None:
+    """Compute out = left rightᵀ, both operands (outer, contraction)."""
+    _launch(
+        runtime,
+        plan,
+        "matmul_backward_dmma",
+        left,
+        right,
+        (),
+        out,
+        accumulate,
+        integers(plan.rows, plan.columns, plan.contraction, plan.split_length),
+    )
+
+
+def forward(runtime: Runtime, plan: Gemm, x: Any, w: Any, b: Any, y: Any) -> None:
+    """Compute y = σ(x w + b)."""
+    bias = (NULL, *integers(0)) if b is None else (b, *strides(b))
+    extents = integers(plan.rows, plan.columns, plan.contraction)
+    _launch(runtime, plan, "dense_sigmoid_dmma", x, w.T, bias, y, None, extents)
+
+
+def _launch(
+    runtime: Runtime,
+    plan: Gemm,
+    stem: str,
+    left: Any,
+    right: Any,
+    bias: Arguments,
+    out: Any,
+    accumulate: bool | None,
+    extents: Arguments,
+) -> None:
+    operands: Arguments = ()
+    across = []
+    for name, matrix in (("LEFT_ACROSS", left), ("RIGHT_ACROSS", right)):
+        along, packed = walk(matrix)
+        operands += (matrix, *strides(matrix), packed)
+        across += [] if along else [name]
+    launch_gemm(
+        runtime,
+        plan,
+        left.dtype,
+        stem,
+        stem,
+        (*defines(left.dtype), *across),
+        (*operands, *bias),
+        out,
+        accumulate,
+        extents,
+        shared_bytes=shared_bytes(plan.tile),
+    )
+
+
+def shared_bytes(tile: int) -> int:
+    """Give the shared memory of a block: the stages of kernels/gemm_dmma.cuh."""
+    return STAGES * 2 * tile * (GEMM_STEP + PADDING) * 8

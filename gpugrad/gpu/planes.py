@@ -1,0 +1,248 @@
+"""Operands of products on tensor cores: matrices as 16-bit planes, see kernels/planes.cuh.
+
+kernels/split_planes.cu splits a float32 matrix, kernels/sigmoid_bias_planes.cu the gradient dz
+while it sums db. kernels/plane_exponents.cu finds the exponents that two planes or one need. A
+matrix of 16-bit elements is its own only plane.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from gpugrad._arrays import address
+from gpugrad.gpu.column_sum import REDUCE_BLOCK, launch_column_sum
+from gpugrad.gpu.launch import (
+    MAX_GRID_Y,
+    NULL,
+    defines,
+    flags,
+    integers,
+    packed,
+    strides,
+)
+from gpugrad.gpu.runtime import Runtime
+from gpugrad.plan import THREADS, ColumnSum, column_sum
+
+EXACT = 3  # planes that hold every float32, without exponents
+PACK = 8  # elements in 16 bytes of a plane; a pitch is a multiple of it
+WORD = np.float16  # any 16 bits: NumPy and CuPy know no bfloat16
+
+
+@dataclass(frozen=True)
+class Planes:
+    """An operand as planes.
+
+    Attributes
+    ----------
+    array : array of shape (count, rows, columns)
+        16-bit elements, of bfloat16 if count is 3. Each row starts at a multiple of 16 bytes; what
+        lies between rows is not to be read.
+    exponents : array of shape (rows,) or (columns,), or None
+        int32, one for each outer index of the operand.
+    """
+
+    array: Any
+    exponents: Any | None = None
+
+    @property
+    def count(self) -> int:
+        """Planes."""
+        return int(self.array.shape[0])
+
+    @property
+    def rows(self) -> int:
+        """Rows of the matrix."""
+        return int(self.array.shape[1])
+
+    @property
+    def columns(self) -> int:
+        """Columns of the matrix."""
+        return int(self.array.shape[2])
+
+    @property
+    def pitch(self) -> int:
+        """Elements from one row to the next, a multiple of 8."""
+        if self.rows <= 1:
+            return _pitch(self.columns)
+        return int(self.array.strides[1]) // WORD().itemsize
+
+    @property
+    def plane_stride(self) -> int:
+        """Elements from one plane to the next."""
+        return self.rows * self.pitch
+
+
+def own(runtime: Runtime, matrix: Any) -> Planes:
+    """Take a matrix of 16-bit elements as its own only plane: a view where it is aligned."""
+    rows, columns = matrix.shape
+    if packed(matrix) and (rows <= 1 or matrix.strides[0] > 0):
+        return Planes(matrix[None])
+    copy = _empty(runtime, 1, rows, columns, matrix.dtype)
+    copy[0][...] = matrix
+    return Planes(copy)
+
+
+def split(runtime: Runtime, matrix: Any, count: int, outer: Literal["rows", "columns"]) -> Planes:
+    """Split a float32 matrix, with exponents for its rows or columns where they are needed."""
+    by_row = outer == "rows"
+    planes = split_both(runtime, matrix, count, by_row=by_row, by_column=not by_row)
+    wanted = planes[0 if by_row else 1]
+    assert wanted is not None
+    return wanted
+
+
+def split_both(
+    runtime: Runtime, matrix: Any, count: int, *, by_row: bool, by_column: bool
+) -> tuple[Planes | None, Planes | None]:
+    """Split a float32 matrix for a product over its columns, for one over its rows, or for both.
+
+    Parameters
+    ----------
+    runtime : Runtime
+    matrix : array of shape (rows, columns)
+    count : {1, 2, 3}
+        Planes.
+    by_row, by_column : bool
+        Whether planes with the exponents of rows, and of columns, are wanted. Three planes have no
+        exponents: the same serve both.
+
+    Returns
+    -------
+    tuple of Planes or None
+    """
+    if count == EXACT:
+        planes = Planes(_split(runtime, matrix, count, None, None))
+        return planes if by_row else None, planes if by_column else None
+    of_rows, of_columns = _exponents(runtime, (matrix,), False, by_row, by_column)
+    return (
+        Planes(_split(runtime, matrix, count, of_rows, None), of_rows) if by_row else None,
+        Planes(_split(runtime, matrix, count, None, of_columns), of_columns) if by_column else None,
+    )
+
+
+def split_gradient(
+    runtime: Runtime,
+    step: ColumnSum,
+    dy: Any,
+    saved: Any,
+    logits: bool,
+    count: int,
+    *,
+    by_row: bool,
+    by_column: bool,
+    db: Any = None,
+    accumulate_db: bool = False,
+) -> tuple[Planes | None, Planes | None]:
+    """Compute dz and split it, and sum db in the same pass if it is given.
+
+    Parameters
+    ----------
+    runtime : Runtime
+    step : ColumnSum
+        The plan of the sum over rows; without db, of the same work.
+    dy, saved : arrays of shape (n, m)
+        saved is z if `logits`, else y.
+    count, by_row, by_column
+        As for `split_both`; one of the two is wanted.
+    db : array of shape (m,), optional
+    accumulate_db : bool
+    """
+    n, m = dy.shape
+    of_rows = of_columns = rows = columns = None
+    if count < EXACT:
+        of_rows, of_columns = _exponents(runtime, (dy, saved), logits, by_row, by_column)
+    if by_row or count == EXACT:
+        rows = Planes(_empty(runtime, count, n, m, WORD), of_rows)
+    if by_column:
+        columns = rows if count == EXACT else Planes(_empty(runtime, count, n, m, WORD), of_columns)
+    outputs: list[Any] = []
+    for planes in (rows, None if columns is rows else columns):
+        outputs += [NULL, NULL] if planes is None else [planes.array, _pointer(planes.exponents)]
+    if n > 0 or db is not None:
+        launch_column_sum(
+            runtime,
+            step,
+            "sigmoid_bias_planes",
+            "sigmoid_bias_planes",
+            (*defines(dy.dtype, logits=logits), f"PLANES={count}"),
+            (dy, *strides(dy), saved, *strides(saved), *outputs, *integers(_pitch(m))),
+            (n, m),
+            db,
+            flags(packed(dy, saved), accumulate_db),
+        )
+    return rows if by_row else None, columns
+
+
+def _split(runtime: Runtime, matrix: Any, count: int, of_rows: Any, of_columns: Any) -> Any:
+    """Give a float32 matrix as planes, with the exponents that were found for it."""
+    rows, columns = matrix.shape
+    planes = _empty(runtime, count, rows, columns, WORD)
+    if matrix.size == 0:
+        return planes
+    macros = (*defines(matrix.dtype), f"PLANES={count}")
+    across = -(-columns // PACK)
+    lanes_x = min(32, 1 << (across - 1).bit_length())
+    lanes_y = THREADS // lanes_x
+    grid = (-(-across // lanes_x), min(-(-rows // lanes_y), MAX_GRID_Y))
+    args = (
+        *(matrix, *strides(matrix), planes, *integers(_pitch(columns))),
+        *(_pointer(of_rows), _pointer(of_columns)),
+        *(*integers(rows, columns), *flags(packed(matrix))),
+    )
+    runtime.kernel("split_planes", "split_planes", macros)(grid, (lanes_x, lanes_y), args)
+    return planes
+
+
+def _exponents(
+    runtime: Runtime, matrices: tuple[Any, ...], logits: bool, by_row: bool, by_column: bool
+) -> tuple[Any, Any]:
+    """Find the exponents of a matrix, or of dz from dy and y or z: by row, by column, or both."""
+    matrix, *saved = matrices
+    rows, columns = matrix.shape
+    step = column_sum(rows, columns, matrix.dtype.name)
+    macros = defines(matrix.dtype, logits=logits) + (("GRADIENT",) if saved else ())
+    row_maxima = runtime.empty((step.column_blocks, rows), np.uint32) if by_row else None
+    column_maxima = runtime.empty((step.splits, columns), np.uint32) if by_column else None
+    if matrix.size:
+        args = (
+            *(matrix, *strides(matrix)),
+            *((saved[0], *strides(saved[0])) if saved else (NULL, *integers(0, 0))),
+            *(_pointer(row_maxima), _pointer(column_maxima)),
+            *(*integers(rows, columns, step.split_length), *flags(packed(*matrices))),
+        )
+        kernel = runtime.kernel("plane_exponents", "plane_maxima", macros)
+        kernel((step.column_blocks, step.splits), step.lanes, args)
+    of_rows, of_columns = (
+        None if maxima is None else _exponents_of(runtime, macros, maxima, empty=not matrix.size)
+        for maxima in (row_maxima, column_maxima)
+    )
+    return of_rows, of_columns
+
+
+def _exponents_of(runtime: Runtime, macros: tuple[str, ...], maxima: Any, *, empty: bool) -> Any:
+    """Reduce partial maxima (parts, count) to exponents (count,); of an empty matrix, to zeros."""
+    parts, count = maxima.shape
+    exponents = runtime.empty((count,), np.int32)
+    if empty:
+        exponents[...] = 0
+        return exponents
+    args = (maxima, *integers(parts), exponents, *integers(count))
+    kernel = runtime.kernel("plane_exponents", "plane_exponents", macros)
+    kernel((-(-count // REDUCE_BLOCK[0]),), REDUCE_BLOCK, args)
+    return exponents
+
+
+def _empty(runtime: Runtime, count: int, rows: int, columns: int, dtype: Any) -> Any:
+    """Allocate planes, every row of them aligned."""
+    array = runtime.empty((count, rows, _pitch(columns)), dtype)
+    assert address(array) % 16 == 0
+    return array[..., :columns]
+
+
+def _pitch(columns: int) -> int:
+    return -(-columns // PACK) * PACK
+
+
+def _pointer(array: Any) -> Any:
+    return NULL if array is None else array

@@ -1,0 +1,335 @@
+// A matrix product C = A B on the tensor cores (mma.sync), for operands that are 16-bit planes.
+//
+// A block of 256 threads computes a BLOCK × BLOCK tile of C in steps of BLOCK_K of the contraction.
+// STAGES tiles of every plane of both operands are in shared memory: one is multiplied while the
+// next are on their way (cp.async). Two rows of four warps share the tile of C.
+//
+// Plane p of A times plane q of B has the weight WEIGHT^(p + q). Products of one weight are added
+// on the tensor cores, the smallest weight first; those beyond the last plane are left out. Tensor
+// cores cut off what does not fit when they add, so that long sums there lose digits: what has been
+// added is promoted, by an ordinary addition, into a second set of registers, after every 16 terms
+// of the contraction (64 where there is one plane), and the products of the first planes apart from
+// the others.
+//
+// An element of C is one sum over the contraction in ascending order (of one split of it): its bits
+// depend neither on the tile size nor on where in the tile it lies. An element that is not finite is
+// computed once more, by plain multiply-adds of the values behind the planes: an infinity times a
+// zero plane, or a sum that overflowed only here, is replaced by what IEEE arithmetic gives.
+#pragma once
+#include "planes.cuh"
+#include "ptx.cuh"
+#include "target.cuh"
+#include "tiles.cuh"
+
+#if !defined(TILE)
+#define TILE 64
+#endif
+
+constexpr int BLOCK = TILE;  // BLOCK_M = BLOCK_N
+// Of 128 × 128 tiles, 96 KB of stages, which every device from compute capability 8.0 on has.
+constexpr int BLOCK_K = PLANE_COUNT == 1 ? 64 : PLANE_COUNT == 2 || BLOCK == 64 ? 32 : 16;
+constexpr int STAGES = BLOCK_K == 16 ? 4 : 3;
+constexpr int WARPS_M = 2, WARPS_N = 4;
+constexpr int MMA_M = 16, MMA_N = 8, MMA_K = 16;
+constexpr int STEPS = BLOCK_K / MMA_K;
+constexpr int MMAS_M = BLOCK / WARPS_M / MMA_M;  // a warp's share of the tile, in products of one
+constexpr int MMAS_N = BLOCK / WARPS_N / MMA_N;  // instruction
+constexpr int CHUNK = 8;                         // elements in one 16-byte access
+constexpr int PLANE_TILE = BLOCK * BLOCK_K;      // elements of one plane of one operand
+constexpr int STAGE = 2 * PLANE_COUNT * PLANE_TILE;
+constexpr int SUM_PITCH = BLOCK + 8;             // of a row of sums in shared memory
+constexpr int SHARED_BYTES = STAGES * STAGE * int(sizeof(Plane));
+constexpr int BLOCKS_A_SM = BLOCK > 64 ? 1 : 2;  // two sets of accumulators take registers
+static_assert(WARPS_M * WARPS_N * 32 == THREADS, "every warp has a share of the tile");
+static_assert(MMAS_N % 2 == 0, "ldmatrix brings the right operand of two products");
+static_assert(PLANE_TILE % (CHUNK * THREADS) == 0, "each thread copies as many chunks");
+static_assert(BLOCK * SUM_PITCH * int(sizeof(float)) <= SHARED_BYTES, "sums overlay the stages");
+
+// A tile of a plane in shared memory: rows of COLUMNS elements in chunks, which are exchanged within
+// a row so that eight rows' chunks of one column lie in different banks.
+template <bool ALONG>
+struct Tile {
+  static constexpr int ROWS = ALONG ? BLOCK : BLOCK_K;
+  static constexpr int COLUMNS = ALONG ? BLOCK_K : BLOCK;
+  static constexpr int CHUNKS = COLUMNS / CHUNK;  // 2, 4, 8 or 16
+
+  static __device__ __forceinline__ int exchange(int row) {
+    return CHUNKS < 8 ? row / (8 / CHUNKS) % CHUNKS : row % 8;
+  }
+};
+
+// An operand (outer, contraction) as planes (PLANE_COUNT, rows, columns): a row is an outer index if
+// ALONG, an index of the contraction if not.
+template <bool ALONG>
+struct PlaneOperand {
+  const Plane* p;
+  Offset row_stride, plane_stride;
+  const int* exponent;  // of each outer index; not read without WITH_EXPONENTS
+
+  __device__ __forceinline__ float value(Offset outer, Offset q) const {
+    const Plane* at = p + (ALONG ? outer * row_stride + q : q * row_stride + outer);
+    Plane plane[PLANE_COUNT];
+#pragma unroll
+    for (int i = 0; i < PLANE_COUNT; ++i) plane[i] = at[i * plane_stride];
+    return WITH_EXPONENTS ? ldexpf(joined(plane), -exponent[outer]) : joined(plane);
+  }
+};
+
+#if defined(LEFT_ACROSS)
+typedef PlaneOperand<false> LeftPlanes;
+#else
+typedef PlaneOperand<true> LeftPlanes;
+#endif
+#if defined(RIGHT_ACROSS)
+typedef PlaneOperand<false> RightPlanes;
+#else
+typedef PlaneOperand<true> RightPlanes;
+#endif
+
+// What a thread copies of every tile of an operand.
+template <bool ALONG>
+struct Copier {
+  typedef Tile<ALONG> T;
+  static constexpr int COPIES = PLANE_TILE / (CHUNK * THREADS);  // of each plane
+  static constexpr int ROW_STEP = THREADS / T::CHUNKS;           // rows between them
+  static_assert(ROW_STEP % 8 == 0, "the copies of a thread have their chunks exchanged alike");
+
+  const Plane* from;
+  Offset row_stride, plane_stride;
+  Offset rows_left, columns_left;  // from the thread's first element on
+  int to;
+
+  __device__ __forceinline__ Copier(const PlaneOperand<ALONG>& operand, Offset outer0, Offset q0,
+                                    Offset outer_end, Offset q_end)
+      : row_stride(operand.row_stride), plane_stride(operand.plane_stride) {
+    const int r = threadIdx.x / T::CHUNKS, c = threadIdx.x % T::CHUNKS;
+    const Offset row = (ALONG ? outer0 : q0) + r;
+    const Offset column = (ALONG ? q0 : outer0) + c * CHUNK;
+    from = operand.p + row * row_stride + column;
+    rows_left = (ALONG ? outer_end : q_end) - row;
+    columns_left = (ALONG ? q_end : outer_end) - column;
+    to = r * T::COLUMNS + (c ^ T::exchange(r)) * CHUNK;
+  }
+
+  // Starts the copies of one tile of every plane, zeros beyond the ends, and moves on to the next.
+  __device__ __forceinline__ void start(Plane* tiles) {
+    const int elements = columns_left >= CHUNK ? CHUNK : columns_left > 0 ? int(columns_left) : 0;
+#pragma unroll
+    for (int p = 0; p < PLANE_COUNT; ++p)
+#pragma unroll
+      for (int i = 0; i < COPIES; ++i)
+        ptx::cp_async16(tiles + p * PLANE_TILE + to + i * THREADS * CHUNK,
+                        from + p * plane_stride + i * ROW_STEP * row_stride,
+                        i * ROW_STEP < rows_left ? elements * int(sizeof(Plane)) : 0);
+    from += ALONG ? BLOCK_K : BLOCK_K * row_stride;
+    (ALONG ? columns_left : rows_left) -= BLOCK_K;
+  }
+};
+
+// Where a lane finds its rows of the 16 × 16 pieces of a warp's share of a tile. UPPER_OUTER is the
+// bit of the lane that asks for the upper eight outer indices: 3 for A, 4 for B, as mma.sync wants
+// its fragments; the other of the two asks for the upper eight of the contraction.
+template <bool ALONG, int UPPER_OUTER>
+struct Reader {
+  typedef Tile<ALONG> T;
+  int row_start, chunk;
+
+  __device__ __forceinline__ explicit Reader(int share) {  // its first, [0, BLOCK)
+    const int lane = threadIdx.x % 32;
+    const int upper_outer = lane >> UPPER_OUTER & 1, upper_q = lane >> (7 - UPPER_OUTER) & 1;
+    const int row = lane % 8 + (ALONG ? share + 8 * upper_outer : 8 * upper_q);
+    row_start = row * T::COLUMNS;
+    chunk = (ALONG ? upper_q : share / CHUNK + upper_outer) ^ T::exchange(row);
+  }
+
+  // Piece i of the share along the outer index, piece s of the tile along the contraction.
+  __device__ __forceinline__ void load(const Plane* tile, int i, int s, unsigned (&r)[4]) const {
+    const int down = ALONG ? i : s, right = ALONG ? s : i;
+    const Plane* at =
+        tile + row_start + down * 16 * T::COLUMNS + (chunk ^ right * (16 / CHUNK)) * CHUNK;
+    if (ALONG)
+      ptx::ldmatrix_x4(r, at);
+    else
+      ptx::ldmatrix_x4_trans(r, at);
+  }
+};
+
+__device__ __forceinline__ void multiply(float (&d)[4], const unsigned (&a)[4],
+                                         const unsigned (&b)[2]) {
+#if defined(PLANES_BF16)
+  ptx::mma_m16n8k16_bf16(d, a, b);
+#else
+  ptx::mma_m16n8k16_f16(d, a, b);
+#endif
+}
+
+// A warp's share of the tile of C.
+struct Sums {
+  float sum[MMAS_M][MMAS_N][4];   // what has been promoted
+  float part[MMAS_M][MMAS_N][4];  // what the tensor cores add to
+
+  __device__ __forceinline__ void clear(float (&all)[MMAS_M][MMAS_N][4]) {
+#pragma unroll
+    for (int i = 0; i < MMAS_M; ++i)
+#pragma unroll
+      for (int j = 0; j < MMAS_N; ++j)
+#pragma unroll
+        for (int e = 0; e < 4; ++e) all[i][j][e] = 0;
+  }
+  // sum += part weight
+  __device__ __forceinline__ void promote(float weight) {
+#pragma unroll
+    for (int i = 0; i < MMAS_M; ++i)
+#pragma unroll
+      for (int j = 0; j < MMAS_N; ++j)
+#pragma unroll
+        for (int e = 0; e < 4; ++e)
+          sum[i][j][e] = multiply_add(part[i][j][e], weight, sum[i][j][e]);
+  }
+  // part = part weight
+  __device__ __forceinline__ void scale(float weight) {
+#pragma unroll
+    for (int i = 0; i < MMAS_M; ++i)
+#pragma unroll
+      for (int j = 0; j < MMAS_N; ++j)
+#pragma unroll
+        for (int e = 0; e < 4; ++e) part[i][j][e] *= weight;
+  }
+  // part += a b
+  __device__ __forceinline__ void add(const unsigned (&a)[MMAS_M][4],
+                                      const unsigned (&b)[MMAS_N / 2][4]) {
+#pragma unroll
+    for (int i = 0; i < MMAS_M; ++i)
+#pragma unroll
+      for (int j = 0; j < MMAS_N; ++j) {
+        const unsigned right[2] = {b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]};
+        multiply(part[i][j], a[i], right);
+      }
+  }
+};
+
+// Multiplies one stage. Unrolled where several planes are in registers, its pieces would spill.
+template <typename Left, typename Right>
+__device__ __forceinline__ void multiply_stage(const Left& left, const Right& right,
+                                               const Plane* stage, Sums& sums) {
+#pragma unroll(PLANE_COUNT == 1 ? STEPS : 1)
+  for (int s = 0; s < STEPS; ++s) {
+    unsigned a[PLANE_COUNT][MMAS_M][4], b[PLANE_COUNT][MMAS_N / 2][4];
+#pragma unroll
+    for (int p = 0; p < PLANE_COUNT; ++p) {
+#pragma unroll
+      for (int i = 0; i < MMAS_M; ++i) left.load(stage + p * PLANE_TILE, i, s, a[p][i]);
+#pragma unroll
+      for (int j = 0; j < MMAS_N / 2; ++j)
+        right.load(stage + (PLANE_COUNT + p) * PLANE_TILE, j, s, b[p][j]);
+    }
+    if (PLANE_COUNT > 1 || s == 0) sums.clear(sums.part);
+#pragma unroll
+    for (int weight = PLANE_COUNT - 1; weight >= 0; --weight) {
+#pragma unroll
+      for (int p = 0; p <= weight; ++p) sums.add(a[p], b[weight - p]);
+      if (weight > 1) sums.scale(WEIGHT);
+      if (weight == 1) {
+        sums.promote(WEIGHT);
+        sums.clear(sums.part);
+      }
+    }
+    if (PLANE_COUNT > 1 || s == STEPS - 1) sums.promote(1);
+  }
+}
+
+// Σ_q left(row, q) right(column, q) by plain multiply-adds.
+template <typename Left, typename Right>
+__device__ __forceinline__ float plain_sum(const Left& left, const Right& right, Offset row,
+                                           Offset column, Offset first, Offset last) {
+  float sum = 0;
+#pragma unroll 1
+  for (Offset q = first; q < last && sum == sum; ++q)  // a NaN stays one
+    sum = multiply_add(left.value(row, q), right.value(column, q), sum);
+  return sum;
+}
+
+// finish(column, value) is applied to every four neighbouring elements of a row of C.
+template <bool LEFT_ALONG, bool RIGHT_ALONG, typename T, typename Finish>
+__device__ __forceinline__ void gemm_mma(const PlaneOperand<LEFT_ALONG>& left,
+                                         const PlaneOperand<RIGHT_ALONG>& right,
+                                         const Target<T>& target, Offset rows, Offset columns,
+                                         Offset contraction, Offset split_length,
+                                         const Finish& finish) {
+  extern __shared__ __align__(128) unsigned char shared[];
+  Plane* const stages = reinterpret_cast<Plane*>(shared);
+  float (*const tile)[SUM_PITCH] = reinterpret_cast<float (*)[SUM_PITCH]>(shared);
+
+  Offset row0, column0;
+  place_tile<BLOCK>(rows, columns, row0, column0);
+  const Offset first = blockIdx.y * split_length;
+  const Offset last = first + split_length < contraction ? first + split_length : contraction;
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  const int warp_row = warp / WARPS_N * (BLOCK / WARPS_M);     // [0, BLOCK)
+  const int warp_column = warp % WARPS_N * (BLOCK / WARPS_N);  // [0, BLOCK)
+
+  Copier<LEFT_ALONG> copy_left(left, row0, first, rows, last);
+  Copier<RIGHT_ALONG> copy_right(right, column0, first, columns, last);
+  const Reader<LEFT_ALONG, 3> read_left(warp_row);
+  const Reader<RIGHT_ALONG, 4> read_right(warp_column);
+  Sums sums;
+  sums.clear(sums.sum);
+
+#pragma unroll
+  for (int s = 0; s < STAGES - 1; ++s) {
+    if (first + s * BLOCK_K < last) {
+      copy_left.start(stages + s * STAGE);
+      copy_right.start(stages + s * STAGE + PLANE_COUNT * PLANE_TILE);
+    }
+    ptx::cp_async_commit();
+  }
+  int now = 0, next = STAGES - 1;
+#pragma unroll 1
+  for (Offset q0 = first; q0 < last; q0 += BLOCK_K) {
+    ptx::cp_async_wait<STAGES - 2>();
+    __syncthreads();  // the stage has come, and nobody reads the one that the next copies go to
+    if (q0 + (STAGES - 1) * BLOCK_K < last) {
+      copy_left.start(stages + next * STAGE);
+      copy_right.start(stages + next * STAGE + PLANE_COUNT * PLANE_TILE);
+    }
+    ptx::cp_async_commit();
+    multiply_stage(read_left, read_right, stages + now * STAGE, sums);
+    now = now + 1 < STAGES ? now + 1 : 0;
+    next = next + 1 < STAGES ? next + 1 : 0;
+  }
+  ptx::cp_async_wait<0>();
+  __syncthreads();
+
+#pragma unroll
+  for (int i = 0; i < MMAS_M; ++i)
+#pragma unroll
+    for (int j = 0; j < MMAS_N; ++j)
+#pragma unroll
+      for (int e = 0; e < 4; e += 2) {  // elements 2 and 3 are eight rows below
+        Pack<float, 2> pack = {sums.sum[i][j][e], sums.sum[i][j][e + 1]};
+        *reinterpret_cast<Pack<float, 2>*>(
+            &tile[warp_row + i * MMA_M + e / 2 * 8 + lane / 4]
+                 [warp_column + j * MMA_N + lane % 4 * 2]) = pack;
+      }
+  __syncthreads();
+#pragma unroll 1
+  for (int quad = threadIdx.x; quad < BLOCK * BLOCK / 4; quad += THREADS) {
+    const int r = quad / (BLOCK / 4), c = quad % (BLOCK / 4) * 4;
+    const Offset row = row0 + r, column = column0 + c;
+    if (row >= rows || column >= columns) continue;
+    const auto pack = *reinterpret_cast<const Pack<float, 4>*>(&tile[r][c]);
+    float value[4];
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      value[e] = pack.v[e];
+      if (column + e >= columns) continue;
+      if (!is_finite(value[e]))
+        value[e] = plain_sum(left, right, row, column + e, first, last);
+      else if (WITH_EXPONENTS)
+        value[e] = ldexpf(value[e], -left.exponent[row] - right.exponent[column + e]);
+      else
+        value[e] *= UNSHIFT * UNSHIFT;
+    }
+    store_sums(target, row, column, rows, columns, finish, value);
+  }
+}

@@ -1,0 +1,121 @@
+// plane_exponents: exponent = 13 − ⌊log₂ max |x|⌋ over the finite elements of each row or column, 0
+// where all are zero, from the partial maxima that the kernel plane_maxima leaves of both. Where
+// GRADIENT is defined, x is dz = dy y (1 − y), or dy σ(z) σ(−z) where FROM_LOGITS is too.
+//
+// shapes    x (or dy), saved (y or z; null without GRADIENT): (rows, columns), any strides, in
+//           elements; row_maxima: (column blocks, rows) or null; column_maxima: (splits, columns)
+//           or null; partial: one of them as (parts, count); exponents: (count,)
+// launch    plane_maxima: grid (⌈columns / (lanes_x VECTOR)⌉, splits), block (lanes_x, lanes_y),
+//           both powers of two, lanes_x ≤ 32, lanes_x lanes_y = 256;
+//           plane_exponents: grid (⌈count / 32⌉), block (32, 8)
+// shared    plane_maxima: VECTOR × 256 accumulators, static; plane_exponents: 8 × 32 accumulators,
+//           static
+// requires  packed: column strides of all matrices 1, every row 16-byte aligned; parts ≥ 1
+// traffic   reads x or dy and saved once, writes a maximum for every 128 elements of a row and for
+//           every split of a column, which plane_exponents reads once
+// order     maxima have none
+#include "matrix.cuh"
+#include "planes.cuh"
+#include "sigmoid.cuh"
+
+typedef unsigned Magnitude;  // the bits of a finite |x|, which are ordered as the magnitudes are
+static_assert(sizeof(Magnitude) == sizeof(Accumulator), "an accumulator of maxima");
+
+constexpr int ROWS_IN_FLIGHT = 4;
+constexpr int LANES = 8;
+constexpr int COLUMNS = 32;
+static_assert(LANES * COLUMNS == THREADS, "the launch bound is the block");
+
+// 0 for an infinity or a NaN.
+__device__ __forceinline__ Magnitude finite_magnitude(float x) {
+  return is_finite(x) ? __float_as_uint(x) & 0x7fffffffu : 0u;
+}
+
+// 13 − ⌊log₂ magnitude⌋, subnormal numbers included.
+__device__ __forceinline__ int exponent_of(Magnitude magnitude) {
+  if (magnitude == 0) return 0;
+  const int log2 = magnitude >> 23 ? int(magnitude >> 23) - 127 : 31 - __clz(magnitude) - 149;
+  return LARGEST_EXPONENT - log2;
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS, 2)
+plane_maxima(const Element* __restrict__ x, Offset x_row, Offset x_column,
+             const Element* __restrict__ saved, Offset saved_row, Offset saved_column,
+             Magnitude* __restrict__ row_maxima, Magnitude* __restrict__ column_maxima, Offset rows,
+             Offset columns, Offset split_length, int packed) {
+  __shared__ Magnitude lanes[VECTOR][THREADS];
+  const int lane = threadIdx.y * blockDim.x + threadIdx.x;  // [0, THREADS)
+  const Offset column = (Offset(blockIdx.x) * blockDim.x + threadIdx.x) * VECTOR;
+  const Offset split = blockIdx.y * split_length;
+  const Offset last = split + split_length < rows ? split + split_length : rows;
+  Magnitude of_column[VECTOR] = {};
+
+  for (Offset first = split; first < last; first += ROWS_IN_FLIGHT * blockDim.y) {
+    Accumulator value[ROWS_IN_FLIGHT][VECTOR] = {};
+#pragma unroll
+    for (int r = 0; r < ROWS_IN_FLIGHT; ++r) {
+      const Offset row = first + r * blockDim.y + threadIdx.y;
+      if (row < last) load_row(x + row * x_row, x_column, column, columns, packed, value[r]);
+    }
+#if defined(GRADIENT)
+    Accumulator s[ROWS_IN_FLIGHT][VECTOR] = {};
+#pragma unroll
+    for (int r = 0; r < ROWS_IN_FLIGHT; ++r) {
+      const Offset row = first + r * blockDim.y + threadIdx.y;
+      if (row < last)
+        load_row(saved + row * saved_row, saved_column, column, columns, packed, s[r]);
+    }
+#pragma unroll
+    for (int r = 0; r < ROWS_IN_FLIGHT; ++r)
+#pragma unroll
+      for (int e = 0; e < VECTOR; ++e) value[r][e] = sigmoid_gradient(value[r][e], s[r][e]);
+#endif
+#pragma unroll
+    for (int r = 0; r < ROWS_IN_FLIGHT; ++r) {
+      Magnitude of_row = 0;
+#pragma unroll
+      for (int e = 0; e < VECTOR; ++e) {
+        const Magnitude magnitude = finite_magnitude(value[r][e]);
+        of_row = max(of_row, magnitude);
+        of_column[e] = max(of_column[e], magnitude);
+      }
+      if (row_maxima) {
+        for (int half = blockDim.x / 2; half > 0; half /= 2)
+          of_row = max(of_row, __shfl_xor_sync(0xffffffffu, of_row, half));
+        const Offset row = first + r * blockDim.y + threadIdx.y;
+        if (threadIdx.x == 0 && row < last) row_maxima[blockIdx.x * rows + row] = of_row;
+      }
+    }
+  }
+  if (!column_maxima) return;
+#pragma unroll
+  for (int e = 0; e < VECTOR; ++e) lanes[e][lane] = of_column[e];
+  for (int half = blockDim.y / 2; half > 0; half /= 2) {
+    __syncthreads();
+    if (threadIdx.y < half)
+#pragma unroll
+      for (int e = 0; e < VECTOR; ++e)
+        lanes[e][lane] = max(lanes[e][lane], lanes[e][lane + half * blockDim.x]);
+  }
+  if (threadIdx.y > 0) return;
+#pragma unroll
+  for (int e = 0; e < VECTOR; ++e)
+    if (column + e < columns) column_maxima[blockIdx.y * columns + column + e] = lanes[e][lane];
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS, 4)
+plane_exponents(const Magnitude* __restrict__ partial, Offset parts, int* __restrict__ exponents,
+                Offset count) {
+  __shared__ Magnitude lanes[LANES][COLUMNS];
+  const Offset index = Offset(blockIdx.x) * COLUMNS + threadIdx.x;  // [0, count)
+  Magnitude largest = 0;
+  if (index < count)
+    for (Offset part = threadIdx.y; part < parts; part += LANES)
+      largest = max(largest, partial[part * count + index]);
+  lanes[threadIdx.y][threadIdx.x] = largest;
+  __syncthreads();
+  if (threadIdx.y > 0 || index >= count) return;
+#pragma unroll
+  for (int lane = 1; lane < LANES; ++lane) largest = max(largest, lanes[lane][threadIdx.x]);
+  exponents[index] = exponent_of(largest);
+}

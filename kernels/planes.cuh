@@ -1,0 +1,103 @@
+// Numbers as sums of 16-bit planes, which tensor cores multiply.
+//
+//     value = (plane_0 + plane_1 2^-STEP + plane_2 2^-2STEP) 2^-SHIFT 2^-exponent
+//
+//   float32, PLANES=3   bfloat16, STEP 8, SHIFT 16: every float32 below 2^111 exactly, subnormal
+//                       ones included; there is no exponent. Of all others plane_0 is an infinity,
+//                       plane_1 and plane_2 are the halves of their bits.
+//   float32, PLANES=2   float16, STEP 11, and for each outer index an exponent that brings its
+//                       largest magnitude to [2^13, 2^14): 22 bits, down to 2^-27 of the largest.
+//                       An infinity or a NaN is plane_0 alone. A number too small for both planes
+//                       is 2^-24 in the last: beside an infinity it must be no zero.
+//   float32, PLANES=1   float16 with the same exponents: 11 bits
+//   float16, bfloat16   their own only plane
+//
+// A plane holds what the planes before it leave of the value, times 2^STEP for each of them, so
+// that it uses the format's range as they do. Without SHIFT, the first planes of subnormal numbers
+// would have fewer bits than those of others, and products that are left out would matter.
+#pragma once
+#include "element.cuh"
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#if !defined(PLANES)
+#define PLANES 1
+#endif
+
+constexpr int PLANE_COUNT = PLANES;
+
+#if defined(ELEMENT_F32) && PLANES == 3
+typedef __nv_bfloat16 Plane;
+#define PLANES_BF16 1
+constexpr bool WITH_EXPONENTS = false;
+constexpr int STEP = 8;
+constexpr int SHIFT = 16;
+#elif defined(ELEMENT_F32) && (PLANES == 2 || PLANES == 1)
+typedef __half Plane;
+constexpr bool WITH_EXPONENTS = true;
+constexpr int STEP = 11;
+constexpr int SHIFT = 0;
+#elif (defined(ELEMENT_F16) || defined(ELEMENT_BF16)) && PLANES == 1
+typedef Element Plane;
+#if defined(ELEMENT_BF16)
+#define PLANES_BF16 1
+#endif
+constexpr bool WITH_EXPONENTS = false;
+constexpr int STEP = 0;
+constexpr int SHIFT = 0;
+#else
+#error "planes are 1, 2 or 3 of float32, or the 16-bit element itself"
+#endif
+
+constexpr int LARGEST_EXPONENT = 13;            // of a magnitude that its exponent has brought up
+constexpr float WEIGHT = 1.0f / (1 << STEP);    // of a plane, beside the one before it
+constexpr float UNSHIFT = 1.0f / (1 << SHIFT);
+
+__device__ __forceinline__ float plane_value(__half x) { return __half2float(x); }
+__device__ __forceinline__ float plane_value(__nv_bfloat16 x) { return __bfloat162float(x); }
+
+__device__ __forceinline__ bool is_finite(float x) {
+  return (__float_as_uint(x) & 0x7f800000u) != 0x7f800000u;
+}
+
+// The value behind planes, but for its exponent.
+__device__ __forceinline__ float joined(const Plane (&plane)[PLANE_COUNT]) {
+  float sum = 0;
+#pragma unroll
+  for (int p = PLANE_COUNT - 1; p >= 0; --p) sum = sum * WEIGHT + plane_value(plane[p]);
+#if PLANES == 3
+  if (!is_finite(plane_value(plane[0])))
+    return __uint_as_float(unsigned(__bfloat16_as_ushort(plane[1])) << 16 |
+                           __bfloat16_as_ushort(plane[2]));
+#endif
+  return sum * UNSHIFT;
+}
+
+#if defined(ELEMENT_F32)
+#if defined(PLANES_BF16)
+__device__ __forceinline__ Plane to_plane(float x) { return __float2bfloat16_rn(x); }
+#else
+__device__ __forceinline__ Plane to_plane(float x) { return __float2half_rn(x); }
+#endif
+
+// Splits a value that its exponent has been applied to.
+__device__ __forceinline__ void split(float value, Plane (&plane)[PLANE_COUNT]) {
+  float rest = value * (1 << SHIFT);
+#pragma unroll
+  for (int p = 0; p < PLANE_COUNT; ++p) {
+    plane[p] = to_plane(rest);
+    rest = is_finite(rest) ? (rest - plane_value(plane[p])) * (1 << STEP) : 0;
+  }
+#if PLANES == 3
+  if (!(fabsf(value) < 0x1p111f)) {
+    const unsigned bits = __float_as_uint(value);
+    plane[0] = __ushort_as_bfloat16(0x7f80);
+    plane[1] = __ushort_as_bfloat16(static_cast<unsigned short>(bits >> 16));
+    plane[2] = __ushort_as_bfloat16(static_cast<unsigned short>(bits));
+  }
+#else
+  if (joined(plane) == 0 && value != 0)
+    plane[PLANE_COUNT - 1] = __ushort_as_half(value < 0 ? 0x8001 : 0x0001);
+#endif
+}
+#endif

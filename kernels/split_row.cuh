@@ -1,0 +1,42 @@
+// Writes float32 numbers of a row as planes, with the exponent of the row or of the column applied.
+//
+// In memory, planes are (PLANES, rows, columns) with rows a pitch apart that is a multiple of 8:
+// every row of every plane is 16-byte aligned. What lies beyond a row's columns is neither read nor
+// written.
+#pragma once
+#include "matrix.cuh"
+#include "planes.cuh"
+
+// value 2^exponent with an exponent in [-114, 162], in two factors that are normal numbers. What
+// becomes subnormal on the way is too small for a plane, but does not become zero.
+__device__ __forceinline__ float scaled(float value, int exponent) {
+  const int first = exponent / 2;
+  const int second = exponent - first;
+  const float product = value * __uint_as_float(unsigned(first + 127) << 23) *
+                        __uint_as_float(unsigned(second + 127) << 23);
+  return product != 0 || value == 0 ? product : copysignf(0x1p-149f, value);
+}
+
+// Splits one value and writes it to every plane.
+__device__ __forceinline__ void split_one(Plane* to, Offset plane_stride, float value) {
+  Plane plane[PLANE_COUNT];
+  split(value, plane);
+#pragma unroll
+  for (int p = 0; p < PLANE_COUNT; ++p) to[p * plane_stride] = plane[p];
+}
+
+// Splits N neighbouring values and writes them to every plane, aligned for Pack<Plane, N>.
+template <int N>
+__device__ __forceinline__ void split_pack(Plane* to, Offset plane_stride,
+                                           const float (&value)[N]) {
+  Pack<Plane, N> packs[PLANE_COUNT];
+#pragma unroll
+  for (int e = 0; e < N; ++e) {
+    Plane plane[PLANE_COUNT];
+    split(value[e], plane);
+#pragma unroll
+    for (int p = 0; p < PLANE_COUNT; ++p) packs[p].v[e] = plane[p];
+  }
+#pragma unroll
+  for (int p = 0; p < PLANE_COUNT; ++p) write_pack(to + p * plane_stride, packs[p]);
+}

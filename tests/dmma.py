@@ -1,0 +1,71 @@
+"""Products on FP64 tensor cores, called on any device and compared with exact ones."""
+
+import math
+
+import numpy as np
+
+from gpugrad._reference import check, reference
+from gpugrad.gpu import dmma
+from gpugrad.plan import GEMM_STEP, Gemm
+from tests.planes import Device
+
+TILES = (64, 128)
+
+
+def gemm(rows: int, columns: int, contraction: int, tile: int, splits: int = 1) -> Gemm:
+    """Plan a product with a tile and as many splits as asked for, or fewer."""
+    length = max(1, math.ceil(contraction / splits / GEMM_STEP)) * GEMM_STEP
+    splits = max(1, math.ceil(contraction / length))
+    return Gemm(rows, columns, contraction, tile, splits, length)
+
+
+def expect_product(
+    device: Device,
+    left: np.ndarray,
+    right: np.ndarray,
+    tile: int,
+    *,
+    splits: int = 1,
+    out: np.ndarray | None = None,
+    accumulate: bool = False,
+) -> np.ndarray:
+    """Compute left rightᵀ, both (outer, contraction), and assert that it is within its bound."""
+    (rows, contraction), columns = left.shape, len(right)
+    out = np.full((rows, columns), np.nan) if out is None else out
+    answer = reference(
+        "matmul_backward",
+        dy=left,
+        x=np.zeros((rows, columns)),
+        w=right,
+        wrt=("x",),
+        out={"dx": out.copy()} if accumulate else None,
+    )["dx"]
+    plan = gemm(rows, columns, contraction, tile, splits)
+    target = device.array(out)
+    operands = (device.array(left), device.array(right))
+    dmma.product(device.runtime, plan, *operands, target, accumulate)
+    return _checked(device.numpy(target), *answer)
+
+
+def expect_forward(
+    device: Device,
+    x: np.ndarray,
+    w: np.ndarray,
+    b: np.ndarray | None,
+    tile: int,
+    *,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """Compute σ(x w + b) and assert that it is within its bound."""
+    (n, k), m = x.shape, w.shape[1]
+    answer = reference("dense_sigmoid", x=x, w=w, b=b)["y"]
+    target = device.array(np.full((n, m), np.nan) if out is None else out)
+    operands = (device.array(x), device.array(w), None if b is None else device.array(b))
+    dmma.forward(device.runtime, gemm(n, m, k, tile), *operands, target)
+    return _checked(device.numpy(target), *answer)
+
+
+def _checked(result: np.ndarray, exact: np.ndarray, bound: np.ndarray) -> np.ndarray:
+    ratio = check(result, exact, bound)
+    assert ratio <= 1, f"{ratio:.3g} times its bound away"
+    return result

@@ -1,0 +1,102 @@
+"""Products on tensor cores from 16-bit planes, on any device: their errors, and their bits."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from gpugrad._reference import Answer, check, reference
+from gpugrad.gpu import mma
+from gpugrad.plan import Gemm
+from tests import dmma
+from tests.accuracy.arithmetic import MACHINES, by_tensor_cores
+from tests.planes import Device
+
+TILES = (64, 128)
+KINDS = (  # dtype and planes
+    *(("float32", planes) for planes in (3, 2, 1)),
+    *((dtype, 1) for dtype in ("float16", "bfloat16")),
+)
+
+
+def gemm(
+    rows: int, columns: int, contraction: int, tile: int, planes: int, splits: int = 1
+) -> Gemm:
+    """Plan a product with a tile and as many splits as asked for, or fewer."""
+    plan = dmma.gemm(rows, columns, contraction, tile, splits)
+    return replace(plan, algorithm="mma", planes=planes)
+
+
+def expect_product(
+    device: Device,
+    left: np.ndarray,
+    right: np.ndarray,
+    tile: int,
+    planes: int,
+    *,
+    splits: int = 1,
+    out: np.ndarray | None = None,
+    accumulate: bool = False,
+) -> np.ndarray:
+    """Compute left rightᵀ, both (outer, contraction), and assert that it is within its bound.
+
+    Where the device's tensor cores round in a known way, its bits are asserted too.
+    """
+    (rows, contraction), columns = left.shape, len(right)
+    out = np.full((rows, columns), np.nan, left.dtype) if out is None else out
+    before = out.copy()
+    answer = reference(
+        "matmul_backward",
+        dy=left,
+        x=np.zeros((rows, columns), left.dtype),
+        w=right,
+        wrt=("x",),
+        planes={"dx": planes},
+        out={"dx": before} if accumulate else None,
+        dtypes={"dx": out.dtype},
+    )["dx"]
+    plan = gemm(rows, columns, contraction, tile, planes, splits)
+    target, runtime = device.array(out), device.runtime
+    operands = (mma.operand(runtime, device.array(one), planes) for one in (left, right))
+    mma.product(runtime, plan, left.dtype, *operands, target, accumulate)
+    result = _checked(device.numpy(target), answer)
+    machine = getattr(runtime, "arithmetic", "")
+    if machine in MACHINES and left.size and right.size:
+        split_length = plan.split_length if plan.splits > 1 else 0
+        sums = by_tensor_cores(left, right, planes, machine, split_length)
+        expected = before.astype(np.float32) + sums if accumulate else sums
+        with np.errstate(over="ignore"):
+            expect_same_values(result, expected.astype(out.dtype))
+    return result
+
+
+def expect_forward(
+    device: Device,
+    x: np.ndarray,
+    w: np.ndarray,
+    b: np.ndarray | None,
+    tile: int,
+    planes: int,
+    *,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """Compute σ(x w + b) and assert that it is within its bound."""
+    (n, k), m = x.shape, w.shape[1]
+    answer = reference("dense_sigmoid", x=x, w=w, b=b, planes={"y": planes})["y"]
+    target = device.array(np.full((n, m), np.nan, x.dtype) if out is None else out)
+    operands = (device.array(x), device.array(w), None if b is None else device.array(b))
+    mma.forward(device.runtime, gemm(n, m, k, tile, planes), *operands, target)
+    return _checked(device.numpy(target), answer)
+
+
+def expect_same_values(result: np.ndarray, expected: np.ndarray) -> None:
+    """Assert equal bits, but for NaNs, of which any is one."""
+    bits = np.dtype(f"u{result.itemsize}")
+    nan = np.isnan(result) & np.isnan(expected)
+    same = nan | (result.view(bits) == expected.view(bits))
+    assert same.all(), f"{np.count_nonzero(~same)} elements of {same.size} have other bits"
+
+
+def _checked(result: np.ndarray, answer: Answer) -> np.ndarray:
+    ratio = check(result, *answer)
+    assert ratio <= 1, f"{ratio:.3g} times its bound away"
+    return np.ascontiguousarray(result)

@@ -1,0 +1,37 @@
+"""Bugs in tiles.cuh."""
+
+from tests.mutants.mutant import planted
+
+MUTANTS = planted(
+    "tiles.cuh",
+    ("dmma.product",),
+    {
+        "the last rows of tiles are taken for many": (
+            "height = left < TILE_GROUP ? left : TILE_GROUP",
+            "height = TILE_GROUP",
+        ),
+        "all rows of tiles are one group": (
+            "height = left < TILE_GROUP ? left : TILE_GROUP",
+            "height = left",
+        ),
+        "tiles are walked as though there were one group": (
+            "inside = blockIdx.x % (TILE_GROUP * across)",
+            "inside = blockIdx.x",
+        ),
+        "every group is the first": (
+            "group = blockIdx.x / (TILE_GROUP * across)",
+            "group = 0",
+        ),
+        "tiles down and across are exchanged": (
+            "blockIdx.x / (TILE_GROUP * across)",
+            "blockIdx.x / (TILE_GROUP * down)",
+        ),
+        "the last tile down is lost": ("down = (rows + BLOCK - 1)", "down = (rows - 1)"),
+        "the last tile across is lost": (
+            "across = (columns + BLOCK - 1)",
+            "across = (columns - 1)",
+        ),
+        "rows begin at the group": ("group * TILE_GROUP + inside % height", "inside % height"),
+        "a column of tiles is a row": ("inside / height * BLOCK", "inside % height * BLOCK"),
+    },
+)
