@@ -1,4 +1,7 @@
-"""Errors of every operation and dtype against a more precise reference, beside cuBLAS's."""
+"""Errors of every operation and dtype against a more precise reference, beside cuBLAS's.
+
+Before that, those of matrix products in every precision class: bench/products.py.
+"""
 
 import math
 from collections.abc import Callable, Mapping
@@ -7,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bench import peers, section, workload
+from bench import peers, products, section, workload
 from gpugrad import _reference
 from gpugrad._kinds import DTYPES
 from gpugrad._operations import OPERATIONS
@@ -18,6 +21,7 @@ LONG = (16384, 96, 128)  # a long batch; not in float64, whose reference takes n
 DATA = ("ordinary", "saturated", "graded")
 SATURATED = 40.0  # standard deviation of logits, most of which then have a σ of 0 or 1
 GRADES = 6  # graded entries are multiplied by powers of two up to this one
+PRODUCTS_SHARE = 0.4  # of the section's time, at most
 
 Array = np.ndarray[Any, Any]
 
@@ -64,7 +68,8 @@ class Finding:
 
 
 def work(section_: section.Section) -> None:
-    """Compare every operation in every dtype."""
+    """Compare products in every precision class, then every operation in every dtype."""
+    products_left_out = products.compare(section_, PRODUCTS_SHARE)
     found: list[dict[str, Any]] = []
     section_.data["findings"] = found
     pairs = [(op, dtype) for dtype in DTYPES for op in OPERATIONS]
@@ -84,8 +89,10 @@ def work(section_: section.Section) -> None:
             section_.failures.append(what)
         section_.summary = summarize(found)
         section_.save()
-    if left_out:
-        section_.unfinished = f"no time for {left_out} of {len(pairs)}"
+    unfinished = [f"{left_out} of {len(pairs)}"] * (left_out > 0)
+    unfinished += [f"{products_left_out} products"] * (products_left_out > 0)
+    if unfinished:
+        section_.unfinished = f"no time for {' and '.join(unfinished)}"
 
 
 def summarize(found: list[dict[str, Any]]) -> str:
@@ -160,9 +167,10 @@ def _compare(
     op = finding.op
     host: dict[str, Any] = {name: one for name, one in operands.items() if name != "logits"}
     from_z = "z" in host and "z" not in OPERATIONS[op].operands
-    answers = _reference.reference(op, wrt=operations.wrt(op), **host)
-    terms = magnitudes(op, host)
     device = {name: workload.as_device(array) for name, array in host.items()}
+    planes = operations.planes(op, device, device="auto")
+    answers = _reference.reference(op, wrt=operations.wrt(op), planes=planes, **host)
+    terms = magnitudes(op, host)
     results = operations.call(op, device, device="auto")
     ours = {name: cupy.asnumpy(one) for name, one in results.items()}
     for name, answer in answers.items():

@@ -16,7 +16,8 @@ def render(document: Document) -> str:
     sections = {one["name"]: one for one in document["sections"]}
     blocks = [head(document), results(document["sections"])]
     if "accuracy" in sections:
-        blocks.append(accuracy(sections["accuracy"]["data"].get("findings", [])))
+        data = sections["accuracy"]["data"]
+        blocks += [products(data.get("products", [])), accuracy(data.get("findings", []))]
     if "timings" in sections:
         blocks.append(timings(sections["timings"]["data"]))
     blocks.append(failures(document["sections"]))
@@ -41,6 +42,24 @@ def results(sections: Iterable[Document]) -> str:
     rows = [("section", "result", "seconds", "")]
     rows += [(s["name"], s["status"], f"{s['seconds']:.1f}", clip(s["summary"])) for s in sections]
     return table(rows, right=(2,))
+
+
+def products(findings: Sequence[Document]) -> str:
+    """Tell errors of products by precision class, beside cuBLAS's."""
+    if not findings:
+        return ""
+    by_component, in_norm = ("ieee", "highest", "cuBLAS"), ("high", "medium", "TF32")
+    rows = [("products", "terms", *by_component, *in_norm)]
+    for one in findings:
+        found = [one["errors"].get(name) for name in (*by_component, *in_norm)]
+        cells = ["" if e is None else f"{short(e['largest'])} {short(e['rms'])}" for e in found[:3]]
+        cells += ["" if e is None else power_of_two(e["norm"]) for e in found[3:]]
+        rows.append((one["data"].replace("±", "+-"), str(one["contraction"]), *cells))
+    title = (
+        "errors of float32 products: largest and root mean square in units of u * sum|a||b|; "
+        "from high on, largest in norm"
+    )
+    return f"{title}\n{table(rows, right=range(1, 8))}"
 
 
 def accuracy(findings: Sequence[Document]) -> str:
@@ -134,6 +153,12 @@ def short(value: float | str) -> str:
         if number < 99.95
         else f"{number:.0f}"
     )
+
+
+def power_of_two(value: float | str) -> str:
+    """Write an error as a power of two."""
+    number = float(value)
+    return f"2^{math.log2(number):.1f}" if 0 < number < math.inf else short(number)
 
 
 def clip(text: str, most: int = 110) -> str:

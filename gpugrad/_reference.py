@@ -46,10 +46,11 @@ last plane makes 2⁻²⁴ of what is too small for any:
     2        2⁻²² |v| + 2⁻⁴⁸ M                    (2⁻¹¹|a| + 2⁻³⁸ M_a)(2⁻¹¹|b| + 2⁻³⁸ M_b)
     1        2⁻¹¹ |v| + 2⁻³⁷ M                    none
 
-and nothing of a 16-bit element, which is its own plane; but there dz is rounded to the inputs'
-dtype before the products. Tensor cores cut off each addend behind a float32's last bit, by 1 or 2
-bits, and the sum of 8 or 16 of them at the last bit, which is at most 1.4 u of the magnitudes for
-each term; promotion adds 3 roundings for every 16 terms. 2 (L + 16) roundings are allowed.
+and nothing of a 16-bit element, which is its own plane; but dense_sigmoid_backward rounds dz to the
+inputs' dtype before the products. Tensor cores cut off each addend behind a float32's last bit, by
+1 or 2 bits, and the sum of 8 or 16 of them at the last bit, which is at most 1.4 u of the
+magnitudes for each term; promotion adds 3 roundings for every 16 terms. 2 (L + 16) roundings are
+allowed.
 
 **Overflow.** Where |exact| is clearly beyond the result's largest value, exact becomes an
 infinity, which is then demanded. Where it depends on the order or the last rounding whether
@@ -186,7 +187,8 @@ class _Reference:
     # ---- operations
 
     def matmul_backward(self, wrt: tuple[str, ...]) -> dict[str, Answer]:
-        return self._products(_known(self.arrays["dy"]), wrt)
+        dy = _known(self.arrays["dy"])
+        return self._products({"dx": dy, "dw": dy}, wrt)
 
     def bias_backward(self) -> dict[str, Answer]:
         return {"db": self._column_sum(_known(self.arrays["dy"]))}
@@ -203,7 +205,7 @@ class _Reference:
 
     def dense_sigmoid_backward(self, wrt: tuple[str, ...]) -> dict[str, Answer]:
         dz = self._gradient()
-        answers = self._products(dz, wrt)
+        answers = self._products({one: self._stored(one, dz) for one in ("dx", "dw")}, wrt)
         return answers | ({"db": self._column_sum(dz)} if "b" in wrt else {})
 
     def sigmoid(self) -> dict[str, Answer]:
@@ -242,27 +244,25 @@ class _Reference:
         largest = np.maximum(_finite(dz), _finite(slope))
         return self._finish(dz, bound, np.where(ambiguous, np.inf, largest))
 
-    def _products(self, dz: Answer, wrt: tuple[str, ...]) -> dict[str, Answer]:
+    def _products(self, dz: Mapping[str, Answer], wrt: tuple[str, ...]) -> dict[str, Answer]:
+        """Compute dx and dw, each from its own dz."""
         x, w = self.arrays["x"], self.arrays["w"]
+        operands = {name: Answer(_rows(one.exact), _rows(one.bound)) for name, one in dz.items()}
         answers = {}
         if "x" in wrt:
             old = self.old.get("dx")
-            rows = self._as_operand("dx", dz)
-            dx = self._product("dx", rows, w.T, None if old is None else _rows(old))
+            dx = self._product("dx", operands["dx"], w.T, None if old is None else _rows(old))
             answers["dx"] = Answer(dx.exact.reshape(x.shape), dx.bound.reshape(x.shape))
         if "w" in wrt:
             old = self.old.get("dw")
-            rows = self._as_operand("dw", dz)
-            transposed = Answer(rows.exact.T, rows.bound.T)  # dwᵀ = dzᵀ x
+            transposed = Answer(*(one.T for one in operands["dw"]))  # dwᵀ = dzᵀ x
             dw = self._product("dw", transposed, _rows(x), None if old is None else old.T)
             answers["dw"] = Answer(dw.exact.T, dw.bound.T)
         return answers
 
-    def _as_operand(self, result: str, dz: Answer) -> Answer:
-        """Give dz as rows; on planes of 16 bits it has been rounded to them."""
-        if self.planes.get(result):
-            dz = _rounded(dz, self.dtype, self.dtype)
-        return Answer(_rows(dz.exact), _rows(dz.bound))
+    def _stored(self, result: str, dz: Answer) -> Answer:
+        """Round dz to 16-bit inputs' dtype on its way into a product on tensor cores."""
+        return _rounded(dz, self.dtype, self.dtype) if self.planes.get(result) else dz
 
     def _product(self, result: str, a: Answer, b: Array, old: Array | None) -> Answer:
         """Multiply A, known within its bound, by b, and add the old values."""

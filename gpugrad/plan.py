@@ -274,6 +274,16 @@ def column_sum(n: int, m: int, dtype: str) -> ColumnSum:
     return ColumnSum((lanes_x, lanes_y), column_blocks, max(1, math.ceil(n / length)), length)
 
 
+@dataclass(frozen=True)
+class Choice:
+    """An algorithm with its planes, its predicted time on the GPU alone, and why it was taken."""
+
+    algorithm: str
+    planes: int
+    seconds: float
+    reason: str
+
+
 def choose(
     problem: Problem,
     device: str,
@@ -302,9 +312,23 @@ def choose(
     if not products(problem):
         steps = _steps(problem, "ffma", 0)
         return Plan(op, "gpu", "column-sum" if steps else "elementwise", seconds, reason, steps)
-    choice = fastest(of_any_rows(problem), precision, facts)
+    choice = taken(problem, precision, facts)
     steps = _steps(problem, choice.algorithm, choice.planes)
     return Plan(op, "gpu", choice.algorithm, seconds, f"{reason}; {choice.reason}", steps)
+
+
+def taken(problem: Problem, precision: str, facts: DeviceFacts | None) -> Choice:
+    """Choose how to compute a call's products: as for any number of rows, unless all are short."""
+    choice = fastest(of_any_rows(problem), precision, facts)
+    if all(_short(one[3], choice.planes) for one in products(problem)):
+        words = f"{_words('ffma', 0, problem.dtype)}, as sums have few terms"
+        return Choice("ffma", 0, choice.seconds, words)
+    return choice
+
+
+def _short(contraction: int, planes: int) -> bool:
+    """Say whether so many planes would lose more than multiply-adds, because terms are few."""
+    return planes == EXACT_PLANES and contraction < EXACT_TERMS
 
 
 def of_any_rows(problem: Problem) -> Problem:
@@ -339,8 +363,8 @@ def candidates(
     -------
     tuple
         Of (algorithm, planes). The first is ("ffma", 0), which every device has. Tensor cores cut
-        off where they add: with three planes a product is as accurate as by IEEE multiply-adds
-        nevertheless, if it is a sum of EXACT_TERMS terms or more; few roundings are hard to beat.
+        off where they add: with three planes sums of EXACT_TERMS terms or more are as accurate as
+        by IEEE multiply-adds nevertheless; few roundings are hard to beat.
     """
     rates, found = rates_of(capability), [("ffma", 0)]
     contractions = [one[3] for one in products(problem)]
@@ -355,16 +379,6 @@ def candidates(
         most = EXACT_PLANES if min(contractions) >= EXACT_TERMS else 2
         found += [("mma", planes) for planes in range(least, most + 1)]
     return tuple(found)
-
-
-@dataclass(frozen=True)
-class Choice:
-    """An algorithm with its planes, its predicted time on the GPU alone, and why it was taken."""
-
-    algorithm: str
-    planes: int
-    seconds: float
-    reason: str
 
 
 @functools.lru_cache(maxsize=4096)
@@ -406,7 +420,7 @@ def _steps(
     if with_db or with_dz:
         steps.append(("db", column_sum(problem.n, problem.m, problem.dtype)))
     for name, rows, columns, contraction, split in products(problem):
-        short = planes == EXACT_PLANES and contraction < EXACT_TERMS
+        short = _short(contraction, planes)
         plan = gemm(
             rows,
             columns,
@@ -479,7 +493,7 @@ def cpu_seconds(problem: Problem, cores: int) -> float:
 
 def gpu_seconds(problem: Problem, precision: str, facts: DeviceFacts, *, from_host: bool) -> float:
     """Predict the time of a call on a GPU, with the transfers of arrays that are on the host."""
-    choice = fastest(of_any_rows(problem), precision, facts)
+    choice = taken(problem, precision, facts)
     traffic = problem.bytes_in + problem.bytes_out
     seconds = 4 * GPU_CALL + kernel_seconds(problem, choice.algorithm, choice.planes, facts)
     if from_host:
@@ -527,7 +541,7 @@ def passes(problem: Problem, algorithm: str, planes: int) -> list[float]:
     if algorithm == "dmma" or problem.dtype != "float32":
         return [dy + size * n * m] if dense else []
     scaled = planes < EXACT_PLANES
-    results = {one[0] for one in products(problem)}
+    results = {one[0] for one in products(problem) if not _short(one[3], planes)}
     matrices = [(float(size * n * k), n * k, 1)] * bool(results & {"dw", "y"})
     matrices += [(float(size * k * m), k * m, 1)] * bool(results & {"dx", "y"})
     if problem.op != "dense_sigmoid":

@@ -8,8 +8,11 @@
 #include "planes.cuh"
 
 // value 2^exponent with an exponent in [-114, 162], in two factors that are normal numbers. What
-// becomes subnormal on the way is too small for a plane, but does not become zero.
+// becomes subnormal on the way is too small for a plane, but does not become zero; and one plane
+// must not round a finite number to 2^128.
 __device__ __forceinline__ float scaled(float value, int exponent) {
+  const float largest = 0x1.ffcp127f;  // of 11 bits
+  if (PLANE_COUNT == 1 && is_finite(value)) value = fminf(fmaxf(value, -largest), largest);
   const int first = exponent / 2;
   const int second = exponent - first;
   const float product = value * __uint_as_float(unsigned(first + 127) << 23) *

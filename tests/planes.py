@@ -21,6 +21,7 @@ COUNTS = (3, 2, 1)
 STEP = {3: 8, 2: 11, 1: 11}
 SHIFT = {3: 16, 2: 0, 1: 0}
 DTYPE = {3: np.dtype(ml_dtypes.bfloat16), 2: np.dtype(np.float16), 1: np.dtype(np.float16)}
+LARGEST_OF_ONE = np.float32((2 - 2.0**-10) * 2.0**127)  # of one plane
 SPLIT_BELOW = 2.0**111  # with three planes; of others, the planes are the bits
 
 
@@ -82,7 +83,11 @@ def exponents_of(matrix: np.ndarray, axis: int) -> np.ndarray:
 
 def planes_of(matrix: np.ndarray, count: int, exponents: np.ndarray | None) -> np.ndarray:
     """Split in NumPy: bits (count, rows, columns). exponents broadcasts against the matrix."""
-    value = matrix if exponents is None else np.ldexp(matrix, exponents)
+    kept = matrix
+    if count == 1:  # what would be rounded to 2^128
+        clipped = np.clip(matrix, -LARGEST_OF_ONE, LARGEST_OF_ONE)
+        kept = np.where(np.isfinite(matrix), clipped, matrix)
+    value = kept if exponents is None else np.ldexp(kept, exponents)
     rest = value * np.float32(2 ** SHIFT[count])
     found = []
     for _ in range(count):
@@ -117,11 +122,13 @@ def bound(matrix: np.ndarray, count: int, exponents: np.ndarray) -> np.ndarray:
     Of a magnitude in [2^e, 2^(e+1)) that its exponent has been applied to, rounding to float16
     leaves 2^(e-11), or 2^-25 where that is subnormal. What it leaves is at most 2^(e-11), times
     2^11 again a power of two or a number below 2^e, of which the second plane leaves 2^(e-12), or
-    2^-25, 2^-11 times. What is too small for them is brought up to 2^-24 in the last.
+    2^-25, 2^-11 times. What is too small for them is brought up to 2^-24 in the last. One plane
+    leaves twice as much of what it would round to 2^128.
     """
     magnitude = np.abs(np.ldexp(matrix.astype(np.float64), exponents))
     e = np.frexp(magnitude)[1] - 1
     unit, least = (-11, -24) if count == 1 else (-23, -35)
+    e += (count == 1) & (np.abs(matrix) > LARGEST_OF_ONE)
     return np.asarray(np.ldexp(np.maximum(np.ldexp(1.0, e + unit), 2.0**least), -exponents))
 
 

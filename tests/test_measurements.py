@@ -4,6 +4,8 @@ import json
 import math
 import sys
 import time
+from dataclasses import replace
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from bench import (
     graphs,
     kernels,
     peers,
+    products,
     report,
     sanitized_calls,
     section,
@@ -25,7 +28,9 @@ from bench.workload import Workload
 from gpugrad._operations import OPERATIONS
 from gpugrad.cli import operations
 from tests import numpy_as_cupy
+from tests.accuracy.data import FAMILIES
 from tests.cases import DTYPES
+from tests.emulator_runtime import FACTS
 
 OPS_AND_DTYPES = [(op, dtype) for op in OPERATIONS for dtype in DTYPES]
 
@@ -226,6 +231,51 @@ def test_accuracy(cupy):
         assert "CuPy" in finding["errors"] or finding["dtype"] == "bfloat16"
     assert "28 of 28 within bounds" in one.summary
     assert "err/bound" in report.accuracy(one.data["findings"])
+    assert [finding["data"] for finding in one.data["products"]] == list(FAMILIES)
+    for finding in one.data["products"]:
+        assert finding["errors"].keys() == {"ieee", "highest", "high", "medium", "cuBLAS"}
+        assert finding["broken"] == []
+    text = report.products(one.data["products"])
+    assert "subnormal results" in text
+    text.encode("ascii")
+
+
+def test_products_that_break_a_promise_fail_the_run(cupy, monkeypatch):
+    """A product of 10 bits is right for "medium" alone."""
+    right = products.ours
+
+    def ours(left, right_, precision):
+        result = right(left, right_, precision)
+        return result if precision == "ieee" else result.astype(np.float16).astype(np.float32)
+
+    monkeypatch.setattr(products, "ours", ours)
+    finding = products.Finding("ordinary", 256)
+    products.measure(finding)
+    assert finding.broken == ["highest", "high"]
+    one = a_section(seconds=3)
+    monkeypatch.setattr(products, "FAMILIES", ["ordinary"])
+    assert products.compare(one, 0.5) == 0
+    assert one.failures[0] == "highest breaks its promise: ordinary products of 256 terms"
+
+
+def test_no_time_for_products(cupy):
+    one = a_section(seconds=0)
+    assert products.compare(one, 0.5) == len(FAMILIES)
+    assert one.data["products"] == []
+
+
+@pytest.mark.parametrize("capability", [(7, 5), (9, 0)])
+def test_the_choice_of_products_that_are_measured(capability):
+    """Tensor cores wherever there are any, and the plan's own choice again afterwards."""
+    plan = import_module("gpugrad.plan")
+    given = plan.fastest
+    facts = replace(FACTS, compute_capability=capability)
+    with products.on_tensor_cores():
+        taken = [plan.fastest(None, one, facts) for one in ("ieee", "highest", "high", "medium")]
+    expected = [0, 3, 2, 1] if capability >= (8, 0) else [0] * 4
+    assert [one.planes for one in taken] == expected
+    assert [one.algorithm for one in taken] == ["mma" if one else "ffma" for one in expected]
+    assert plan.fastest is given
 
 
 def test_accuracy_out_of_bounds_fails_the_run(cupy, monkeypatch):

@@ -267,6 +267,19 @@ def test_an_infinity_meets_what_is_too_small_for_planes(device, kind, exponent):
     assert np.isneginf(result[4, 4])
 
 
+@pytest.mark.parametrize("planes", [2, 1])
+def test_the_largest_number_is_no_infinity(device, planes):
+    """One plane would round it to 2^128: beside an infinity, and by itself."""
+    left, right = np.zeros((20, 53), np.float32), np.zeros((19, 53), np.float32)
+    largest = np.finfo(np.float32).max
+    left[0, :2], left[1, :2], left[2, 1] = (np.inf, largest), (-np.inf, largest), -largest
+    right[:, 0], right[0, 1], right[1:, 1] = 1, 0, 1
+    result = expect_product(device, left, right, 64, planes)
+    assert np.isposinf(result[0]).all()
+    assert np.isneginf(result[1]).all()
+    np.testing.assert_allclose(result[2, 1:], -largest, rtol=2.0**-10)
+
+
 @pytest.mark.parametrize("magnitude", [80, 88, 90, 97])
 def test_sums_that_overflow_inside_on_ampere(magnitude):
     left, right = operands(THREE, 20, 19, 53)

@@ -5,6 +5,7 @@ import dataclasses
 import itertools
 import math
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -284,6 +285,20 @@ def test_a_short_sum_over_the_batch_is_by_multiply_adds():
     problem = Problem("matmul_backward", EXACT_TERMS - 1, 4096, 4096, "float32", ("x", "w"))
     plan = choose(problem, "gpu", "highest", "", 0, FAST)
     assert (plan.gemm("dx").algorithm, plan.gemm("dw").algorithm) == ("mma", "ffma")
+
+
+@pytest.mark.parametrize("op", ["matmul_backward", "dense_sigmoid_backward"])
+def test_a_call_of_short_sums_alone_is_by_multiply_adds(op):
+    """And says so; no pass makes planes for it, and no dz."""
+    problem = Problem(op, EXACT_TERMS - 1, 4096, 4096, "float32", ("w",))
+    plan = choose(problem, "gpu", "highest", "", 0, FAST)
+    assert plan.algorithm == plan.gemm("dw").algorithm == "ffma"
+    assert "multiply-adds, as sums have few terms" in plan.reason
+    assert set(dict(plan.steps)) == {"dw"}
+    longer = replace(problem, n=EXACT_TERMS)
+    assert choose(longer, "gpu", "highest", "", 0, FAST).algorithm == "mma"
+    times = (gpu_seconds(one, "highest", FAST, from_host=False) for one in (problem, longer))
+    assert all(0 < seconds < 1e-3 for seconds in times)
 
 
 def test_unknown_devices_have_the_rates_of_what_is_known_below():

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from gpugrad.gpu.gemm import launch_gemm, walk
 from gpugrad.gpu.launch import NULL, Arguments, defines, integers, strides
 from gpugrad.gpu.runtime import Runtime
@@ -50,7 +52,11 @@ def _launch(
     across = []
     for name, matrix in (("LEFT_ACROSS", left), ("RIGHT_ACROSS", right)):
         along, packed = walk(matrix)
-        operands += (matrix, *strides(matrix), packed)
+        steps = (  # which are multiples of a pack, where nothing is copied too
+            step if extent > 1 else np.int64(0)
+            for step, extent in zip(strides(matrix), matrix.shape, strict=True)
+        )
+        operands += (matrix, *steps, packed)
         across += [] if along else [name]
     launch_gemm(
         runtime,

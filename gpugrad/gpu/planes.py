@@ -79,7 +79,7 @@ def own(runtime: Runtime, matrix: Any) -> Planes:
     if packed(matrix) and (rows <= 1 or matrix.strides[0] > 0):
         return Planes(matrix[None])
     copy = _empty(runtime, 1, rows, columns, matrix.dtype)
-    copy[0][...] = matrix
+    copy[0].view(np.uint16)[...] = matrix.view(np.uint16)
     return Planes(copy)
 
 

@@ -107,7 +107,7 @@ def _splits() -> list[PlaneProbe]:
     found = [
         _split("any bits", any_bits((72, 40)), 3, ("rows",)),
         *(_split("far magnitudes", exponents_apart((20, 40)), count) for count in (2, 1)),
-        _split("any bits", any_bits((72, 40)), 2),
+        *(_split("any bits", any_bits((72, 40)), count) for count in (2, 1)),
         _split("far rows", _far_rows(), 2),
     ]
     random = random_array((37, 43), "float32", 1)

@@ -49,6 +49,14 @@ MUTANTS = (
         ("split",),
         {
             "an exponent is applied at once": ("first = exponent / 2;", "first = exponent;"),
+            "the largest numbers are rounded to 2^128": (
+                "if (PLANE_COUNT == 1 && is_finite(value))",
+                "if (false)",
+            ),
+            "infinities are the largest number": (
+                "if (PLANE_COUNT == 1 && is_finite(value))",
+                "if (PLANE_COUNT == 1)",
+            ),
             "odd exponents are even": ("second = exponent - first;", "second = first;"),
             "an exponent is biased twice as much": (
                 "unsigned(second + 127)",

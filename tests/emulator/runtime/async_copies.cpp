@@ -18,7 +18,7 @@ static void check_copy(const AsyncCopy& copy) {
     fail_with({copy.pc, 0, copy.shared}, "cp.async of %d bytes: misaligned shared destination",
               copy.bytes);
   }
-  if (copy.source_bytes && source % copy.bytes) {
+  if (source % copy.bytes) {  // also where nothing is read
     fail_with({copy.pc, 0, copy.global}, "cp.async of %d bytes: misaligned global source",
               copy.bytes);
   }

@@ -1,0 +1,160 @@
+"""Errors of float32 products in every precision class beside cuBLAS, on data of tests/accuracy."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+import gpugrad
+from bench import peers, section, workload
+from tests.accuracy.data import FAMILIES, draw
+from tests.accuracy.measure import (
+    CHANCE,
+    Errors,
+    by_component,
+    exact,
+    in_norm,
+    lost_in_planes,
+    worse_by,
+)
+
+CONTRACTIONS = (1, 16, 256, 4096, 65536)
+QUICK_CONTRACTION = 256
+OUTER = 64  # rows and columns of a product
+PLANES = {"highest": 3, "high": 2, "medium": 1}  # on tensor cores, by precision class
+
+
+@dataclass
+class Finding:
+    """What was found of products of one kind.
+
+    Attributes
+    ----------
+    data : str
+        The family of operands.
+    contraction : int
+    errors : dict
+        Of ours by precision class, and of others: "largest" and "rms" by component, "norm" the
+        largest in norm, all in the measures of tests/accuracy.
+    broken : list of str
+        Classes that do not keep what they promise.
+    left_out : dict
+        Why someone is missing.
+    """
+
+    data: str
+    contraction: int
+    errors: dict[str, dict[str, float]] = field(default_factory=dict)
+    broken: list[str] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+def compare(section_: section.Section, share: float) -> int:
+    """Compare products of all kinds in a share of the time; tell how many were left out."""
+    found: list[dict[str, Any]] = []
+    section_.data["products"] = found
+    least = (1 - share) * section_.left()
+    lengths = (QUICK_CONTRACTION,) if section_.quick else CONTRACTIONS
+    jobs = [(family, length) for length in lengths for family in FAMILIES]
+    for family, length in jobs:
+        if section_.left() < least:
+            break
+        finding = Finding(family, length)
+        try:
+            measure(finding)
+        except Exception as error:
+            what = f"{family} products of {length} terms: {type(error).__name__}: {error}"
+            section_.failures.append(what[:1000])
+        for precision in finding.broken:
+            what = f"{precision} breaks its promise: {family} products of {length} terms"
+            section_.failures.append(what)
+        found.append(asdict(finding))
+    section_.save()
+    return len(jobs) - len(found)
+
+
+def measure(finding: Finding) -> None:
+    """Compute a product in every precision class, and by others."""
+    import cupy
+
+    length = finding.contraction
+    operands = draw(finding.data, OUTER, OUTER, length, seed=0)
+    answer = exact(*operands)
+    left, right = (workload.as_device(one) for one in operands)
+
+    def keep(who: str, result: Any) -> tuple[Errors, Errors]:
+        host = cupy.asnumpy(workload.as_cupy(result))
+        components, norms = Errors([by_component(host, answer)]), Errors([in_norm(host, answer)])
+        finding.errors[who] = {
+            "largest": components.largest,
+            "rms": components.rms,
+            "norm": norms.largest,
+        }
+        return components, norms
+
+    plain, plain_norms = keep("ieee", ours(left, right, "ieee"))
+    for precision, planes in PLANES.items():
+        components, norms = keep(precision, ours(left, right, precision))
+        if precision == "highest":
+            kept = worse_by(components, plain) <= CHANCE
+        else:
+            kept = norms.largest <= lost_in_planes(planes, length) + plain_norms.largest
+        if not kept:
+            finding.broken.append(precision)
+    for who, product in competitors().items():
+        try:
+            keep(who, product(left, right))
+        except Exception as error:
+            finding.left_out[who] = f"{type(error).__name__}: {error}"[:300]
+
+
+def ours(left: Any, right: Any, precision: str) -> Any:
+    """Compute left rightᵀ as dw, whose contraction is the batch."""
+    w = workload.as_device(np.zeros((len(left), len(right)), np.float32))
+    with on_tensor_cores():
+        found = gpugrad.matmul_backward(right.T, left.T, w, wrt=("w",), precision=precision)
+    return found.dw
+
+
+@contextlib.contextmanager
+def on_tensor_cores() -> Iterator[None]:
+    """Take tensor cores, with the planes of the class, wherever the device has them, fast or not.
+
+    The plan would take more planes or multiply-adds where these are faster.
+    """
+    plan = import_module("gpugrad.plan")  # gpugrad.plan is a function
+    given = plan.fastest
+
+    def chosen(problem: Any, precision: str, facts: Any) -> Any:
+        planes = PLANES.get(precision, 0)
+        if not planes or facts is None or not plan.rates_of(facts.compute_capability).tensor_16:
+            return plan.Choice("ffma", 0, 0.0, "multiply-adds, to be measured")
+        return plan.Choice("mma", planes, 0.0, "tensor cores, to be measured")
+
+    names = vars(plan)
+    names["fastest"] = chosen
+    try:
+        yield
+    finally:
+        names["fastest"] = given
+
+
+def competitors() -> dict[str, Callable[[Any, Any], Any]]:
+    """Give those who multiply beside us: cuBLAS in float32, and in TF32 through PyTorch."""
+    found: dict[str, Callable[[Any, Any], Any]] = {"cuBLAS": lambda left, right: left @ right.T}
+    if peers.no_pytorch() is None:
+        found["TF32"] = tf32_product
+    return found
+
+
+def tf32_product(left: Any, right: Any) -> Any:
+    """Multiply CuPy arrays by PyTorch, with its leave to take TF32."""
+    (one,) = peers.tensors([{"left": left, "right": right}])
+    peers.set_float32_products("high")
+    try:
+        return one["left"] @ one["right"].T
+    finally:
+        peers.set_float32_products("highest")

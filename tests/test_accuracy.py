@@ -1,0 +1,285 @@
+"""Errors of products against float64: each precision class on data of every kind.
+
+Long sums are computed by a NumPy model of the kernels' arithmetic, which is compared with the
+emulated kernels bit by bit. On a GPU the kernels themselves are measured.
+"""
+
+import contextlib
+import functools
+import shutil
+from collections.abc import Iterator
+from fractions import Fraction
+from importlib import import_module
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+
+import gpugrad
+from gpugrad import _dispatch
+from gpugrad.plan import EXACT_TERMS
+from tests.accuracy import arithmetic, table
+from tests.accuracy.arithmetic import MACHINES, by_multiply_adds, by_tensor_cores
+from tests.accuracy.data import FAMILIES, draw
+from tests.accuracy.measure import CHANCE, ROUNDOFF, Errors, exact, lost_in_planes, worse_by
+from tests.accuracy.table import PLANES, TABLES, Row
+from tests.algorithms import products_by
+from tests.conftest import BACKENDS, ON_A_GPU
+from tests.emulator_runtime import EmulatorRuntime
+from tests.test_mma import has_tensor_cores
+
+SHORT = (EXACT_TERMS, max(256, 2 * EXACT_TERMS))  # sums of every family, none shorter
+LONG = (("ordinary", 4096), ("positive", 4096), ("entries, 2^±30", 4096), ("entries of A", 10**5))
+MODELS = tuple(MACHINES)
+DEVICES = (*MODELS, "cupy") if ON_A_GPU and has_tensor_cores() else MODELS
+ROWS = (
+    *(Row(family, length) for family in FAMILIES for length in SHORT),
+    *(Row(*one) for one in LONG),
+)
+
+
+@contextlib.contextmanager
+def products_from(planes: int, *, of_short_sums: bool = True) -> Iterator[None]:
+    """Plan products from so many planes, or by multiply-adds for 0, whatever is faster."""
+    choice = ("mma", planes) if planes else ("ffma", 0)
+    exchanged = products_by(lambda _: choice)
+    if not of_short_sums:
+        del exchanged["EXACT_TERMS"]
+    with mock.patch.multiple(import_module("gpugrad.plan"), **exchanged):
+        yield
+
+
+# ---- what the classes promise
+
+
+def on_a_gpu(planes: int) -> table.Product:
+    """Compute left rightᵀ as dw, whose contraction is split."""
+    backend = BACKENDS["cupy"]()
+
+    def product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        w = np.zeros((len(left), len(right)), np.float32)
+        dy, x, w = (backend.array(one) for one in (right.T, left.T, w))
+        with products_from(planes):
+            return np.asarray(backend.numpy(gpugrad.matmul_backward(dy, x, w, wrt=("w",)).dw))
+
+    return product
+
+
+@functools.cache
+def errors(machine: str, planes: int, row: Row) -> tuple[Errors, Errors]:
+    """By component and in norm; with no planes, of multiply-adds, which every model has alike."""
+    if machine == "cupy":
+        product = on_a_gpu(planes)
+    elif planes == 0 and machine != MODELS[0]:
+        return errors(MODELS[0], planes, row)
+    else:
+        product = table.tensor_cores(planes, machine) if planes else table.multiply_adds
+    return table.errors(problems(row), product)
+
+
+@functools.lru_cache(maxsize=1)
+def problems(row: Row) -> list[table.Problem]:
+    return table.problems(row)
+
+
+@pytest.mark.parametrize("machine", DEVICES)
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.family}-{row.contraction}")
+class TestClasses:
+    def test_highest_is_as_accurate_as_multiply_adds(self, row, machine):
+        """By component, in the mean and where errors are largest."""
+        plain, ours = (errors(machine, planes, row)[0] for planes in (0, PLANES["highest"]))
+        assert worse_by(ours, plain) <= CHANCE
+
+    @pytest.mark.parametrize("precision", ["high", "medium"])
+    def test_high_and_medium_in_norm(self, row, machine, precision):
+        """Beyond what planes lose, no more than multiply-adds lose."""
+        _, plain = errors(machine, 0, row)
+        _, ours = errors(machine, PLANES[precision], row)
+        lost = lost_in_planes(PLANES[precision], row.contraction)
+        assert ours.largest <= lost + plain.largest
+
+
+def test_bounds_of_high_and_medium():
+    """In round figures 2⁻²¹ and 2⁻¹⁰, for every contraction."""
+    for contraction in (1, 10**6):
+        assert 2.0**-21 < lost_in_planes(2, contraction) < 1.51 * 2.0**-21
+        assert 2.0**-10 < lost_in_planes(1, contraction) < 1.01 * 2.0**-10
+
+
+# ---- the model and the kernels
+
+
+@pytest.fixture(params=MODELS)
+def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Call the kernels on the emulator, whose tensor cores round as this machine's."""
+    if shutil.which("g++") is None:
+        pytest.skip("needs a C++ compiler: g++")
+    runtime = EmulatorRuntime(arithmetic=request.param)
+    monkeypatch.setattr(_dispatch, "runtime", lambda: runtime)
+    monkeypatch.setattr(_dispatch, "gpu_missing", lambda: None)
+    return str(request.param)
+
+
+def gradients(left: np.ndarray, right: np.ndarray) -> tuple[Any, Any]:
+    """Compute left rightᵀ as dx, whose contraction is not split, and as dw, where it is."""
+    other = np.zeros((len(left), len(right)), np.float32)
+    dx = gpugrad.matmul_backward(left, other, right, wrt=("x",), device="gpu").dx
+    dw = gpugrad.matmul_backward(right.T, left.T, other, wrt=("w",), device="gpu").dw
+    return dx, dw
+
+
+@pytest.mark.parametrize("planes", [0, 3, 2, 1])
+@pytest.mark.parametrize("family", ["ordinary", "entries", "cancelling", "subnormal", "huge"])
+def test_the_model_computes_as_the_kernels_do(machine, family, planes):
+    """Bit by bit, with one split and with two."""
+    left, right = draw(family, 9, 11, 530, 0)
+    length = table.split_length(left, right)
+    assert 0 < length < 530
+    with products_from(planes):
+        results = gradients(left, right)
+    for result, split_length in zip(results, (0, length), strict=True):
+        if planes:
+            expected = by_tensor_cores(left, right, planes, machine, split_length)
+        else:
+            expected = by_multiply_adds(left, right, split_length)
+        np.testing.assert_array_equal(result, expected)
+
+
+@pytest.mark.parametrize("contraction", [1, 2, EXACT_TERMS - 1])
+def test_highest_takes_multiply_adds_for_short_sums(machine, contraction):
+    left, right = draw("ordinary", 9, 11, contraction, 0)
+    with products_from(PLANES["highest"], of_short_sums=False):
+        for result in gradients(left, right):
+            np.testing.assert_array_equal(result, by_multiply_adds(left, right))
+
+
+def test_the_model_rounds_multiply_adds_once():
+    """Also where float64 has no room for the sum, and the result is subnormal."""
+    random = np.random.default_rng(0)
+    numbers = 1 + random.integers(-2, 3, (3, 400)) * 2.0**-23
+    numbers *= np.exp2([[0], [-24], [0]])  # near half a unit in the last place
+    for power in (0, -126, -140):
+        a, b, c = numbers * np.array([[2.0**power], [1], [2.0**power]])
+        rounded = arithmetic._fused(a * b, c.astype(np.float32).astype(np.float64))
+        for x, y, z, found in zip(a, b, c.astype(np.float32).astype(float), rounded, strict=True):
+            sum_ = Fraction(x) * Fraction(y) + Fraction(z)
+            near = [np.nextafter(np.float32(found), np.float32(to)) for to in (-np.inf, np.inf)]
+            assert all(
+                abs(sum_ - Fraction(float(found))) <= abs(sum_ - Fraction(float(one)))
+                for one in near
+            )
+
+
+@pytest.mark.parametrize("planes", PLANES.values())
+def test_powers_of_two_change_no_bit(machine, planes):
+    """Of rows and columns: three planes need no exponents, fewer have them."""
+    left, right = draw("ordinary", 9, 11, 40, 0)
+    random = np.random.default_rng(1)
+    of_rows, of_columns = random.integers(-40, 41, 9)[:, None], random.integers(-40, 41, 11)
+    with products_from(planes):
+        expected = gradients(left, right)
+        results = gradients(np.ldexp(left, of_rows), np.ldexp(right, of_columns[:, None]))
+    for result, one in zip(results, expected, strict=True):
+        np.testing.assert_array_equal(result, np.ldexp(one, of_rows + of_columns))
+
+
+# ---- what is not finite
+
+
+def not_finite(rows: int, columns: int, contraction: int) -> tuple[np.ndarray, np.ndarray]:
+    """Infinities and NaNs in a third of the rows and columns, zeros where they meet."""
+    left, right = draw("ordinary", rows, columns, contraction, 0)
+    random = np.random.default_rng(2)
+    for operand, other in ((left, right), (right, left)):
+        for outer in range(0, len(operand), 3):
+            where = random.integers(contraction)
+            operand[outer, where] = random.choice([np.inf, -np.inf, np.nan], p=[0.45, 0.45, 0.1])
+            other[random.integers(len(other)), where] = 0
+    return left, right
+
+
+@pytest.mark.parametrize("planes", PLANES.values())
+def test_what_is_not_finite_is_as_by_multiply_adds(machine, planes):
+    """In dx, dw and the forward pass; nothing else is disturbed.
+
+    Two sums of L terms differ by 3 (L + 16) roundings at most, as gpugrad/_reference.py counts, and
+    by what the planes lose.
+    """
+    contraction = 50
+    left, right = not_finite(20, 23, contraction)
+    norms = exact(*(np.where(np.isfinite(one), one, 0) for one in (left, right))).norms
+    bound = (lost_in_planes(planes, contraction) + 3 * (contraction + 16) * ROUNDOFF) * norms
+    bias = np.zeros(23, np.float32)
+    results = []
+    for count in (0, planes):
+        with products_from(count):
+            y = gpugrad.dense_sigmoid(left, right.T, bias, device="gpu")
+            results.append((*gradients(left, right), y))
+    for expected, result in zip(*results, strict=True):
+        finite = np.isfinite(expected)
+        np.testing.assert_array_equal(result[~finite], expected[~finite])
+        assert (np.abs(result[finite] - expected[finite]) <= bound[finite]).all()
+    finite = np.isfinite(results[0][0])
+    assert finite.any()
+    assert np.isnan(results[0][0]).any()
+    assert np.isinf(results[0][0]).any()
+
+
+# ---- saturated sigmoids
+
+
+@pytest.mark.parametrize("planes", PLANES.values())
+def test_gradients_of_saturated_sigmoids(machine, planes):
+    """From y, dx and dw are the products of dy y (1 − y) as it is in float32."""
+    random = np.random.default_rng(0)
+    n, k, m = 40, 9, 24
+    dy, x, w = (
+        random.standard_normal(shape).astype(np.float32) for shape in ((n, m), (n, k), (k, m))
+    )
+    z = (40 * random.standard_normal((n, m))).astype(np.float32)
+    y = gpugrad.sigmoid(z, device="cpu")
+    dz = dy * (y * (1 - y))
+    assert 0.2 < np.mean(dz == 0) < 0.8
+    with products_from(planes):
+        dx, dw, _ = gpugrad.dense_sigmoid_backward(dy, y, x, w, device="gpu")
+    np.testing.assert_array_equal(dx, by_tensor_cores(dz, w, planes, machine))
+    np.testing.assert_array_equal(dw, by_tensor_cores(x.T, dz.T, planes, machine))
+
+
+# ---- the table in docs/numerics.md
+
+
+CHEAP = [
+    pytest.param(one, row, id=f"{one.name}-{row.family}-{row.contraction}")
+    for one in TABLES
+    for row in one.rows
+    if row.contraction <= 16
+]
+
+
+@pytest.mark.parametrize(("one", "row"), CHEAP)
+def test_the_table_is_up_to_date(one, row):
+    """As far as it is quickly computed; `python -m tests.accuracy --update` writes all of it."""
+    lines = table.committed(table.PATH.read_text("utf-8"), one.name)
+    assert lines[one.rows.index(row)] == table.whole_line(one, row)
+
+
+@pytest.mark.parametrize("one", TABLES, ids=lambda one: one.name)
+def test_the_table_has_every_row(one):
+    text = table.PATH.read_text("utf-8")
+    lines = table.committed(text, one.name)
+    begins = [table.line((row.family, str(row.contraction)))[:-2] for row in one.rows]
+    assert [line[: len(begin)] for line, begin in zip(lines, begins, strict=True)] == begins
+    assert not any(table.BROKEN in line for line in lines)
+    assert table.replaced(text, one.name, table.render(one, lines)) == text
+
+
+def test_the_data_are_described():
+    text = table.PATH.read_text("utf-8")
+    assert table.replaced(text, "data", table.render_families()) == text
+
+
+def test_a_table_without_its_place_is_an_error():
+    with pytest.raises(ValueError, match="no place for the table"):
+        table.replaced("| data |", "float32", "")
