@@ -113,19 +113,15 @@ def measure(
             for kernel in codes
         }
 
-    def counted(codes: list[bytes]) -> list[tuple[bytes, Counts]]:
-        return list(zip(codes, map(count, machine_code.disassemble(codes, arch)), strict=True))
-
-    workers = os.cpu_count() or 1
-    with ThreadPoolExecutor(workers) as pool:  # neither NVRTC nor nvdisasm holds the GIL
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # NVRTC does not hold the GIL
         results = list(
             pool.map(compiled, [one for one in instantiations if exists_for(one[0], arch)])
         )
-        rejected = [one for one in results if isinstance(one, str)]
-        found = {key: of for one in results if not isinstance(one, str) for key, of in one.items()}
-        codes = list({code for _, code in found.values()})  # some instantiations share a kernel's
-        parts = [part for start in range(workers) if (part := codes[start::workers])]
-        counts = dict(pair for part in pool.map(counted, parts) for pair in part)
+    rejected = [one for one in results if isinstance(one, str)]
+    found = {key: of for one in results if not isinstance(one, str) for key, of in one.items()}
+    codes = list({code for _, code in found.values()})  # some instantiations share a kernel's
+    listings = machine_code.disassemble(codes, arch) if codes else []
+    counts = dict(zip(codes, map(count, listings), strict=True))
     return Measured({key: usage | counts[code] for key, (usage, code) in found.items()}, rejected)
 
 
@@ -191,8 +187,8 @@ COLUMN_SUMS = {
 PRODUCTS = {  # matrices read
     "dense_sigmoid_ffma": 2,
     "matmul_backward_ffma": 2,
-    "dense_sigmoid_backward_dx": 3,
-    "dense_sigmoid_backward_dw": 3,
+    "dense_sigmoid_backward_dx_ffma": 3,
+    "dense_sigmoid_backward_dw_ffma": 3,
 }
 BLOCKS_AN_SM = {  # of the others that state them
     "reduce_splits": 4,
@@ -201,7 +197,7 @@ BLOCKS_AN_SM = {  # of the others that state them
     "plane_maxima": 2,
     "plane_exponents": 4,
 }
-WITH_RESULT = ("matmul_backward_ffma", "dense_sigmoid_backward_dw")  # and with partial sums
+WITH_RESULT = ("matmul_backward_ffma", "dense_sigmoid_backward_dw_ffma")  # and with partial sums
 DMMA_PRODUCTS = ("dense_sigmoid_dmma", "matmul_backward_dmma")
 MMA_PRODUCTS = ("dense_sigmoid_mma", "matmul_backward_mma")
 

@@ -49,10 +49,14 @@ class EmulatorRuntime:
     def kernel(
         self, stem: str, function: str, defines: tuple[str, ...], shared_bytes: int = 0
     ) -> Kernel:
-        launch = module(self.kernels / f"{stem}.cu", defines).get_function(function)
+        launch = module(self.path(stem), defines).get_function(function)
         return functools.partial(
             launch, shared_mem=shared_bytes, policy=self.schedule, arithmetic=self.arithmetic
         )
+
+    def path(self, stem: str) -> Path:
+        """Find the kernel file."""
+        return self.kernels / f"{stem}.cu"
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
         return uninitialised(shape, dtype)

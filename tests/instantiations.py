@@ -19,6 +19,8 @@ def _instantiations() -> list[Instantiation]:
         found += [("dense_sigmoid_ffma", (element, tile)) for tile in tiles]
         for logits in ((), ("FROM_LOGITS",)):
             found.append(("sigmoid_backward", (element, *logits)))
+            macros = (element, *logits)
+            found += [("dense_sigmoid_backward_dx_ffma", (*macros, tile)) for tile in tiles]
         for result in results:
             found.append(("bias_backward", (element, *result)))
             found.append(("reduce_splits", (element, *result)))
@@ -26,7 +28,7 @@ def _instantiations() -> list[Instantiation]:
             for logits in ((), ("FROM_LOGITS",)):
                 macros = (element, *result, *logits)
                 found.append(("sigmoid_bias_backward", macros))
-                found += [("dense_sigmoid_backward_ffma", (*macros, tile)) for tile in tiles]
+                found += [("dense_sigmoid_backward_dw_ffma", (*macros, tile)) for tile in tiles]
     for logits in ((), ("FROM_LOGITS",)):
         found.append(("plane_exponents", ("ELEMENT_F32", *logits, "GRADIENT")))
         found += [("sigmoid_bias_planes", ("ELEMENT_F32", *logits, planes)) for planes in PLANES]

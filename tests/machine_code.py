@@ -29,12 +29,22 @@ def kernels(cubin: bytes) -> dict[str, bytes]:
 def disassemble(codes: list[bytes], arch: str) -> list[list[str]]:
     """Give the opcodes of several kernels, such as "LDG.E.128", in the order of their addresses.
 
-    nvdisasm takes a third of a second to start and reads one file, so the kernels are laid end to
-    end in one.
+    An opcode is in its instruction's bits, and kernels made of the same pieces have most of their
+    instructions in common. nvdisasm, which is slow, gets each of them once, all in one file.
     """
+    kernels = [
+        [code[at : at + INSTRUCTION_BYTES] for at in range(0, len(code), INSTRUCTION_BYTES)]
+        for code in codes
+    ]
+    distinct = list(dict.fromkeys(instruction for kernel in kernels for instruction in kernel))
+    opcodes = dict(zip(distinct, _opcodes(b"".join(distinct), arch), strict=True))
+    return [[opcodes[instruction] for instruction in kernel] for kernel in kernels]
+
+
+def _opcodes(code: bytes, arch: str) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "kernels.bin")
-        file.write_bytes(b"".join(codes))
+        file = Path(folder, "instructions.bin")
+        file.write_bytes(code)
         machine = arch.replace("sm_", "SM")
         run = subprocess.run(
             [nvdisasm(), "-b", machine, "-ndf", "-json", file], capture_output=True, text=True
@@ -43,10 +53,9 @@ def disassemble(codes: list[bytes], arch: str) -> list[list[str]]:
         raise RuntimeError(f"nvdisasm cannot read code for {arch}: {run.stderr.strip()}")
     _, functions = json.loads(run.stdout)
     opcodes = [one["opcode"] for function in functions for one in function["sass-instructions"]]
-    if len(opcodes) * INSTRUCTION_BYTES != sum(map(len, codes)):
+    if len(opcodes) * INSTRUCTION_BYTES != len(code):
         raise RuntimeError(f"nvdisasm gave {len(opcodes)} instructions for {arch}, not one each 16")
-    rest = iter(opcodes)
-    return [[next(rest) for _ in range(len(code) // INSTRUCTION_BYTES)] for code in codes]
+    return opcodes
 
 
 def nvdisasm() -> Path:

@@ -78,7 +78,7 @@ def errors(machine: str, planes: int, row: Row) -> tuple[Errors, Errors]:
     return table.errors(problems(row), product)
 
 
-@functools.lru_cache(maxsize=1)
+@functools.cache
 def problems(row: Row) -> list[table.Problem]:
     return table.problems(row)
 

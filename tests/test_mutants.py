@@ -1,13 +1,15 @@
 """Every bug that is planted in a kernel is noticed; the kernels as they are pass the same calls."""
 
+import functools
 import shutil
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gpugrad.gpu import source
-from tests.mutants import AT_LEAST, MUTANTS, Mutant
+from tests.mutants import AT_LEAST, MUTANTS, Mutant, shown_by
 from tests.mutants.examination import ALL_PROBES, Outcome, examine_all, first_failure
 from tests.mutants.probes import PROBES
 from tests.mutants.table import lines
@@ -60,7 +62,7 @@ def test_mutant_is_caught(mutant: Mutant, outcomes: Outcomes) -> None:
 
 @pytest.mark.parametrize("op", ALL_PROBES)
 def test_kernels_without_a_bug_pass(op: str) -> None:
-    assert first_failure([op]) == ""
+    assert first_failure([op]) == Outcome("")
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -75,12 +77,48 @@ def test_every_function_has_its_probes() -> None:
     assert {mutant.file for mutant in MUTANTS} == set(FILES)
 
 
+def test_the_table_of_probes_is_of_mutants_and_probes_that_there_are() -> None:
+    probes = {
+        str(one): {str(probe) for op in one.ops for probe in ALL_PROBES[op]} for one in MUTANTS
+    }
+    stale = [one for one, probe in shown_by.table().items() if probe not in probes.get(one, ())]
+    assert not stale
+
+
+def test_the_likely_probe_is_tried_first_and_all_others_follow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tried: list[str] = []
+
+    class Fake(str):
+        def run(self) -> None:
+            tried.append(self)
+            assert self != "c", "noticed"
+
+    monkeypatch.setitem(ALL_PROBES, "op", [Fake(words) for words in "abc"])
+    for likely, order in ((None, "abc"), ("b", "bac"), ("no more", "abc"), ("c", "c")):
+        tried.clear()
+        caught, _, probe = first_failure(["op"], likely=likely)
+        assert ("".join(tried), probe) == (order, "c")
+        assert caught == "bounds: noticed (c, ascending)"
+
+
+def test_the_table_of_probes_is_updated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shown_by, "TABLE", tmp_path / "table.tsv")
+    monkeypatch.setattr(shown_by, "table", functools.cache(shown_by.table.__wrapped__))
+    assert shown_by.table() == {}
+    shown_by.update({HARMLESS: "a", BROKEN: "b", AMBIGUOUS: ""}, (HARMLESS, BROKEN, AMBIGUOUS))
+    assert shown_by.table() == {str(HARMLESS): "a", str(BROKEN): "b"}
+    shown_by.update({AMBIGUOUS: "c"}, (HARMLESS, AMBIGUOUS))
+    assert shown_by.table() == {str(HARMLESS): "a", str(AMBIGUOUS): "c"}
+
+
 def test_what_changes_nothing_survives(outcomes: Outcomes) -> None:
     assert outcomes[HARMLESS] == Outcome("")
 
 
 def test_what_does_not_compile_is_not_caught(outcomes: Outcomes) -> None:
-    caught, problem = outcomes[BROKEN]
+    caught, problem, _ = outcomes[BROKEN]
     assert not caught
     assert "compilation failed" in problem
     assert "fals" in problem

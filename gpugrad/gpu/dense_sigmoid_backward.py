@@ -1,8 +1,9 @@
 """dx = dz wᵀ, dw = xᵀ dz, db = Σ_i dz.
 
-By multiply-adds (kernels/dense_sigmoid_backward_ffma.cu) dz is computed where it is read, and never
-stored. On tensor cores one pass computes it, sums db and leaves dz as the products want it: as
-planes (kernels/sigmoid_bias_planes.cu), or in its own dtype (kernels/sigmoid_bias_backward.cu).
+By multiply-adds (kernels/dense_sigmoid_backward_dx_ffma.cu, _dw_ffma.cu) dz is computed where it is
+read, and never stored. On tensor cores one pass computes it, sums db and leaves dz as the products
+want it: as planes (kernels/sigmoid_bias_planes.cu), or in its own dtype
+(kernels/sigmoid_bias_backward.cu).
 """
 
 from typing import Any, NamedTuple
@@ -14,8 +15,6 @@ from gpugrad.gpu.launch import Arguments, aligned_rows, defines, flags, integers
 from gpugrad.gpu.planes import own, split_gradient
 from gpugrad.gpu.runtime import Runtime
 from gpugrad.plan import Gemm
-
-STEM = "dense_sigmoid_backward_ffma"
 
 
 class Upstream(NamedTuple):
@@ -143,8 +142,8 @@ def _dx(
         runtime,
         step,
         dy.dtype,
-        STEM,
-        "dense_sigmoid_backward_dx",
+        "dense_sigmoid_backward_dx_ffma",
+        "dense_sigmoid_backward_dx_ffma",
         defines(dy.dtype, logits=logits),
         (*upstream.arguments, *walk(dy, saved), *operand(w)),
         dx,
@@ -161,8 +160,8 @@ def _dw(
         runtime,
         step,
         dy.dtype,
-        STEM,
-        "dense_sigmoid_backward_dw",
+        "dense_sigmoid_backward_dw_ffma",
+        "dense_sigmoid_backward_dw_ffma",
         defines(dy.dtype, result=dw.dtype, logits=logits),
         (x, *strides(x), *walk(x.T), *upstream.arguments, *walk(dy.T, saved.T)),
         dw,

@@ -89,5 +89,5 @@ WITH_PARTIAL = (
     "matmul_backward_ffma",
     "matmul_backward_mma",
     "matmul_backward_dmma",
-    "dense_sigmoid_backward_dw",
+    "dense_sigmoid_backward_dw_ffma",
 )

@@ -153,7 +153,8 @@ def module_library(
     places = [f"-I{folder}" for folder in source.folders]
     flags = kernel_flags(mode)
     names = [header.name, *(path.name for path in objects)]
-    key = cache.key(text, *source.texts, *names, *flags, *places, str(RED_ZONE))
+    linker = toolchain.linker()
+    key = cache.key(text, *source.texts, *names, *flags, *linker, *places, str(RED_ZONE))
 
     def build(target: Path) -> None:
         unit, assembly = target.with_suffix(".cpp"), target.with_suffix(".s")
@@ -162,7 +163,7 @@ def module_library(
         toolchain.run([toolchain.compiler(), *flags, *include, "-S", unit, "-o", assembly])
         compiled = assembly.read_text(encoding="utf-8")
         assembly.write_text(with_red_zones(compiled), encoding="utf-8")
-        link = ["-shared", "-Wl,-Bsymbolic", "-Wl,-z,defs", str(assembly), *map(str, objects)]
+        link = [*linker, "-shared", "-Wl,-Bsymbolic", "-Wl,-z,defs", assembly, *objects]
         toolchain.run([toolchain.compiler(), *link, "-o", target])
 
     return cache.built(f"{Path(source.name).stem}-{mode}-{key}.so", build)

@@ -53,6 +53,12 @@ def compiler() -> str:
 
 
 @functools.cache
+def linker() -> tuple[str, ...]:
+    """Compiler options that choose gold where it is installed: it takes a third of ld's time."""
+    return ("-fuse-ld=gold",) if shutil.which("ld.gold") else ()
+
+
+@functools.cache
 def cuda_include_folders() -> tuple[Path, ...]:
     """Folders with the CUDA headers that wheels have installed."""
     spec = importlib.util.find_spec("nvidia")

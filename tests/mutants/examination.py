@@ -1,5 +1,6 @@
 """Builds the kernels with a planted bug, and finds out what notices it."""
 
+import functools
 import os
 import shutil
 import tempfile
@@ -16,6 +17,7 @@ from gpugrad.gpu.runtime import Kernel
 from tests.emulator import EmulatorError
 from tests.emulator_runtime import EmulatorRuntime, module
 from tests.instantiations import INSTANTIATIONS
+from tests.mutants import shown_by
 from tests.mutants.dmma_probes import DMMA_PROBES, ProductProbe
 from tests.mutants.mma_probes import MMA_PROBES, MmaProbe
 from tests.mutants.mutant import Mutant, NotAMutantError
@@ -34,10 +36,11 @@ ALL_PROBES: dict[str, Sequence[Probe | PlaneProbe | ProductProbe | MmaProbe]] = 
 
 
 class Outcome(NamedTuple):
-    """What noticed a mutant (nothing if empty), or why it could not be examined."""
+    """What noticed a mutant (nothing if empty) and in which probe, or why it was not examined."""
 
     caught: str
     problem: str = ""
+    probe: str = ""
 
 
 def examine_all(mutants: Sequence[Mutant]) -> dict[Mutant, Outcome]:
@@ -67,10 +70,12 @@ def examine(mutant: Mutant) -> Outcome:
         try:
             text = mutant.applied((kernels / mutant.file).read_text(encoding="utf-8"))
             (kernels / mutant.file).write_text(text, encoding="utf-8")
+            for stem in set(source.stems()) - _made_of(mutant.file):
+                (kernels / f"{stem}.cu").unlink()
             if not mutant.ops:
                 compile_all(mutant.file, kernels)
                 return Outcome(broken_rule(text))
-            return Outcome(first_failure(mutant.ops, kernels))
+            return first_failure(mutant.ops, kernels, likely=shown_by.table().get(str(mutant)))
         except NotAMutantError as error:
             return Outcome("", str(error))
         except Exception as error:  # the others are examined all the same
@@ -78,12 +83,19 @@ def examine(mutant: Mutant) -> Outcome:
 
 
 class _Runtime(EmulatorRuntime):
-    """Tells what cannot be built from what is noticed when it runs."""
+    """Tells what cannot be built from what is noticed when it runs.
+
+    What its folder has not is the package's own, which is built once for all mutants.
+    """
+
+    def path(self, stem: str) -> Path:
+        mutated = super().path(stem)
+        return mutated if mutated.exists() else source.directory() / mutated.name
 
     def kernel(
         self, stem: str, function: str, defines: tuple[str, ...], shared_bytes: int = 0
     ) -> Kernel:
-        _build(self.kernels / f"{stem}.cu", defines)
+        _build(self.path(stem), defines)
         return super().kernel(stem, function, defines, shared_bytes)
 
 
@@ -94,9 +106,15 @@ def _build(path: Path, defines: tuple[str, ...]) -> None:
         raise NotAMutantError(str(error)) from None
 
 
-def first_failure(ops: Iterable[str], kernels: Path | None = None) -> str:
-    """Run the probes of some functions on a folder's kernels; tell what the first one notices."""
+def first_failure(
+    ops: Iterable[str], kernels: Path | None = None, *, likely: str | None = None
+) -> Outcome:
+    """Run the probes of some functions on a folder's kernels; tell what the first one notices.
+
+    The probe of which str is `likely` is tried first, the others in their order.
+    """
     probes = [probe for op in ops for probe in ALL_PROBES[op]]
+    probes.sort(key=lambda probe: str(probe) != likely)
     for schedule in SCHEDULES:
         runtime = _Runtime(schedule, kernels)
         with (
@@ -107,10 +125,11 @@ def first_failure(ops: Iterable[str], kernels: Path | None = None) -> str:
                 try:
                     probe.run()
                 except EmulatorError as error:
-                    return f"checker: {error} ({probe})"
+                    return Outcome(f"checker: {error} ({probe})", probe=str(probe))
                 except AssertionError as error:
-                    return f"bounds: {str(error).strip().splitlines()[0]} ({probe}, {schedule})"
-    return ""
+                    first = str(error).strip().splitlines()[0]
+                    return Outcome(f"bounds: {first} ({probe}, {schedule})", probe=str(probe))
+    return Outcome("")
 
 
 def broken_rule(text: str) -> str:
@@ -122,7 +141,12 @@ def broken_rule(text: str) -> str:
 
 def compile_all(file: str, kernels: Path) -> None:
     """Compile an instantiation of every kernel that is made of a file."""
-    for stem in source.stems():
-        if f'"{file}"' in source.expand(stem):
-            defines = next(defines for name, defines in INSTANTIATIONS if name == stem)
-            _build(kernels / f"{stem}.cu", defines)
+    for stem in sorted(_made_of(file)):
+        defines = next(defines for name, defines in INSTANTIATIONS if name == stem)
+        _build(kernels / f"{stem}.cu", defines)
+
+
+@functools.cache
+def _made_of(file: str) -> set[str]:
+    """Name the kernels that are made of a file."""
+    return {stem for stem in source.stems() if f'"{file}"' in source.expand(stem)}

@@ -175,7 +175,7 @@ MUTANTS = (
         {"a stride of 32 bits": ("Offset b_stride,", "int b_stride,")},
     ),
     *planted(
-        "dense_sigmoid_backward_ffma.cu",
+        "gradient_operand.cuh",
         ("dense_sigmoid_backward",),
         {
             "dy and y are exchanged": (
@@ -183,48 +183,83 @@ MUTANTS = (
                 "sigmoid_gradient(s[e], value[e])",
             ),
             "the fourth element stays dy": ("e < 4; ++e", "e < 3; ++e"),
+            "all elements have the first y": (
+                "sigmoid_gradient(value[e], s[e])",
+                "sigmoid_gradient(value[e], s[0])",
+            ),
             "y is read where dy is": ("saved.load(outer, q,", "dy.load(outer, q,"),
             "y is transposed": (
                 "saved.load(outer, q, outer_end, q_end, s)",
                 "saved.load(q, outer, q_end, outer_end, s)",
             ),
-            "y of dx has the strides of dy": (
+            "the rows of y have no end": (
+                "saved.load(outer, q, outer_end, q_end, s)",
+                "saved.load(outer, q, outer_end + 4, q_end, s)",
+            ),
+            "the columns of y have no end": (
+                "saved.load(outer, q, outer_end, q_end, s)",
+                "saved.load(outer, q, outer_end, q_end + 4, s)",
+            ),
+            "dy is that of the first terms": (
+                "dy.load(outer, q, outer_end, q_end, value)",
+                "dy.load(outer, 0, outer_end, q_end, value)",
+            ),
+        },
+    ),
+    *planted(
+        "dense_sigmoid_backward_dx_ffma.cu",
+        ("dense_sigmoid_backward",),
+        {
+            "y has the strides of dy": (
                 "{saved, saved_n, saved_m, dz_along",
                 "{saved, dy_n, dy_m, dz_along",
             ),
-            "y of dx is in packs where w is": (
+            "y is in packs where w is": (
                 "{saved, saved_n, saved_m, dz_along, dz_packed}",
                 "{saved, saved_n, saved_m, dz_along, w_packed}",
             ),
-            "dy of dw is not transposed": ("{{dy, dy_m, dy_n,", "{{dy, dy_n, dy_m,"),
             "w is not transposed": ("Operand{w, w_k, w_m,", "Operand{w, w_m, w_k,"),
-            "x is not transposed": ("Operand{x, x_k, x_n,", "Operand{x, x_n, x_k,"),
+            "w is in packs where dy and y are": ("w_along, w_packed}", "w_along, dz_packed}"),
             "the tile of dz is stored along the contraction": (
                 "saved_m, dz_along, dz_packed},\n                           dz_along}",
                 "saved_m, dz_along, dz_packed},\n                           !dz_along}",
             ),
             "dx is not added to": ("nullptr, dx_packed, accumulate}", "nullptr, dx_packed, 0}"),
-            "dw is not added to": ("partial, dw_packed, accumulate}", "partial, dw_packed, 0}"),
             "dx ends after one step": ("m, m, Same{}", "m, BLOCK_K, Same{}"),
-            "splits of dw have no place for their sums": (
-                "dw_m, partial, dw_packed",
-                "dw_m, nullptr, dw_packed",
-            ),
-            "the rows of dw end with the first split": (
-                "k, m, n, split_length",
-                "k, m, split_length, split_length",
-            ),
-            "dw is in packs where x is": ("partial, dw_packed,", "partial, x_packed,"),
+            "rows and columns are exchanged": ("n, k, m, m, Same{}", "k, n, m, m, Same{}"),
         },
     ),
     *planted(
-        "dense_sigmoid_backward_ffma.cu",
+        "dense_sigmoid_backward_dx_ffma.cu",
         (),
         {
             "an extent of 32 bits": (
-                "int dx_packed, int accumulate, Offset n, Offset k,",
-                "int dx_packed, int accumulate, Offset n, int k,",
+                "int dx_packed, int accumulate, Offset n,",
+                "int dx_packed, int accumulate, int n,",
             ),
+        },
+    ),
+    *planted(
+        "dense_sigmoid_backward_dw_ffma.cu",
+        ("dense_sigmoid_backward",),
+        {
+            "dy is not transposed": ("{{dy, dy_m, dy_n,", "{{dy, dy_n, dy_m,"),
+            "x is not transposed": ("Operand{x, x_k, x_n,", "Operand{x, x_n, x_k,"),
+            "y has the strides of dy": (
+                "{saved, saved_m, saved_n, dz_along",
+                "{saved, dy_m, dy_n, dz_along",
+            ),
+            "dw is not added to": ("partial, dw_packed, accumulate}", "partial, dw_packed, 0}"),
+            "splits have no place for their sums": (
+                "dw_m, partial, dw_packed",
+                "dw_m, nullptr, dw_packed",
+            ),
+            "the rows end with the first split": (
+                "k, m, n, split_length",
+                "k, m, split_length, split_length",
+            ),
+            "rows and columns are exchanged": ("k, m, n, split_length", "m, k, n, split_length"),
+            "dw is in packs where x is": ("partial, dw_packed,", "partial, x_packed,"),
         },
     ),
 )
