@@ -6,6 +6,7 @@ import math
 import os
 from typing import TYPE_CHECKING, Any
 
+from gpugrad import _repeats
 from gpugrad._arrays import Call
 from gpugrad._operations import OPERATIONS
 from gpugrad.errors import ArgumentError, DeviceError
@@ -87,8 +88,9 @@ def run(
     """Compute `outputs` from `inputs`; both are NumPy or CuPy arrays, flattened to rows."""
     plan_ = decide(call, problem_of(call, wrt), device, precision)
     if plan_.device == "cpu":
-        backend = importlib.import_module(f"gpugrad.cpu.{call.op}")
-        getattr(backend, call.op)(**inputs, **outputs, accumulate=accumulate)
+        compute = getattr(importlib.import_module(f"gpugrad.cpu.{call.op}"), call.op)
+        compute(**inputs, **outputs, accumulate=accumulate)
+        _repeats.remember(call.key, compute, inputs, outputs, call.arrays, call.shapes)
         return plan_
     from gpugrad.gpu.execute import execute
 

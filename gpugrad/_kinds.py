@@ -4,6 +4,7 @@ A kind is recognised by the modules that are already imported: a CuPy array cann
 somebody has imported CuPy. Nothing here imports a framework that the caller has not.
 """
 
+import functools
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,6 +44,12 @@ def kind_of(value: object) -> str | None:
     return None
 
 
+@functools.cache
+def supported(dtype: np.dtype[Any]) -> bool:
+    """Say whether this library computes in a dtype."""
+    return dtype.name in DTYPES
+
+
 @contextmanager
 def unsupported_if_it_fails() -> Iterator[None]:
     """Turn whatever a framework says of its special arrays into an answer."""
@@ -57,6 +64,8 @@ def unsupported_if_it_fails() -> Iterator[None]:
 
 def home_of(value: Any, kind: str) -> str:
     """Say where an array is: "cpu" or "gpu:<index>"."""
+    if kind == "NumPy":
+        return "cpu"
     with unsupported_if_it_fails():
         if kind == "CuPy":
             return f"gpu:{value.device.id}"
@@ -97,6 +106,8 @@ def working_on(kind: str, home: str) -> Iterator[None]:
 
 def see(value: Any, kind: str) -> Seen:
     """View `value`, an array of the given kind, as a NumPy or CuPy array."""
+    if kind == "NumPy":
+        return _see_numpy(value)
     with unsupported_if_it_fails():
         return _VIEWS[kind](value)
 
@@ -222,4 +233,4 @@ def _to_jax(array: Any, place: Any) -> Any:
     return jax.numpy.from_dlpack(array)
 
 
-_VIEWS = {"NumPy": _see_numpy, "CuPy": _see_cupy, "PyTorch": _see_torch, "JAX": _see_jax}
+_VIEWS = {"CuPy": _see_cupy, "PyTorch": _see_torch, "JAX": _see_jax}

@@ -1,5 +1,6 @@
 """The forward passes, as far as the backward ones need them."""
 
+from gpugrad import _repeats
 from gpugrad._arrays import Array, Call, as_rows
 from gpugrad._dispatch import run
 
@@ -37,7 +38,10 @@ def sigmoid(z: Array, *, out: Array | None = None, device: str = "auto") -> Arra
     >>> gpugrad.sigmoid(np.array([-1000.0, 0.0, 1000.0]))
     array([0. , 0.5, 1. ])
     """
-    with Call("sigmoid", z=z) as call:
+    key, recipe = _repeats.find("sigmoid", (device,), out, False, z)
+    if recipe is not None:
+        return recipe(z)[0]
+    with Call("sigmoid", key, z=z) as call:
         shape = tuple(call.arrays["z"].shape)
         outputs = call.outputs(out, {"y": shape}, in_place={"y": ("z",)})
         with outputs.writing() as results:
@@ -88,7 +92,10 @@ def dense_sigmoid(
     >>> gpugrad.dense_sigmoid(np.ones((1, 2)), np.zeros((2, 3)))
     array([[0.5, 0.5, 0.5]])
     """
-    with Call("dense_sigmoid", x=x, w=w, b=b) as call:
+    key, recipe = _repeats.find("dense_sigmoid", (precision, device), out, False, x, w, b)
+    if recipe is not None:
+        return recipe(x, w, b)[0]
+    with Call("dense_sigmoid", key, x=x, w=w, b=b) as call:
         call.expect_operands()
         call.expect_precision(precision)
         arrays = call.arrays

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import gpugrad
+from gpugrad import _repeats
 from gpugrad.errors import ArgumentError
 from tests.cases import Layer, layer_arrays
 from tests.operations import OPERATIONS, Operation
@@ -22,6 +23,7 @@ def no_memory(monkeypatch: pytest.MonkeyPatch, operation: Operation) -> None:
     def fail(**_: object) -> None:
         raise MemoryError
 
+    _repeats.forget()
     module = importlib.import_module(f"gpugrad.cpu.{operation.name}")
     monkeypatch.setattr(module, operation.name, fail)
 

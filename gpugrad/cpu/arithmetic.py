@@ -1,53 +1,132 @@
-"""What the operations on the CPU share: dtypes to compute in, blocks of rows, the sigmoid."""
+"""Element by element, and sums over rows: the arithmetic of a block that is in cache."""
 
-from collections.abc import Iterator
+import functools
 from typing import Any
 
 import numpy as np
 
-Array = Any  # np.ndarray; NumPy's own annotations turn many expressions into scalars
+from gpugrad.cpu.scratch import Array, Scratch
 
-BLOCK_BYTES = 1 << 20  # of one operand's block of rows: about half a core's second-level cache
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+SUM_ROWS = 64  # that are added in float32 before float64 takes over
+SUM_WIDTH = 64  # narrower rows are summed several side by side
+
+# As an array: to convert Python's 1 takes longer than the arithmetic of a small layer.
+_ONE = {dtype: np.ones((), dtype) for dtype in (FLOAT32, FLOAT64)}
 
 
-def accumulator(dtype: np.dtype[Any]) -> type[np.floating[Any]]:
+def accumulator(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Give the dtype to compute in: float32 for 16-bit inputs, else the dtype itself."""
-    return np.float64 if dtype == np.float64 else np.float32
+    return FLOAT64 if dtype == FLOAT64 else FLOAT32
 
 
-def wide(array: Array) -> Array:
-    """Give the array in its accumulator's dtype; itself where it has that already."""
-    return array.astype(accumulator(array.dtype), copy=False)
+# ---- between 16 bits and float32
 
 
-def row_blocks(rows: int, width: int) -> Iterator[slice]:
-    """Cut rows of `width` elements into blocks, by shape alone."""
-    length = max(1, BLOCK_BYTES // (8 * max(1, width)))
-    for start in range(0, rows, length):
-        yield slice(start, min(start + length, rows))
+def wide(block: Array, name: str, scratch: Scratch) -> Array:
+    """Give a block in its accumulator's dtype: itself, or a copy in the buffer `name`."""
+    if block.dtype == FLOAT32 or block.dtype == FLOAT64:
+        return block
+    copy = scratch.array(name, block.shape, FLOAT32)
+    if block.dtype == np.float16:
+        _widen_float16(block, copy)
+    else:
+        np.copyto(copy, block)
+    return copy
+
+
+def _widen_float16(block: Array, copy: Array) -> None:
+    """Convert by shifting the exponents in place, 4 times as fast as NumPy's own conversion."""
+    bits = copy.view(np.int32)
+    np.copyto(bits, block.view(np.int16))
+    np.left_shift(bits, 13, out=bits)
+    np.bitwise_and(bits, -0x70002000, out=bits)  # sign, exponent and fraction: 0x8fffe000
+    np.multiply(copy, 2.0**112, out=copy)  # exact, of subnormal numbers too
+    if copy.size and (copy.max() >= 65536 or copy.min() <= -65536):  # infinities and NaNs
+        np.copyto(copy, block)
 
 
 def store(value: Array, out: Array, *, add: bool) -> None:
     """Write or add a value, in accumulator dtype, to a buffer: one rounding."""
-    out[...] = wide(out) + value if add else value
+    if add:
+        np.add(out, value, out=out, dtype=value.dtype, casting="unsafe")
+    else:
+        np.copyto(out, value, casting="unsafe")
 
 
-def sigmoid(z: Array) -> Array:
-    """σ(z) for z in accumulator dtype, without overflow."""
-    e = np.exp(-np.abs(z))
-    return np.maximum(e, z >= 0) / (1 + e)  # 1 or e, since e ≤ 1; np.where takes 4 times as long
+# ---- the sigmoid
 
 
-def sigmoid_gradient(dy: Array, y: Array | None, z: Array | None) -> Array:
-    """Dz in accumulator dtype, from the logits where they are given, else from y."""
+def sigmoid(z: Array, y: Array, scratch: Scratch) -> None:
+    """Write σ(z), computed in accumulator dtype, into y, which may be z. No overflow."""
+    z = wide(z, "z", scratch)
+    e, top = (scratch.array(name, z.shape, z.dtype) for name in ("e", "top"))
+    _exponential(z, e)
+    np.maximum(e, z >= 0, out=top)  # 1 or e, since e ≤ 1: np.where takes 20 times as long
+    np.add(e, 1, out=e)
+    np.divide(top, e, out=y, dtype=z.dtype, casting="unsafe")
+
+
+def sigmoid_gradient(
+    dy: Array, y: Array | None, z: Array | None, scratch: Scratch, out: Array | None = None
+) -> Array:
+    """Compute dz, in accumulator dtype, from the logits where they are given, else from y.
+
+    It is written to a buffer, or to `out`, which may be any of the others, and is rounded there.
+    """
+    dz = scratch.array("dz", dy.shape, accumulator(dy.dtype))
     if z is None:
-        assert y is not None
-        y = wide(y)
-        return wide(dy) * (y * (1 - y))
-    e = np.exp(-np.abs(wide(z)))
-    return wide(dy) * (e / ((1 + e) * (1 + e)))  # σ(z) σ(−z)
+        y = wide(y, "y", scratch)
+        np.subtract(_ONE[dz.dtype], y, dz)
+        np.multiply(dz, y, dz)
+    else:
+        _exponential(wide(z, "y", scratch), dz)
+        above = np.add(dz, _ONE[dz.dtype], out=scratch.array("y", dz.shape, dz.dtype))
+        np.divide(dz, above, out=dz)
+        np.divide(dz, above, out=dz)  # e / (1 + e)² = σ(z) σ(−z)
+    dy = wide(dy, "y", scratch)
+    if out is None:
+        return np.multiply(dz, dy, dz)
+    return np.multiply(dz, dy, out=out, casting="unsafe")
+
+
+def _exponential(z: Array, e: Array) -> None:
+    """Write exp(−|z|)."""
+    np.abs(z, out=e)
+    np.negative(e, out=e)
+    np.exp(e, out=e)
+
+
+# ---- sums
+
+
+def sum_columns(block: Array, out: Array, *, add: bool) -> None:
+    """Write or add the sum of a contiguous block (rows, m) over its rows to out (m,)."""
+    rows = len(block)
+    if rows <= SUM_ROWS and not add and out.dtype == block.dtype and out.flags.carray:
+        _ones(block.dtype)[:rows].dot(block, out)
+    else:
+        store(column_sum(block), out, add=add)
 
 
 def column_sum(block: Array) -> Array:
-    """Sum over rows in float64, from which 24 or fewer digits are kept."""
-    return np.sum(block, axis=0, dtype=np.float64)
+    """Sum a contiguous block (rows, m), in accumulator dtype, over its rows: (m,).
+
+    A product with a row of ones sums 64 rows at a time in the block's dtype, and what it leaves
+    is summed in float64: a quarter of the time that np.sum in float64 takes.
+    """
+    rows, m = block.shape
+    ones = _ones(block.dtype)
+    if rows <= SUM_ROWS:
+        return ones[:rows].dot(block)
+    beside = max(1, SUM_WIDTH // max(1, m))
+    pieces = rows // (SUM_ROWS * beside)
+    head = pieces * SUM_ROWS * beside
+    parts = np.matmul(ones[None], block[:head].reshape(pieces, SUM_ROWS, beside * m))
+    total = np.add.reduce(parts, axis=0, dtype=FLOAT64).reshape(beside, m)
+    return np.add.reduce(total, axis=0) + np.add.reduce(block[head:], axis=0, dtype=FLOAT64)
+
+
+@functools.cache
+def _ones(dtype: np.dtype[Any]) -> Array:
+    return np.ones(SUM_ROWS, dtype)

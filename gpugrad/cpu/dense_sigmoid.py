@@ -1,17 +1,37 @@
 """y = σ(x w + b)."""
 
+from functools import partial
+
 import numpy as np
 
 from gpugrad.cpu import arithmetic
-from gpugrad.cpu.arithmetic import Array, row_blocks, wide
+from gpugrad.cpu.arithmetic import wide
+from gpugrad.cpu.cuts import cut, cut_rows
+from gpugrad.cpu.products import FEW, LONG, SHORT, chunk, multiply, operand
+from gpugrad.cpu.scratch import Array, Scratch
+from gpugrad.cpu.workers import Work
 
 
 def dense_sigmoid(
-    x: Array, w: Array, b: Array | None, *, y: Array, accumulate: tuple[str, ...]
+    x: Array, w: Array, b: Array | None, y: Array, accumulate: tuple[str, ...] = ()
 ) -> None:
     """Write y (n, m) from x (n, k), w (k, m) and b (m,)."""
-    with np.errstate(all="ignore"):
-        w_wide = wide(w)
-        for rows in row_blocks(len(x), max(w.shape)):
-            z = wide(x[rows]) @ w_wide
-            y[rows] = arithmetic.sigmoid(z if b is None else z + wide(b))
+
+    def tile(rows: slice, columns: slice, scratch: Scratch) -> None:
+        out = y[rows, columns]
+        z = scratch.array("z", out.shape, arithmetic.accumulator(x.dtype))
+        for i, terms in enumerate(cut(w.shape[0], chunk(x.dtype, computed=False))):
+            left = operand(x[rows, terms], "x", scratch)
+            right = operand(w[terms, columns], "w", scratch)
+            multiply(left, right, z, scratch, add=i > 0)
+        if b is not None:
+            np.add(z, wide(b[columns], "b", scratch), out=z)
+        arithmetic.sigmoid(z, out, scratch)
+
+    (n, k), m, width = x.shape, w.shape[1], LONG
+    blocks = cut_rows(n, max(1, k, min(m, width)))
+    while len(blocks) * len(cut(m, width)) < FEW and width > SHORT:
+        width //= 2
+    work = Work()
+    work.tasks += (partial(tile, rows, columns) for rows in blocks for columns in cut(m, width))
+    work.run()

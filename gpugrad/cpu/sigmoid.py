@@ -1,12 +1,10 @@
 """y = σ(z)."""
 
-import numpy as np
-
 from gpugrad.cpu import arithmetic
-from gpugrad.cpu.arithmetic import Array
+from gpugrad.cpu.elementwise import in_blocks
+from gpugrad.cpu.scratch import Array
 
 
-def sigmoid(z: Array, *, y: Array, accumulate: tuple[str, ...]) -> None:
+def sigmoid(z: Array, y: Array, accumulate: tuple[str, ...] = ()) -> None:
     """Write σ(z) into y; both of any one shape."""
-    with np.errstate(all="ignore"):
-        y[...] = arithmetic.sigmoid(arithmetic.wide(z))
+    in_blocks(arithmetic.sigmoid, z, y)

@@ -1,0 +1,131 @@
+"""Calls like one that went before: what was checked and planned for it is not decided again.
+
+A layer of 64 × 64 × 64 takes NumPy about 16 µs, and checking and planning a call takes several
+times as long. So a call on NumPy arrays that was right, and was computed on the CPU, leaves a
+recipe for all calls with the same options on arrays of the same shapes and dtypes.
+"""
+
+import os
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Key = tuple[Hashable, ...]
+Shape = tuple[int, ...]
+
+MOST = 4096  # recipes that are kept: a few hundred bytes each
+
+
+class Recipe(NamedTuple):
+    """How calls of one kind are computed on the CPU.
+
+    Attributes
+    ----------
+    compute : function
+        The backend's, of the operands and results in its order.
+    shapes : tuple of (shape or None)
+        Of the results, in order; None for what is not wanted.
+    dtype : dtype
+        Of the results.
+    rows : tuple of (shape or None), optional
+        The shapes that operands and results are flattened to, None for those that are not; None
+        where none is.
+    """
+
+    compute: Callable[..., None]
+    shapes: tuple[Shape | None, ...]
+    dtype: Any
+    rows: tuple[Shape | None, ...] | None
+
+    def __call__(self, *operands: Any) -> list[Any]:
+        """Compute the results of the operands; None is in the place of those not wanted."""
+        dtype = self.dtype
+        results = [None if shape is None else np.empty(shape, dtype) for shape in self.shapes]
+        if self.rows is None:
+            self.compute(*operands, *results)
+        else:
+            arrays = zip((*operands, *results), self.rows, strict=True)
+            self.compute(*(one if rows is None else one.reshape(rows) for one, rows in arrays))
+        return results
+
+
+_recipes: dict[Key | None, Recipe] = {}
+
+
+def find(
+    op: str, options: tuple[Any, ...], out: Any, accumulate: Any, *arrays: Any
+) -> tuple[Key | None, Recipe | None]:
+    """Find the recipe for a call: the call's key, and the recipe where there is one.
+
+    Buffers have to be checked in every call, so that one with buffers has no key.
+    """
+    if out is not None or accumulate is not False:
+        return None, None
+    try:
+        key = (
+            op,
+            options,
+            os.environ.get("GPUGRAD_DEVICE"),
+            *[None if one is None else (type(one), one.shape, one.dtype) for one in arrays],
+        )
+        return key, _recipes.get(key)
+    except (AttributeError, TypeError):  # no array, or an option that has no hash
+        return None, None
+
+
+def remember(
+    key: Key | None,
+    compute: Callable[..., None],
+    inputs: Mapping[str, Any],
+    outputs: Mapping[str, Any],
+    operands: Mapping[str, Any],
+    shapes: Mapping[str, Shape],
+) -> None:
+    """Keep the recipe of a call that the CPU has computed, if it was all NumPy and plain options.
+
+    Parameters
+    ----------
+    key
+        The call's, or None.
+    compute : function
+        The backend's.
+    inputs, outputs : dict
+        What it was given, in its order: arrays flattened to rows, None for an operand that it does
+        not read. Results that are not wanted are missing.
+    operands : dict
+        The arrays of the call itself.
+    shapes : dict
+        The shapes of the call's results in order, also of those that were not wanted.
+    """
+    if key is None or not _plain(key):
+        return
+    if len(_recipes) >= MOST:
+        _recipes.clear()
+    taken = {name: None if one is None else operands[name].shape for name, one in inputs.items()}
+    given = {name: shape if name in outputs else None for name, shape in shapes.items()}
+    rows = tuple(
+        None if shape is None or arrays[name].shape == shape else arrays[name].shape
+        for arrays, known in ((inputs, taken), (outputs, given))
+        for name, shape in known.items()
+    )
+    _recipes[key] = Recipe(
+        compute,
+        tuple(given.values()),
+        next(iter(operands.values())).dtype,
+        rows if any(one is not None for one in rows) else None,
+    )
+
+
+def forget() -> None:
+    """Drop all recipes: for tests that change what decides."""
+    _recipes.clear()
+
+
+def _plain(key: Key) -> bool:
+    """Say whether equal keys are of equal calls: no iterator that is used up, no other arrays."""
+    _, options, _, *arrays = key
+    assert isinstance(options, tuple)
+    return all(type(option) in (str, tuple) for option in options) and all(
+        one is None or (isinstance(one, tuple) and one[0] is np.ndarray) for one in arrays
+    )

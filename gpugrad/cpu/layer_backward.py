@@ -1,0 +1,221 @@
+"""dx = dz wᵀ, dw = xᵀ dz and db = Σ_i dz from dz as it is computed, which is never whole.
+
+A small layer is one block, computed on the calling thread; of a larger one, dw and dx are a task
+each. A tall layer is cut into blocks of rows, whose dz is in cache for db, dx and dw. Any other is
+cut into tiles of dx and of dw.
+
+The BLAS's own threads spin between calls, so that they begin at once; these threads sleep, and
+take 30 µs to wake. So where products take little more, up to SMALL, plain NumPy expressions can be
+faster on cores that nobody else uses. But their bits depend on the number of cores, and where
+others use them, waiting for one another takes milliseconds.
+"""
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from gpugrad.cpu import blas
+from gpugrad.cpu.arithmetic import FLOAT64, accumulator, column_sum, sum_columns
+from gpugrad.cpu.cuts import BLOCK, LEAST_ROWS, cut, cut_rows, runs
+from gpugrad.cpu.products import (
+    PARTS_BYTES,
+    Part,
+    chunk,
+    multiply,
+    multiply_in_tiles,
+    operand,
+    part_of,
+    transposed,
+)
+from gpugrad.cpu.scratch import Array, Scratch
+from gpugrad.cpu.sums import sum_rows
+from gpugrad.cpu.workers import Work
+
+ALL = slice(None)
+SMALL = 1 << 22  # multiply-adds of a product: 160³, which takes as long as another thread to wake
+UNTHREADED, NARROW = 1 << 18, 96  # multiply-adds and sides that OpenBLAS takes one thread for
+MIDDLE = 1 << 24  # multiply-adds of a product that is not worth more than one task
+STRIP = 1 << 16  # elements of dz that a task computes: 40 µs
+HELD = 1 << 22  # elements of dz that are kept for all tiles; of more, each tile computes its own
+
+
+def layer_backward(
+    dz: Array | Part,
+    x: Array,
+    w: Array,
+    dx: Array | None,
+    dw: Array | None,
+    db: Array | None,
+    accumulate: tuple[str, ...],
+) -> None:
+    """Write dx (n, k), dw (k, m) and db (m,), as far as they are given.
+
+    dz is a matrix (n, m), or a function that computes blocks of it. The way is chosen by shapes and
+    dtype alone.
+    """
+    (n, k), m = x.shape, w.shape[1]
+    computed = not isinstance(dz, np.ndarray)
+    part: Part = dz if computed else part_of(dz, "dz")
+    products, rows = n * k * m, n * max(k, m)
+    if products <= SMALL and rows <= 2 * BLOCK:
+        tiny = products <= UNTHREADED and n <= NARROW and k <= NARROW and m <= NARROW
+        if tiny and blas.leaves_small_products_alone():
+            _in_one_block(part, x, w, dx, dw, db, accumulate)
+        else:
+            with blas.one_thread():
+                _in_one_block(part, x, w, dx, dw, db, accumulate)
+        return
+    work = Work()
+    hold = computed and n * m <= HELD
+    parts_fit = PARTS_BYTES // max(1, w.size * accumulator(w.dtype).itemsize)
+    if products <= MIDDLE and rows <= 4 * BLOCK:
+        _in_two_tasks(work, part, x, w, dx, dw, db, accumulate)
+    elif n >= 4 * LEAST_ROWS and parts_fit >= (16 if hold else 4):
+        _in_blocks(work, part, x, w, dx, dw, db, accumulate, most=min(64, parts_fit))
+    else:
+        _in_tiles(work, part, x, w, dx, dw, db, accumulate, computed=computed, hold=hold)
+    work.run()
+
+
+@np.errstate(all="ignore")
+def _in_one_block(
+    dz: Part,
+    x: Array,
+    w: Array,
+    dx: Array | None,
+    dw: Array | None,
+    db: Array | None,
+    accumulate: tuple[str, ...],
+) -> None:
+    scratch = Scratch()
+    dz_block = dz(ALL, ALL, scratch)
+    if dx is not None:
+        w = operand(w, "w", scratch)
+        multiply(dz_block, w.T, dx, scratch, add="dx" in accumulate)
+    if dw is not None:
+        x = operand(x, "x", scratch)
+        multiply(x.T, dz_block, dw, scratch, add="dw" in accumulate)
+    if db is not None:
+        sum_columns(dz_block, db, add="db" in accumulate)
+
+
+def _in_two_tasks(
+    work: Work,
+    dz: Part,
+    x: Array,
+    w: Array,
+    dx: Array | None,
+    dw: Array | None,
+    db: Array | None,
+    accumulate: tuple[str, ...],
+) -> None:
+    """Add a task for dw and one for dx and db."""
+    with np.errstate(all="ignore"):
+        dz_whole = dz(ALL, ALL, Scratch())
+
+    def left(scratch: Scratch) -> None:
+        x_block = operand(x, "x", scratch)
+        multiply(x_block.T, dz_whole, dw, scratch, add="dw" in accumulate)
+
+    def right(scratch: Scratch) -> None:
+        if dx is not None:
+            w_block = operand(w, "w", scratch)
+            multiply(dz_whole, w_block.T, dx, scratch, add="dx" in accumulate)
+        if db is not None:
+            sum_columns(dz_whole, db, add="db" in accumulate)
+
+    work.tasks += [left] * (dw is not None) + [right] * (dx is not None or db is not None)
+
+
+def _in_blocks(
+    work: Work,
+    dz: Part,
+    x: Array,
+    w: Array,
+    dx: Array | None,
+    dw: Array | None,
+    db: Array | None,
+    accumulate: tuple[str, ...],
+    most: int,
+) -> None:
+    """Add tasks that are runs of blocks, at most so many, each with its own part of dw and db."""
+    dtype = accumulator(w.dtype)
+    parts = runs(cut_rows(len(x), max(1, *w.shape)), most=most)
+    dw_parts = np.empty((len(parts) if dw is not None else 0, *w.shape), dtype)
+    db_parts = np.zeros((len(parts) if db is not None else 0, w.shape[1]), FLOAT64)
+
+    def run_of_blocks(i: int, run: list[slice], scratch: Scratch) -> None:
+        for j, rows in enumerate(run):
+            dz_block = dz(rows, ALL, scratch)
+            if dx is not None:
+                w_block = operand(w, "w", scratch)
+                multiply(dz_block, w_block.T, dx[rows], scratch, add="dx" in accumulate)
+            if dw is not None:
+                x_block = operand(x[rows], "x", scratch)
+                multiply(x_block.T, dz_block, dw_parts[i], scratch, add=j > 0)
+            if db is not None:
+                db_parts[i] += column_sum(dz_block)
+
+    work.tasks += (partial(run_of_blocks, i, run) for i, run in enumerate(parts))
+    if dw is not None:
+        work.sum(dw_parts, dw, add="dw" in accumulate)
+    if db is not None:
+        work.sum(db_parts, db, add="db" in accumulate)
+
+
+def _in_tiles(
+    work: Work,
+    dz: Part,
+    x: Array,
+    w: Array,
+    dx: Array | None,
+    dw: Array | None,
+    db: Array | None,
+    accumulate: tuple[str, ...],
+    *,
+    computed: bool,
+    hold: bool,
+) -> None:
+    """Add tasks that are tiles of the products, and strips of dz to sum.
+
+    `computed` says whether dz is, and `hold` whether all of it is kept.
+    """
+    n, m = len(x), w.shape[1]
+    if hold:
+        dz = _held(work, dz, n, m, accumulator(x.dtype), db, add="db" in accumulate)
+    elif db is not None:
+        sum_rows(work, dz, n, db, add="db" in accumulate)
+    length = chunk(x.dtype, computed=computed and not hold)
+    if dw is not None:
+        left, add = transposed(part_of(x, "x")), "dw" in accumulate
+        multiply_in_tiles(work, left, dz, n, length, dw, add=add, computed="right")
+    if dx is not None:
+        right, add = transposed(part_of(w, "w")), "dx" in accumulate
+        multiply_in_tiles(work, dz, right, m, length, dx, add=add, computed="left")
+
+
+def _held(
+    work: Work, dz: Part, n: int, m: int, dtype: np.dtype[Any], db: Array | None, *, add: bool
+) -> Part:
+    """Have all of dz computed, and summed into db if that is wanted, before the tasks."""
+    if n * m <= BLOCK:  # at once: other threads would take as long to wake
+        with np.errstate(all="ignore"):
+            whole = dz(ALL, ALL, Scratch())
+            if db is not None:
+                sum_columns(whole, db, add=add)
+        return part_of(whole, "dz")
+    whole = np.empty((n, m), dtype)
+    strips = cut(n, max(1, STRIP // max(1, m)))
+    db_parts = np.zeros((len(strips), m), FLOAT64)
+
+    def rows_of_dz(i: int, rows: slice, scratch: Scratch) -> None:
+        block = dz(rows, ALL, scratch)
+        np.copyto(whole[rows], block)
+        if db is not None:
+            db_parts[i] = column_sum(block)
+
+    work.before += (partial(rows_of_dz, i, rows) for i, rows in enumerate(strips))
+    if db is not None:
+        work.sum(db_parts, db, add=add)
+    return part_of(whole, "dz")

@@ -1,0 +1,219 @@
+"""Tasks on several cores: worker threads, each with buffers of its own and one BLAS thread.
+
+What the tasks are follows from shapes alone, and each writes a part of the results that no other
+does. So neither the number of workers nor who takes which task changes a bit.
+"""
+
+import functools
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from gpugrad.cpu import blas
+from gpugrad.cpu.arithmetic import store
+from gpugrad.cpu.cuts import BLOCK, cut
+from gpugrad.cpu.scratch import Array, Scratch
+from gpugrad.errors import ArgumentError
+
+Task = Callable[[Scratch], object]
+
+LARGE_SUM = 8 * BLOCK  # elements of the parts of a sum that is worth several threads
+POLLS = 100  # with which others are waited for, a microsecond each, before pauses between them
+PAUSE = 5e-5  # seconds
+
+
+class Work:
+    """Tasks that any worker may take, what they need before, and sums of the parts they compute.
+
+    Attributes
+    ----------
+    before, tasks : list of functions
+        All of the first are done before any of the second begins.
+    """
+
+    def __init__(self) -> None:
+        self.before: list[Task] = []
+        self.tasks: list[Task] = []
+        self._sums: list[tuple[Array, Array, bool]] = []
+
+    def sum(self, parts: Array, out: Array, *, add: bool) -> None:
+        """Have parts (count, *shape) added up in order into out (*shape) after the tasks."""
+        self._sums.append((parts, out, add))
+
+    def run(self) -> None:
+        """Run every task once, on the calling thread and on others, then add up.
+
+        After an exception, Ctrl-C too, no further task begins. It is raised here when those that
+        have begun are done.
+        """
+        small = [one for one in self._sums if one[0].size <= LARGE_SUM]
+        after: list[Task] = []
+        for parts, out, add in self._sums:
+            if parts.size > LARGE_SUM:
+                strips = cut(len(out), max(1, BLOCK * len(out) // parts.size))
+                after += (partial(_add_up, parts[:, one], out[one], add) for one in strips)
+        _run([self.before, self.tasks, after])
+        with np.errstate(all="ignore"):
+            for parts, out, add in small:
+                _add_up(parts, out, add)
+
+
+def number_of_workers() -> int:
+    """Give GPUGRAD_NUM_THREADS, or else the number of cores that this process may use."""
+    given = os.environ.get("GPUGRAD_NUM_THREADS")
+    if given is None:
+        if hasattr(os, "sched_getaffinity"):
+            return len(os.sched_getaffinity(0))
+        return os.cpu_count() or 1
+    if not given.isdecimal() or int(given) < 1:
+        raise ArgumentError(f"GPUGRAD_NUM_THREADS is {given!r}, expected a number of threads")
+    return int(given)
+
+
+def _add_up(parts: Array, out: Array, add: bool, _: Scratch | None = None) -> None:
+    store(np.add.reduce(parts, axis=0), out, add=add)
+
+
+def _run(stages: list[list[Task]]) -> None:
+    """Run stages of tasks, one after the other, on as many threads as there are to be."""
+    job, most = _Job(stages), max(map(len, stages))
+    if most <= 1:
+        job.work()
+    else:
+        crew = _crew(os.getpid())
+        helpers = crew.give(job, min(number_of_workers(), most) - 1)
+        try:
+            job.work()
+        finally:
+            crew.take_back(helpers, job)
+    if job.error is not None:
+        raise job.error
+
+
+class _Job:
+    """Stages of tasks, which any number of threads work off together."""
+
+    def __init__(self, stages: list[list[Task]]) -> None:
+        self.error: BaseException | None = None
+        self._stages = [(deque(tasks), deque(tasks)) for tasks in stages if tasks]
+
+    def work(self) -> None:
+        """Take tasks until none is left; an error leaves none to the others."""
+        scratch = Scratch()
+        try:
+            with blas.one_thread(), np.errstate(all="ignore"):
+                for waiting, unfinished in self._stages:
+                    self._take(waiting, unfinished, scratch)
+                    if unfinished is not self._stages[-1][1]:
+                        _wait_while(partial(self._needs, unfinished))
+        except BaseException as error:
+            self.error = self.error or error
+
+    def _take(self, waiting: deque[Task], unfinished: deque[Task], scratch: Scratch) -> None:
+        while self.error is None:
+            try:
+                task = waiting.popleft()
+            except IndexError:
+                return
+            task(scratch)
+            unfinished.pop()
+
+    def _needs(self, unfinished: deque[Task]) -> bool:
+        return bool(unfinished) and self.error is None
+
+
+class _Helper(threading.Thread):
+    """A thread that waits for jobs."""
+
+    def __init__(self) -> None:
+        super().__init__(name="gpugrad", daemon=True)
+        self._awake = threading.Lock()
+        self._awake.acquire()
+        self._job: _Job | None = None
+
+    def begin(self, job: _Job) -> None:
+        """Work on a job."""
+        self._job = job
+        self._awake.release()
+
+    def wait(self, job: _Job) -> None:
+        """Wait until it no longer works on the job, whatever happens meanwhile."""
+        while self._job is job:
+            try:
+                _wait_while(lambda: self._job is job)
+            except BaseException as error:
+                job.error = job.error or error
+
+    def run(self) -> None:
+        """Work on one job after the other."""
+        while True:
+            self._awake.acquire()
+            job = self._job
+            assert job is not None
+            job.work()
+            del job  # and the arrays with it
+            self._job = None
+
+
+class _Crew:
+    """The helpers of a process: as many as a call has asked for, at most."""
+
+    def __init__(self) -> None:
+        self._idle: deque[_Helper] = deque()
+        self._members = 0
+        self._lock = threading.Lock()
+
+    def give(self, job: _Job, count: int) -> list[_Helper]:
+        """Have so many helpers, or those that are idle, work on a job."""
+        given: list[_Helper] = []
+        try:
+            for _ in range(count):
+                helper = self._find(count)
+                if helper is None:
+                    break
+                given.append(helper)
+                helper.begin(job)
+        except BaseException as error:
+            job.error = error
+        return given
+
+    def take_back(self, helpers: list[_Helper], job: _Job) -> None:
+        """Wait for helpers, which are idle then."""
+        for helper in helpers:
+            helper.wait(job)
+            self._idle.append(helper)
+
+    def _find(self, most: int) -> _Helper | None:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            pass
+        with self._lock:
+            if self._members >= most:
+                return None
+            helper = _Helper()
+            try:
+                helper.start()
+            except RuntimeError:  # at the system's limit, or the interpreter's end
+                return None
+            self._members += 1
+            return helper
+
+
+def _wait_while(condition: Callable[[], object]) -> None:
+    """Wait for another thread: at first without sleeping, for to be woken takes 30 µs."""
+    polls = 0
+    while condition():
+        time.sleep(0 if polls < POLLS else PAUSE)
+        polls += 1
+
+
+@functools.cache
+def _crew(process: int) -> _Crew:
+    """Keep threads from call to call, in each process: after a fork, a parent's are not there."""
+    return _Crew()
