@@ -13,7 +13,7 @@ import pytest
 from threadpoolctl import ThreadpoolController
 
 import gpugrad
-from gpugrad.cpu import blas, dense_sigmoid_backward, workers
+from gpugrad.cpu import blas, cores, dense_sigmoid_backward, workers
 from gpugrad.errors import ArgumentError
 from tests.cases import Layer, layer_arrays
 from tests.conftest import Backend
@@ -216,6 +216,68 @@ def test_a_number_of_threads_that_is_each_threads_own():
         look()
     assert seen == [1, 7, 1, 1]
     assert library.get_num_threads() == 7
+
+
+# ---- cores
+
+ON_LINUX = hasattr(os, "sched_setaffinity")
+
+
+@pytest.mark.skipif(not ON_LINUX, reason="needs Linux")
+def test_each_thread_has_cores_of_its_own_and_gets_the_others_back(monkeypatch):
+    monkeypatch.setenv("GPUGRAD_NUM_THREADS", "2")
+    allowed = os.sched_getaffinity(0)
+    together, seen = threading.Barrier(2, timeout=10), {}
+
+    def look(scratch):
+        together.wait()
+        seen[threading.get_ident()] = os.sched_getaffinity(0)
+
+    work = workers.Work()
+    work.tasks += [look] * 2
+    work.run()
+    assert os.sched_getaffinity(0) == allowed
+    mine = seen.pop(threading.get_ident())
+    (others,) = seen.values()
+    if len(allowed) > 1:
+        assert len(mine) == 1
+        assert mine | others == allowed
+        assert not mine & others
+
+
+@pytest.mark.skipif(not ON_LINUX, reason="needs Linux")
+def test_cores_are_given_back_after_an_error(monkeypatch):
+    monkeypatch.setenv("GPUGRAD_NUM_THREADS", "2")
+    allowed = os.sched_getaffinity(0)
+
+    def fail(scratch):
+        raise MemoryError
+
+    work = workers.Work()
+    work.tasks += [fail] * 2
+    with pytest.raises(MemoryError):
+        work.run()
+    assert os.sched_getaffinity(0) == allowed
+
+
+@pytest.mark.skipif(not ON_LINUX, reason="needs Linux")
+@pytest.mark.parametrize("obstacle", ["forbidden", "unknown", "one core"])
+def test_where_cores_cannot_be_chosen(monkeypatch, obstacle):
+    def forbidden(thread, cores):
+        raise PermissionError
+
+    monkeypatch.setenv("GPUGRAD_NUM_THREADS", "3")
+    monkeypatch.setattr(os, "sched_setaffinity", forbidden)
+    if obstacle == "unknown":
+        monkeypatch.setattr(cores, "_current", None)
+    if obstacle == "one core":
+        monkeypatch.setattr(os, "sched_getaffinity", lambda thread: {0})
+    arrays = layer_arrays(TALL, "float32")
+    expected = compute(Backend(), "dense_sigmoid_backward", arrays)
+    with cores.kept_on_one() as others:
+        assert not others
+    again = compute(Backend(), "dense_sigmoid_backward", arrays)
+    assert all(same_bits(expected[one], again[one]) for one in expected)
 
 
 # ---- processes: forks, Ctrl-C, the end

@@ -14,7 +14,7 @@ from functools import partial
 
 import numpy as np
 
-from gpugrad.cpu import blas
+from gpugrad.cpu import blas, cores
 from gpugrad.cpu.arithmetic import store
 from gpugrad.cpu.cuts import BLOCK, cut
 from gpugrad.cpu.scratch import Array, Scratch
@@ -85,12 +85,13 @@ def _run(stages: list[list[Task]]) -> None:
     if most <= 1:
         job.work()
     else:
-        crew = _crew(os.getpid())
-        helpers = crew.give(job, min(number_of_workers(), most) - 1)
-        try:
-            job.work()
-        finally:
-            crew.take_back(helpers, job)
+        crew, count = _crew(os.getpid()), min(number_of_workers(), most) - 1
+        with cores.kept_on_one() as others:
+            helpers = crew.give(job, count, others)
+            try:
+                job.work()
+            finally:
+                crew.take_back(helpers, job)
     if job.error is not None:
         raise job.error
 
@@ -135,9 +136,13 @@ class _Helper(threading.Thread):
         self._awake = threading.Lock()
         self._awake.acquire()
         self._job: _Job | None = None
+        self._on: frozenset[int] = frozenset()
 
-    def begin(self, job: _Job) -> None:
-        """Work on a job."""
+    def begin(self, job: _Job, on: frozenset[int]) -> None:
+        """Work on a job, on some cores, or on any if none are named."""
+        if on and on != self._on:
+            cores.move(self.native_id or 0, on)
+            self._on = on
         self._job = job
         self._awake.release()
 
@@ -168,8 +173,8 @@ class _Crew:
         self._members = 0
         self._lock = threading.Lock()
 
-    def give(self, job: _Job, count: int) -> list[_Helper]:
-        """Have so many helpers, or those that are idle, work on a job."""
+    def give(self, job: _Job, count: int, on: frozenset[int]) -> list[_Helper]:
+        """Have so many helpers, or those that are idle, work on a job, on some cores."""
         given: list[_Helper] = []
         try:
             for _ in range(count):
@@ -177,7 +182,7 @@ class _Crew:
                 if helper is None:
                     break
                 given.append(helper)
-                helper.begin(job)
+                helper.begin(job, on)
         except BaseException as error:
             job.error = error
         return given
