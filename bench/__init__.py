@@ -1,1 +1,1 @@
-"""Measurements of gpugrad: `python -m bench.on_gpu` runs all of them on a GPU machine."""
+"""Measurements of gpugrad: `python -m bench.on_gpu` on a GPU, `python -m bench.on_cpu` on a CPU."""

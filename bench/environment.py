@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import platform
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -81,6 +82,11 @@ def sources_digest(root: Path) -> str:
                 digest.update(f"{path.relative_to(root).as_posix()}\0".encode())
                 digest.update(path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
+
+
+def slug(*parts: str) -> str:
+    """Make a file's name of words: lower-case letters, digits and hyphens."""
+    return "-".join(re.sub(r"[^a-z0-9]+", "-", one.lower()).strip("-") for one in parts)
 
 
 def _git(root: Path, *arguments: str) -> str | None:

@@ -10,7 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bench import section, timing
+from bench import section
+from gpugrad.cli import samples
 
 SIZE = (256, 512, 512)
 TIMES = {True: (1, 2), False: (3, 5)}  # processes with a cold and a warm cache, by `quick`
@@ -20,7 +21,7 @@ PROBE = "--probe"
 def work(section_: section.Section) -> None:
     """Start processes that time their first call of dense_sigmoid_backward."""
     cold_runs, warm_runs = TIMES[section_.quick]
-    samples: dict[str, list[dict[str, float]]] = {"cold": [], "warm": []}
+    taken: dict[str, list[dict[str, float]]] = {"cold": [], "warm": []}
     with tempfile.TemporaryDirectory() as folder:
         for name, count in (("cold", cold_runs), ("warm", warm_runs)):
             for index in range(count):
@@ -29,16 +30,16 @@ def work(section_: section.Section) -> None:
                     section_.unfinished = f"no time for all processes with a {name} cache"
                     break
                 try:
-                    samples[name].append(probe(used, section_.left()))
+                    taken[name].append(probe(used, section_.left()))
                 except subprocess.TimeoutExpired:
                     section_.unfinished = f"a process with a {name} cache was stopped"
                     break
     section_.data |= {"size": SIZE, "dtype": "float32"}
     told = []
-    for name, found in samples.items():
+    for name, found in taken.items():
         if found:
             section_.data[name] = {
-                part: asdict(timing.summarize([one[part] for one in found])) for part in found[0]
+                part: asdict(samples.summarize([one[part] for one in found])) for part in found[0]
             }
             told.append(f"{name} {1e3 * section_.data[name]['first_call']['median']:.0f} ms")
     section_.summary = ", ".join(told)

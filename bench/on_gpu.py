@@ -8,7 +8,6 @@ Exit codes: 0 all went well, 1 a test, the sanitizer, a bound or a section faile
 import argparse
 import datetime as dt
 import os
-import re
 import sys
 import tempfile
 import time
@@ -172,7 +171,7 @@ def file_name(document: Mapping[str, Any]) -> str:
         commit + ("-changed" if source["dirty"] else ""),
         *(["quick"] if document["quick"] else []),
     ]
-    return "-".join(re.sub(r"[^a-z0-9]+", "-", one.lower()).strip("-") for one in parts) + ".json"
+    return environment.slug(*parts) + ".json"
 
 
 if __name__ == "__main__":

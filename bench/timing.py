@@ -6,29 +6,16 @@ the start of an idle device do not matter. Each call takes the next set of opera
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from gpugrad.cli.samples import Summary, summarize, turns
 
 BLOCK_SECONDS = 2e-3  # of a sample, at least
 MOST_CALLS = 100  # of a sample: what they launch has to fit into the device's queue
 LEAST_ROUNDS, MOST_ROUNDS = 7, 60
 WARM_UP = 3  # calls
-
-
-@dataclass(frozen=True)
-class Summary:
-    """The median of samples, their quartiles, and how many there are."""
-
-    median: float
-    low: float
-    high: float
-    count: int
-
-    @property
-    def spread(self) -> float:
-        """Half the distance of the quartiles, as a part of the median."""
-        return (self.high - self.low) / 2 / self.median if self.median else 0.0
 
 
 @dataclass
@@ -63,35 +50,10 @@ class Contestant:
         }
 
 
-def summarize(samples: Sequence[float]) -> Summary:
-    """Give median and quartiles, interpolated between the samples nearest to them."""
-    if not samples:
-        return Summary(math.nan, math.nan, math.nan, 0)
-    ordered = sorted(samples)
-
-    def at(part: float) -> float:
-        place = part * (len(ordered) - 1)
-        below = math.floor(place)
-        above = min(below + 1, len(ordered) - 1)
-        return ordered[below] + (place - below) * (ordered[above] - ordered[below])
-
-    return Summary(at(0.5), at(0.25), at(0.75), len(ordered))
-
-
-def ratio(others: Sequence[float], ours: Sequence[float]) -> Summary:
-    """Summarise how many times longer others took than we did, round by round."""
-    return summarize([other / one for other, one in zip(others, ours, strict=False)])
-
-
 def calls_in_a_block(seconds_a_call: float) -> int:
     """Choose how many calls make a sample."""
     wanted = math.ceil(BLOCK_SECONDS / max(seconds_a_call, 1e-9))
     return max(1, min(wanted, MOST_CALLS))
-
-
-def turns(count: int, round_: int) -> Iterator[int]:
-    """Give the order of a round: forwards and backwards in turn, so that a drift hits all alike."""
-    return iter(range(count) if round_ % 2 == 0 else range(count - 1, -1, -1))
 
 
 def measure(

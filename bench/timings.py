@@ -13,7 +13,7 @@ from bench import environment, graphs, peers, section, timing, workload
 from bench.timing import Contestant
 from bench.workload import Set, Workload
 from gpugrad._operations import OPERATIONS
-from gpugrad.cli import operations
+from gpugrad.cli import operations, samples
 
 LARGE, SKINNY, WIDER = (8192, 4096, 4096), (1_000_000, 64, 64), (200_000, 128, 128)
 SMALL, TINY = (256, 512, 512), (64, 64, 64)
@@ -166,7 +166,7 @@ def time_row(row: Row, *, quick: bool, torch: bool) -> dict[str, Any]:
     ours, others = taking_part["ours"], taking_part["peers"]
     result["rounds"] = timing.measure([*ours, *others], SECONDS[quick]) if ours else 0
     for contestant in ours:
-        ratios = {one.name: asdict(timing.ratio(one.device, contestant.device)) for one in others}
+        ratios = {one.name: asdict(samples.ratio(one.device, contestant.device)) for one in others}
         result["ours"][contestant.name] |= contestant.times() | {"ratios": ratios}
     for contestant in others:
         result["peers"][contestant.name] |= contestant.times()

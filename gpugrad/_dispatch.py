@@ -10,7 +10,9 @@ from gpugrad import _repeats
 from gpugrad._arrays import Call
 from gpugrad._operations import OPERATIONS
 from gpugrad.errors import ArgumentError, DeviceError
-from gpugrad.plan import Plan, Problem, choose, cpu_seconds, gpu_seconds
+from gpugrad.gpu_costs import DeviceFacts
+from gpugrad.plan import Plan, choose, gpu_seconds
+from gpugrad.problem import Problem
 
 if TYPE_CHECKING:
     from gpugrad.gpu.runtime import Runtime
@@ -30,11 +32,14 @@ def problem_of(call: Call, wrt: tuple[str, ...] = ()) -> Problem:
     return Problem(op, n, k, m, dtype, wrt, operation.reads)
 
 
-def decide(call: Call, problem: Problem, device: str, precision: str) -> Plan:
+def decide(
+    call: Call, problem: Problem, device: str, precision: str, *, predict: bool = False
+) -> Plan:
     """Choose the device of a call, then its algorithm.
 
     Arrays on a GPU are computed there. For arrays on the host, an explicit `device` comes first,
-    then the environment variable GPUGRAD_DEVICE, then the shorter predicted time.
+    then the environment variable GPUGRAD_DEVICE, then the shorter predicted time. Times are
+    predicted where there is a choice, or where `predict` asks for them.
     """
     source = "device"
     if not isinstance(device, str) or device not in DEVICES:
@@ -43,17 +48,17 @@ def decide(call: Call, problem: Problem, device: str, precision: str) -> Plan:
         if device == "cpu":
             names = ", ".join(call.arrays)
             call.fail(DeviceError, f"device is 'cpu', but {names} are on {call.home}")
-        facts = runtime().facts(int(call.home[4:]))
-        seconds = gpu_seconds(problem, precision, facts, from_host=False)
+        facts = _facts(int(call.home[4:]))
+        on_gpu = gpu_seconds(problem, precision, facts, from_host=False) if predict else None
         reason = f"the arrays are on {call.home}"
-        return choose(problem, "gpu", precision, reason, seconds, facts)
+        return choose(problem, "gpu", precision, reason, on_gpu, facts)
     if device == "auto" and os.environ.get("GPUGRAD_DEVICE"):
         device, source = os.environ["GPUGRAD_DEVICE"], "GPUGRAD_DEVICE"
         if device not in DEVICES:
             call.fail(
                 ArgumentError, f"GPUGRAD_DEVICE is {device!r}, expected one of {', '.join(DEVICES)}"
             )
-    on_cpu = cpu_seconds(problem, os.cpu_count() or 1)
+    on_cpu = _cpu_seconds(call, problem) if predict else None
     if device == "cpu":
         return choose(problem, "cpu", precision, f"{source} is 'cpu'", on_cpu)
     missing = gpu_missing()
@@ -61,18 +66,39 @@ def decide(call: Call, problem: Problem, device: str, precision: str) -> Plan:
         if device == "gpu":
             call.fail(DeviceError, f"{source} is 'gpu', but {missing}")
         return choose(problem, "cpu", precision, f"no GPU can be used: {missing}", on_cpu)
-    facts = runtime().facts(None)
-    on_gpu = gpu_seconds(problem, precision, facts, from_host=True)
+    facts = _facts(None)
     if device == "gpu":
-        return choose(problem, "gpu", precision, f"{source} is 'gpu'", on_gpu, facts)
-    times = f"predicted {on_cpu:.2g} s on the CPU, {on_gpu:.2g} s on {facts.name} with transfers"
+        on_gpu = gpu_seconds(problem, precision, facts, from_host=True) if predict else None
+        reason = f"{source} is 'gpu'"
+        return choose(problem, "gpu", precision, reason, on_gpu, facts, elsewhere=on_cpu)
+    on_cpu = _cpu_seconds(call, problem) if on_cpu is None else on_cpu
+    on_gpu = gpu_seconds(problem, precision, facts, from_host=True)
+    reason = f"predicted {on_cpu:.2g} s on the CPU, {on_gpu:.2g} s on {facts.name} with transfers"
     need = 3 * (problem.bytes_in + problem.bytes_out)  # planes take half as much again
     if need > facts.memory:
         reason = f"it needs about {need:.2g} bytes, the GPU has {facts.memory:.2g}"
-        return choose(problem, "cpu", precision, reason, on_cpu)
-    if on_gpu < on_cpu:
-        return choose(problem, "gpu", precision, times, on_gpu, facts)
-    return choose(problem, "cpu", precision, times, on_cpu)
+    elif on_gpu < on_cpu:
+        return choose(problem, "gpu", precision, reason, on_gpu, facts, elsewhere=on_cpu)
+    return choose(problem, "cpu", precision, reason, on_cpu, elsewhere=on_gpu)
+
+
+def _cpu_seconds(call: Call, problem: Problem) -> float:
+    """Predict a call on the CPU, by this machine's profile if there is one."""
+    from gpugrad import machine_profile
+    from gpugrad.cpu.workers import number_of_workers
+    from gpugrad.cpu_costs import cpu_seconds
+
+    workers = number_of_workers()
+    from_logits = "z" in call.arrays and problem.op != "sigmoid"
+    rates = machine_profile.cpu_rates(workers)
+    return cpu_seconds(problem, rates, workers, from_logits=from_logits)
+
+
+def _facts(device: int | None) -> DeviceFacts:
+    """Describe a GPU, the current one if None, with what the profile tells of it."""
+    from gpugrad import machine_profile
+
+    return machine_profile.with_rates(runtime().facts(device))
 
 
 def run(
@@ -118,7 +144,9 @@ def plan(
     Returns
     -------
     Plan
-        Device, algorithm, predicted seconds, and the reason in words.
+        Device, algorithm, predicted seconds on the CPU and on the GPU, and the reason in words.
+        Times follow from rates that ``gpugrad tune`` has measured on this machine, or else from
+        round figures.
 
     Raises
     ------
@@ -131,8 +159,11 @@ def plan(
     --------
     >>> import numpy as np, gpugrad
     >>> dy = np.broadcast_to(np.float32(0), (10**6, 64))
-    >>> gpugrad.plan("bias_backward", dy, device="cpu")  # doctest: +ELLIPSIS
-    Plan(op='bias_backward', device='cpu', algorithm='numpy', predicted_seconds=..., ...)
+    >>> plan = gpugrad.plan("bias_backward", dy, device="cpu")
+    >>> plan.algorithm, plan.reason
+    ('numpy', "device is 'cpu'")
+    >>> 0 < plan.predicted_seconds < 1
+    True
     """
     if not isinstance(op, str) or op not in OPERATIONS:
         raise ArgumentError(f"plan: op is {op!r}, expected one of {', '.join(OPERATIONS)}")
@@ -151,7 +182,8 @@ def plan(
     with Call(op, **named) as call:
         call.expect_operands()
         call.expect_precision(precision)
-        return decide(call, problem_of(call, call.expect_wrt(wrt, choices)), device, precision)
+        problem = problem_of(call, call.expect_wrt(wrt, choices))
+        return decide(call, problem, device, precision, predict=True)
 
 
 def gpu_missing() -> str | None:

@@ -4,18 +4,24 @@ Everything here is arithmetic on shapes and device facts. Nothing imports CuPy, 
 decision can be tested on any machine.
 
 Tiles and splits depend on shapes, dtype and algorithm alone. The algorithm also depends on the
-device: which ones it has, and which should be the fastest on it for such a layer. It does not
-depend on the number of rows, so that a row's results do not either.
+device: which ones it has, and which should be the fastest on it for such a layer, by rates that
+follow from its properties or that `gpugrad tune` has measured. It does not depend on the number of
+rows, so that a row's results do not either.
 """
 
 import functools
 import math
 from dataclasses import dataclass, replace
 
+from gpugrad import gpu_costs
 from gpugrad._operations import OPERATIONS
-
-ITEMSIZE = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
-ACCUMULATOR_ITEMSIZE = {"float64": 8, "float32": 4, "float16": 4, "bfloat16": 4}
+from gpugrad.gpu_costs import DeviceFacts as DeviceFacts
+from gpugrad.gpu_costs import rates_of, transfer_seconds
+from gpugrad.problem import ITEMSIZE as ITEMSIZE
+from gpugrad.problem import ColumnSum as ColumnSum
+from gpugrad.problem import Gemm as Gemm
+from gpugrad.problem import Problem as Problem
+from gpugrad.problem import products
 
 THREADS = 256  # of every block of every kernel
 GEMM_STEP = 16  # a split's length is a multiple of it
@@ -33,151 +39,6 @@ ROWS_A_LANE = 8  # rows in flight a thread
 
 
 @dataclass(frozen=True)
-class DeviceFacts:
-    """What the choice of an algorithm may know about a GPU.
-
-    Attributes
-    ----------
-    name : str
-    compute_capability : tuple of int
-        (major, minor).
-    sm_count : int
-    clock_hz : float
-    bandwidth : float
-        Of the device's memory, bytes a second, as its properties state it.
-    memory : int
-        Bytes in all.
-    """
-
-    name: str
-    compute_capability: tuple[int, int]
-    sm_count: int
-    clock_hz: float
-    bandwidth: float
-    memory: int
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One call without its data.
-
-    Attributes
-    ----------
-    op : str
-        Name of the public function.
-    n, k, m : int
-        Rows of the batch, inputs and outputs of the layer. Element-wise functions have n = 1,
-        k = 0 and m elements.
-    dtype : str
-    wrt : tuple of str
-        What is differentiated; empty for functions without that choice.
-    reads : int
-        Matrices of n × m that the element-wise part reads.
-    """
-
-    op: str
-    n: int
-    k: int
-    m: int
-    dtype: str
-    wrt: tuple[str, ...] = ()
-    reads: int = 1
-
-    @property
-    def flops(self) -> float:
-        """Floating-point operations of the products."""
-        product = 2.0 * self.n * self.k * self.m
-        if self.op == "dense_sigmoid":
-            return product
-        if self.op in ("matmul_backward", "dense_sigmoid_backward"):
-            return product * len({"x", "w"} & set(self.wrt))
-        return 0.0
-
-    @property
-    def bytes_in(self) -> int:
-        """Bytes of the inputs."""
-        n, k, m, size = self.n, self.k, self.m, ITEMSIZE[self.dtype]
-        return size * (self.reads * n * m + n * k + k * m)
-
-    @property
-    def bytes_out(self) -> int:
-        """Bytes of the results."""
-        n, k, m, size = self.n, self.k, self.m, ITEMSIZE[self.dtype]
-        counts = {
-            "matmul_backward": ("x" in self.wrt) * n * k + ("w" in self.wrt) * k * m,
-            "bias_backward": m,
-            "sigmoid_backward": n * m,
-            "sigmoid_bias_backward": n * m + m,
-            "dense_sigmoid_backward": ("x" in self.wrt) * n * k
-            + ("w" in self.wrt) * k * m
-            + ("b" in self.wrt) * m,
-            "sigmoid": n * m,
-            "dense_sigmoid": n * m,
-        }
-        return size * counts[self.op]
-
-
-@dataclass(frozen=True)
-class Gemm:
-    """How one product of matrices is computed.
-
-    Attributes
-    ----------
-    rows, columns, contraction : int
-        Extents of the result and of the sum.
-    tile : int
-        BLOCK_M = BLOCK_N, the side of the square of results of one block of threads.
-    splits : int
-        Parts that the contraction is cut into; more than one need a workspace.
-    split_length : int
-        Terms a part, a multiple of GEMM_STEP.
-    algorithm : {"ffma", "mma", "dmma"}
-    planes : int
-        With "mma", the 16-bit planes of each operand; else 0.
-    """
-
-    rows: int
-    columns: int
-    contraction: int
-    tile: int
-    splits: int
-    split_length: int
-    algorithm: str = "ffma"
-    planes: int = 0
-
-    @property
-    def blocks(self) -> int:
-        """Blocks of threads of one split."""
-        return math.ceil(self.rows / self.tile) * math.ceil(self.columns / self.tile)
-
-    @property
-    def workspace_elements(self) -> int:
-        """Accumulators that the splits leave for the second stage."""
-        return self.splits * self.rows * self.columns if self.splits > 1 else 0
-
-
-@dataclass(frozen=True)
-class ColumnSum:
-    """How the columns of an (n, m) matrix are summed.
-
-    Attributes
-    ----------
-    lanes : tuple of int
-        Threads of a block along columns and along rows.
-    column_blocks : int
-    splits : int
-        Parts that the rows are cut into.
-    split_length : int
-        Rows a part.
-    """
-
-    lanes: tuple[int, int]
-    column_blocks: int
-    splits: int
-    split_length: int
-
-
-@dataclass(frozen=True)
 class Plan:
     """What a call will do.
 
@@ -188,8 +49,10 @@ class Plan:
     algorithm : {"numpy", "elementwise", "column-sum", "ffma", "mma", "dmma"}
         On a GPU, matrix products are computed by IEEE multiply-adds ("ffma"), on tensor cores from
         16-bit planes ("mma"), or on float64 tensor cores ("dmma"). Each product's Gemm has its own.
-    predicted_seconds : float
-        From a simple model of rates, transfers included; not a measurement.
+    cpu_seconds, gpu_seconds : float or None
+        What the call should take on either device, transfers included. Predicted, by a simple
+        model of rates. None where that device cannot compute the call: the CPU if the arrays are
+        on a GPU, the GPU if there is none or if the CPU is asked for.
     reason : str
         Why this device and algorithm, in words.
     steps : tuple
@@ -199,9 +62,16 @@ class Plan:
     op: str
     device: str
     algorithm: str
-    predicted_seconds: float
+    cpu_seconds: float | None
+    gpu_seconds: float | None
     reason: str
     steps: tuple[tuple[str, Gemm | ColumnSum], ...] = ()
+
+    @property
+    def predicted_seconds(self) -> float:
+        """What the call should take on the device of the plan; NaN where that was not asked."""
+        seconds = self.cpu_seconds if self.device == "cpu" else self.gpu_seconds
+        return math.nan if seconds is None else seconds
 
     def gemm(self, name: str) -> Gemm:
         """Give the step that computes a product."""
@@ -289,8 +159,10 @@ def choose(
     device: str,
     precision: str,
     reason: str,
-    seconds: float,
+    seconds: float | None,
     facts: DeviceFacts | None = None,
+    *,
+    elsewhere: float | None = None,
 ) -> Plan:
     """Plan a call on a device that has been decided.
 
@@ -301,20 +173,24 @@ def choose(
     precision : {"highest", "high", "medium", "ieee"}
     reason : str
         Why this device.
-    seconds : float
-        The predicted time.
+    seconds : float or None
+        The predicted time, if it is wanted.
     facts : DeviceFacts, optional
         Of the GPU. Without them its matrix products are IEEE multiply-adds.
+    elsewhere : float, optional
+        The predicted time on the other device.
     """
-    if device == "cpu":
-        return Plan(problem.op, "cpu", "numpy", seconds, reason)
     op = problem.op
-    if not products(problem):
-        steps = _steps(problem, "ffma", 0)
-        return Plan(op, "gpu", "column-sum" if steps else "elementwise", seconds, reason, steps)
-    choice = taken(problem, precision, facts)
-    steps = _steps(problem, choice.algorithm, choice.planes)
-    return Plan(op, "gpu", choice.algorithm, seconds, f"{reason}; {choice.reason}", steps)
+    if device == "cpu":
+        return Plan(op, "cpu", "numpy", seconds, elsewhere, reason)
+    if products(problem):
+        choice = taken(problem, precision, facts)
+        algorithm, steps = choice.algorithm, steps_of(problem, choice.algorithm, choice.planes)
+        reason = f"{reason}; {choice.reason}"
+    else:
+        steps = steps_of(problem, "ffma", 0)
+        algorithm = "column-sum" if steps else "elementwise"
+    return Plan(op, "gpu", algorithm, elsewhere, seconds, reason, steps)
 
 
 def taken(problem: Problem, precision: str, facts: DeviceFacts | None) -> Choice:
@@ -334,17 +210,6 @@ def _short(contraction: int, planes: int) -> bool:
 def of_any_rows(problem: Problem) -> Problem:
     """Give the problem that stands for the layer: its rows' results must not depend on others."""
     return replace(problem, n=TYPICAL_ROWS, wrt=OPERATIONS[problem.op].wrt)
-
-
-def products(problem: Problem) -> tuple[tuple[str, int, int, int, bool], ...]:
-    """List a call's matrix products: result, its rows and columns, contraction, may it be split."""
-    n, k, m = problem.n, problem.k, problem.m
-    if problem.op == "dense_sigmoid":
-        return (("y", n, m, k, False),)
-    if problem.op not in ("matmul_backward", "dense_sigmoid_backward"):
-        return ()
-    both = (("dx", n, k, m, False), ("dw", k, m, n, True))
-    return tuple(one for one in both if one[0][1] in problem.wrt)
 
 
 def candidates(
@@ -409,7 +274,7 @@ def _words(algorithm: str, planes: int, dtype: str) -> str:
     return f"products on tensor cores from {planes} {kind} plane{'s' * (planes > 1)}"
 
 
-def _steps(
+def steps_of(
     problem: Problem, algorithm: str, planes: int
 ) -> tuple[tuple[str, Gemm | ColumnSum], ...]:
     """Plan each part of the work that has tiles or splits."""
@@ -434,99 +299,22 @@ def _steps(
     return tuple(steps)
 
 
-# ---- the default cost model: round figures for an unmeasured machine
-
-CPU_FLOPS_A_CORE = 3e10  # float32 multiply-adds through a BLAS
-CPU_BANDWIDTH = 1e10
-CPU_CALL = 1e-5
-TRANSFER_BANDWIDTH = 1.2e10  # pageable host memory over PCIe
-TRANSFER_CALL = 2e-5
-GPU_CALL = 1e-5  # one launch from Python
-GPU_LAUNCH = 3e-6  # the same, as the GPU sees it
-GPU_SHARE = 0.6  # of the peak rates that properties promise
-
-
-@dataclass(frozen=True)
-class Rates:
-    """Multiply-adds a clock and multiprocessor, as the makers' data sheets have them.
-
-    Attributes
-    ----------
-    float32, float64 : float
-        In the ordinary units.
-    tensor_16 : float
-        On tensor cores, of 16-bit operands into float32, by mma.sync; 0 where these kernels need
-        what the device has not.
-    tensor_64 : float
-        On float64 tensor cores; 0 where there are none, or where they are no faster.
-    """
-
-    float32: float
-    float64: float
-    tensor_16: float = 0
-    tensor_64: float = 0
-
-
-RATES = {
-    (7, 5): Rates(64, 2),
-    (8, 0): Rates(64, 32, 1024, 64),
-    (8, 6): Rates(128, 2, 256),  # of the GeForce models; others of the generation have 512
-    (8, 9): Rates(128, 2, 256),
-    (9, 0): Rates(128, 64, 1290, 128),  # mma.sync reaches about 63 % of the 2048 that wgmma has
-    (10, 0): Rates(128, 64, 1024, 64),
-    (10, 3): Rates(128, 2, 1024),
-    (12, 0): Rates(128, 2, 256),
-}
-
-
-def rates_of(capability: tuple[int, int]) -> Rates:
-    """Give the rates of a compute capability, of the next lower one where it is not known."""
-    return RATES[max((one for one in RATES if one <= capability), default=min(RATES))]
-
-
-def cpu_seconds(problem: Problem, cores: int) -> float:
-    """Predict the time of a call on the CPU."""
-    rate = CPU_FLOPS_A_CORE * cores * (0.5 if problem.dtype == "float64" else 1.0)
-    traffic = 2 * (problem.bytes_in + problem.bytes_out)
-    return CPU_CALL + problem.flops / rate + traffic / CPU_BANDWIDTH
-
-
 def gpu_seconds(problem: Problem, precision: str, facts: DeviceFacts, *, from_host: bool) -> float:
     """Predict the time of a call on a GPU, with the transfers of arrays that are on the host."""
     choice = taken(problem, precision, facts)
-    traffic = problem.bytes_in + problem.bytes_out
-    seconds = 4 * GPU_CALL + kernel_seconds(problem, choice.algorithm, choice.planes, facts)
+    seconds = facts.rates.call + kernel_seconds(problem, choice.algorithm, choice.planes, facts)
     if from_host:
-        seconds += 4 * TRANSFER_CALL + traffic / TRANSFER_BANDWIDTH
+        operation = OPERATIONS[problem.op]
+        arrays_out = len(problem.wrt) if operation.wrt else len(operation.results)
+        seconds += transfer_seconds(problem, len(operation.operands), arrays_out, facts.rates)
     return seconds
 
 
 def kernel_seconds(problem: Problem, algorithm: str, planes: int, facts: DeviceFacts) -> float:
-    """Predict the time of a call's kernels: each is bounded by its bytes or its multiply-adds."""
-    bandwidth = GPU_SHARE * facts.bandwidth
-    before = passes(problem, algorithm, planes)
-    seconds = sum(GPU_LAUNCH + traffic / bandwidth for traffic in before)
-    rates = rates_of(facts.compute_capability)
-    size = ITEMSIZE[problem.dtype]
-    ordinary = rates.float64 if problem.dtype == "float64" else rates.float32
-    for name, plan in _steps(problem, algorithm, planes):
-        if not isinstance(plan, Gemm):
-            continue
-        rate, pairs, element, reads = ordinary, 1, size, problem.reads
-        if plan.algorithm == "dmma":
-            rate, reads = rates.tensor_64, 1
-        elif plan.algorithm == "mma":
-            rate, reads, element = rates.tensor_16, 1, 2 * plan.planes
-            pairs = plan.planes * (plan.planes + 1) // 2
-        waves = math.ceil(plan.blocks * plan.splits / facts.sm_count)
-        work = waves * plan.tile**2 * plan.split_length * pairs
-        dz = (plan.columns if name == "dw" else plan.rows) * plan.contraction
-        operands = (plan.rows + plan.columns) * plan.contraction + max(0, reads - 1) * dz
-        traffic = element * operands + size * plan.rows * plan.columns
-        traffic += 2 * ACCUMULATOR_ITEMSIZE[problem.dtype] * plan.workspace_elements
-        seconds += GPU_LAUNCH * (1 + (plan.splits > 1))
-        seconds += max(work / (GPU_SHARE * rate * facts.clock_hz), traffic / bandwidth)
-    return seconds
+    """Predict the time of a call's kernels, with an algorithm for its products."""
+    return gpu_costs.kernel_seconds(
+        problem, steps_of(problem, algorithm, planes), passes(problem, algorithm, planes), facts
+    )
 
 
 def passes(problem: Problem, algorithm: str, planes: int) -> list[float]:

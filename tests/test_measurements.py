@@ -26,7 +26,8 @@ from bench import (
 )
 from bench.workload import Workload
 from gpugrad._operations import OPERATIONS
-from gpugrad.cli import operations
+from gpugrad.cli import operations, samples
+from gpugrad.cli.peers import cupy_cublas
 from tests import numpy_as_cupy
 from tests.accuracy.data import FAMILIES
 from tests.cases import DTYPES
@@ -42,9 +43,9 @@ def cupy(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", standin)
     monkeypatch.setattr(peers, "no_pytorch", lambda: "no PyTorch here")
     monkeypatch.setenv("GPUGRAD_DEVICE", "cpu")
-    peers._compiled.cache_clear()
+    cupy_cublas.compiled.cache_clear()
     yield standin
-    peers._compiled.cache_clear()
+    cupy_cublas.compiled.cache_clear()
 
 
 def a_section(seconds=60.0, quick=True):
@@ -55,16 +56,16 @@ def a_section(seconds=60.0, quick=True):
 
 
 def test_median_and_quartiles():
-    assert timing.summarize([5.0, 1, 3, 2, 4]) == timing.Summary(3, 2, 4, 5)
-    assert timing.summarize([1.0, 2]) == timing.Summary(1.5, 1.25, 1.75, 2)
-    assert timing.summarize([7.0]) == timing.Summary(7, 7, 7, 1)
-    assert math.isnan(timing.summarize([]).median)
-    assert timing.summarize([5.0, 1, 3, 2, 4]).spread == pytest.approx(1 / 3)
+    assert samples.summarize([5.0, 1, 3, 2, 4]) == samples.Summary(3, 2, 4, 5)
+    assert samples.summarize([1.0, 2]) == samples.Summary(1.5, 1.25, 1.75, 2)
+    assert samples.summarize([7.0]) == samples.Summary(7, 7, 7, 1)
+    assert math.isnan(samples.summarize([]).median)
+    assert samples.summarize([5.0, 1, 3, 2, 4]).spread == pytest.approx(1 / 3)
 
 
 def test_ratios_are_taken_round_by_round():
     drifting = [1.0, 2, 3, 4]
-    assert timing.ratio([2 * one for one in drifting], drifting) == timing.Summary(2, 2, 2, 4)
+    assert samples.ratio([2 * one for one in drifting], drifting) == samples.Summary(2, 2, 2, 4)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +185,7 @@ def test_a_graph_that_writes_nothing_is_found_out(cupy, monkeypatch):
 def test_wrong_results_are_not_timed_and_fail_the_run(cupy, monkeypatch):
     monkeypatch.setitem(workload.TOLERANCES, "float32", 0.0)
     monkeypatch.setattr(timings, "rows", lambda *, quick: timings_rows("bias_backward"))
-    monkeypatch.setattr(timing, "copy_bandwidth", lambda: timing.Summary(1e9, 1e9, 1e9, 1))
+    monkeypatch.setattr(timing, "copy_bandwidth", lambda: samples.Summary(1e9, 1e9, 1e9, 1))
     one = a_section()
     timings.work(one)
     assert "wrong by" in one.failures[0]
@@ -198,7 +199,7 @@ def timings_rows(*ops):
 
 def test_the_section_of_timings(cupy, monkeypatch):
     monkeypatch.setattr(timings, "rows", lambda *, quick: timings_rows(*OPERATIONS))
-    monkeypatch.setattr(timing, "copy_bandwidth", lambda: timing.Summary(1e9, 1e9, 1e9, 1))
+    monkeypatch.setattr(timing, "copy_bandwidth", lambda: samples.Summary(1e9, 1e9, 1e9, 1))
     monkeypatch.setitem(timings.SECONDS, True, 0.0)
     one = a_section()
     timings.work(one)

@@ -15,21 +15,17 @@ from gpugrad import _dispatch
 from gpugrad._operations import OPERATIONS
 from gpugrad.errors import ArgumentError, DeviceError, DTypeError, ShapeError
 from gpugrad.gpu import dmma, mma
+from gpugrad.gpu_costs import RATES, DeviceFacts, rates_of
 from gpugrad.plan import (
     COLUMN_SUM_BLOCKS,
     EXACT_PLANES,
     EXACT_TERMS,
     GEMM_STEP,
-    ITEMSIZE,
     LARGE_TILE,
-    RATES,
     SMALL_TILE,
     SPLIT_BLOCKS,
     THREADS,
     VECTOR_BYTES,
-    DeviceFacts,
-    Gemm,
-    Problem,
     candidates,
     choose,
     column_sum,
@@ -38,8 +34,8 @@ from gpugrad.plan import (
     gpu_seconds,
     kernel_seconds,
     of_any_rows,
-    rates_of,
 )
+from gpugrad.problem import ITEMSIZE, Gemm, Problem
 from tests.cases import DTYPES, LARGE_TILES
 
 EXTENTS = (0, 1, 2, 15, 16, 17, 63, 64, 65, 128, 129, 1000, 4099, 12161, 10**6, 2**31 + 5)
@@ -156,8 +152,11 @@ def test_steps_and_algorithms(op):
     assert pickle.loads(pickle.dumps(plan)) == plan
     assert len({plan, copy.deepcopy(plan)}) == 1
     assert dataclasses.asdict(plan)["op"] == op
-    on_cpu = choose(problem, "cpu", "highest", "because", 1.0)
+    on_cpu = choose(problem, "cpu", "highest", "because", 1.0, elsewhere=2.0)
     assert (on_cpu.algorithm, dict(on_cpu.steps)) == ("numpy", {})
+    assert (plan.cpu_seconds, plan.gpu_seconds, plan.predicted_seconds) == (None, 1.0, 1.0)
+    assert (on_cpu.cpu_seconds, on_cpu.gpu_seconds, on_cpu.predicted_seconds) == (1.0, 2.0, 1.0)
+    assert math.isnan(choose(problem, "cpu", "highest", "because", None).predicted_seconds)
 
 
 def test_rows_of_dx_and_y_are_never_split():

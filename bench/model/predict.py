@@ -9,16 +9,9 @@ from dataclasses import dataclass
 from bench.model import devices, sass
 from bench.model.devices import PARTITIONS, Device
 from gpugrad.gpu import compiler, dmma, mma
-from gpugrad.plan import (
-    GPU_LAUNCH,
-    ITEMSIZE,
-    THREADS,
-    Gemm,
-    Problem,
-    gemm,
-    passes,
-    products,
-)
+from gpugrad.gpu_costs import GPU_LAUNCH
+from gpugrad.plan import THREADS, gemm, passes
+from gpugrad.problem import ITEMSIZE, Gemm, Problem, products
 from tests import compile_gate, machine_code
 
 N, K, M = 8192, 4096, 4096

@@ -1,4 +1,4 @@
-"""The command ``gpugrad``: info, check, bench, demo."""
+"""The command ``gpugrad``: info, check, bench, tune, demo."""
 
 import argparse
 import os
@@ -8,9 +8,9 @@ from contextlib import suppress
 from typing import Never
 
 import gpugrad
-from gpugrad.cli import bench, check, demo, exits, info
+from gpugrad.cli import bench, check, demo, exits, info, tune
 
-COMMANDS = {"info": info, "check": check, "bench": bench, "demo": demo}
+COMMANDS = {"info": info, "check": check, "bench": bench, "tune": tune, "demo": demo}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,18 +1,20 @@
-"""gpugrad info: versions, devices and why they are or aren't used, the kernel cache."""
+"""gpugrad info: versions, devices and why they are used or not, the profile, the kernel cache."""
 
 import argparse
 import os
 import platform
 from collections.abc import Iterator
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.markup import escape
 
 import gpugrad
-from gpugrad import _dispatch
+from gpugrad import _dispatch, _host, machine_profile
 from gpugrad.cli import exits, machine, terminal
+from gpugrad.gpu_costs import DeviceFacts
 
 PACKAGES = {
     "CuPy": ("cupy-cuda13x", "cupy-cuda12x", "cupy"),
@@ -36,6 +38,9 @@ def run(arguments: argparse.Namespace) -> int:
         terminal.print_json("info", facts)
     else:
         _print(facts)
+    for choice in facts["device"]["layers"]:
+        if choice["device"] is None:  # every call would fail
+            raise exits.Unusable(choice["reason"])
     return exits.OK
 
 
@@ -51,6 +56,7 @@ def collect() -> dict[str, Any]:
             "free_memory": machine.free_memory(),
         },
         "gpu": _gpu(),
+        "profile": _profile(),
         "device": {"GPUGRAD_DEVICE": os.environ.get("GPUGRAD_DEVICE"), "layers": _choices()},
         "kernel_cache": _cache(),
     }
@@ -66,10 +72,14 @@ def version(*distributions: str) -> str | None:
     return None
 
 
-def _blas() -> str:
+def _blas() -> dict[str, Any]:
+    used = _host.blas()
+    if used is not None:
+        return used._asdict() | {"hint": _host.blas_hint(used)}
     config: Any = np.show_config(mode="dicts")
-    blas = config.get("Build Dependencies", {}).get("blas", {})
-    return f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip()
+    known = config.get("Build Dependencies", {}).get("blas", {})
+    name, version = known.get("name") or "unknown", known.get("version") or ""
+    return _host.Blas(name, version, "", 0)._asdict() | {"hint": None}
 
 
 def _gpu() -> dict[str, Any]:
@@ -92,6 +102,31 @@ def _gpu() -> dict[str, Any]:
     }
 
 
+def _profile() -> dict[str, Any]:
+    """Tell for each device when its rates were measured, or why round figures are used."""
+    try:
+        path = machine_profile.path()
+    except RuntimeError as error:  # no home directory
+        return {"path": None, "reason": str(error)}
+    parts: dict[str, Any] = {"path": str(path), "cpu": _part(path, "cpu", None)}
+    if _dispatch.gpu_missing() is None:
+        try:
+            parts["gpu"] = _part(path, "gpu", _dispatch.runtime().facts(None))
+        except Exception as error:  # a broken GPU, told above
+            parts["gpu"] = {"measured": None, "reason": f"{type(error).__name__}: {error}"}
+    return parts
+
+
+def _part(path: Path, device: str, facts: DeviceFacts | None) -> dict[str, Any]:
+    try:
+        part = machine_profile.read(path, device, facts)
+    except machine_profile.Rejected as reason:
+        return {"measured": None, "reason": str(reason)}
+    if part is None:
+        return {"measured": None, "reason": "it has not been measured"}
+    return {"measured": part.measured, "reason": None}
+
+
 def _choices() -> list[dict[str, Any]]:
     """Ask where NumPy arrays would be computed, for a small layer and a large one."""
     choices = []
@@ -102,6 +137,8 @@ def _choices() -> list[dict[str, Any]]:
             choice: dict[str, str | None] = {"device": plan.device, "reason": plan.reason}
         except gpugrad.GpugradError as error:
             choice = {"device": None, "reason": str(error)}
+        except Exception as error:  # of a GPU that is broken, as above
+            choice = {"device": None, "reason": f"{type(error).__name__}: {error}"}
         choices.append({"n": n, "k": k, "m": m, **choice})
     return choices
 
@@ -123,13 +160,18 @@ def _print(facts: dict[str, Any]) -> None:
 def _rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "gpugrad", gpugrad.__version__
     yield "Python", escape(facts["python"])
-    yield "NumPy", escape(f"{facts['numpy']['version']} with {facts['numpy']['blas']}")
+    yield "NumPy", escape(facts["numpy"]["version"])
+    blas = facts["numpy"]["blas"]
+    kernels = f", kernels for {blas['architecture']}" if blas["architecture"] else ""
+    threads = f", {_count(blas['threads'], 'thread')}" if blas["threads"] else ""
+    yield "BLAS", escape(f"{blas['library']} {blas['version']}{kernels}{threads}")
+    if blas["hint"]:
+        yield "hint", escape(blas["hint"])
     for name, version in facts["packages"].items():
         yield name, version or "[dim]not installed[/]"
     cpu = facts["cpu"]
     free = "" if cpu["free_memory"] is None else f", {terminal.size(cpu['free_memory'])} free"
-    cores = "1 core" if cpu["cores"] == 1 else f"{cpu['cores']} cores"
-    yield "CPU", escape(f"{cpu['model']}, {cores}{free}")
+    yield "CPU", escape(f"{cpu['model']}, {_count(cpu['cores'], 'core')}{free}")
     gpu = facts["gpu"]
     if gpu["usable"]:
         yield (
@@ -151,9 +193,27 @@ def _rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
         else:
             yield layer, f"{where}: {escape(choice['reason'])}"
         told = choice["reason"]
+    yield from _profile_rows(facts["profile"])
     cache = facts["kernel_cache"]
     if cache["path"] is None:
         yield "kernel cache", f"not used: {escape(cache['reason'])}"
     else:
-        kept = f"{cache['entries']} kernels, {terminal.size(cache['bytes'])}"
+        kept = f"{_count(cache['entries'], 'kernel')}, {terminal.size(cache['bytes'])}"
         yield "kernel cache", f"{escape(cache['path'])}: {kept}"
+
+
+def _profile_rows(profile: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    if profile["path"] is None:
+        yield "profile", f"none, rates are round figures: {escape(profile['reason'])}"
+        return
+    yield "profile", escape(profile["path"])
+    for device in ("cpu", "gpu"):
+        if device not in profile:
+            continue
+        measured, reason = profile[device]["measured"], profile[device]["reason"]
+        rates = f"measured {measured}" if measured else f"round figures ({reason}); gpugrad tune"
+        yield f"rates of the {device.upper()}", escape(rates)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -1,28 +1,10 @@
 """What the machine is: processor, cores, memory."""
 
 import os
-import platform
 from pathlib import Path
 
-
-def processor() -> str:
-    """Name the processor."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() == "model name":
-                return value.strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine() or "unknown"
-
-
-def cores() -> int:
-    """Count the cores that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on every system
-        return os.cpu_count() or 1
+from gpugrad._host import cores as cores
+from gpugrad._host import processor as processor
 
 
 def free_memory() -> int | None:

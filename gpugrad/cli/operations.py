@@ -46,6 +46,7 @@ def arrays(
     seed: int,
     spread: float = 1.0,
     from_z: bool = False,
+    without: tuple[str, ...] = (),
 ) -> Arrays:
     """Draw an operation's operands.
 
@@ -60,6 +61,8 @@ def arrays(
         Standard deviation of the logits: from about 20 most of them are saturated.
     from_z : bool
         Draw the logits z in place of the sigmoid's result y.
+    without : tuple of str
+        Operands to leave out.
     """
     random = np.random.default_rng(seed)
 
@@ -70,6 +73,8 @@ def arrays(
 
     result: Arrays = {}
     for name, shape in shapes(op, size).items():
+        if name in without:
+            continue
         if name == "y" and from_z:
             result["z"] = normal(shape, spread)
         elif name == "y":
@@ -81,10 +86,28 @@ def arrays(
     return result
 
 
-def call(op: str, operands: Mapping[str, Any], *, device: str) -> Arrays:
+def consistent_arrays(op: str, size: Size, dtype: np.dtype[Any], *, seed: int) -> Arrays:
+    """Draw an operation's operands as a layer's forward pass leaves them.
+
+    y is the sigmoid of the layer's own x w, or else of logits, which come with it under "z": those
+    who go backwards through a forward pass of their own then have the same gradients.
+    """
+    if "y" not in OPERATIONS[op].operands:
+        return arrays(op, size, dtype, seed=seed)
+    if "x" in OPERATIONS[op].operands:
+        result = arrays(op, size, dtype, seed=seed, without=("y",))
+        y = gpugrad.dense_sigmoid(result["x"], result["w"], device="cpu")
+    else:
+        result = arrays(op, size, dtype, seed=seed, from_z=True)
+        y = gpugrad.sigmoid(result["z"], device="cpu")
+    return {**result, "y": y}
+
+
+def call(op: str, operands: Mapping[str, Any], *, device: str, **options: Any) -> Arrays:
     """Call an operation of the library; its results by name. Logits z are an option."""
     positional = [operands.get(name) for name in OPERATIONS[op].operands]
-    options = {"z": operands["z"]} if "z" in operands and "z" not in OPERATIONS[op].operands else {}
+    if "z" in operands and "z" not in OPERATIONS[op].operands:
+        options["z"] = operands["z"]
     results = getattr(gpugrad, op)(*positional, device=device, **options)
     return dict(
         zip(
@@ -95,16 +118,22 @@ def call(op: str, operands: Mapping[str, Any], *, device: str) -> Arrays:
     )
 
 
-def planes(op: str, operands: Mapping[str, Any], *, device: str) -> dict[str, int]:
+def planes(op: str, operands: Mapping[str, Any], *, device: str, **options: Any) -> dict[str, int]:
     """Ask how many planes the operands of a call's products have, by result."""
     positional = [operands.get(name) for name in OPERATIONS[op].operands]
-    options = {"z": operands["z"]} if "z" in operands and "z" not in OPERATIONS[op].operands else {}
+    if "z" in operands and "z" not in OPERATIONS[op].operands:
+        options["z"] = operands["z"]
     return gpugrad.plan(op, *positional, device=device, **options).planes
 
 
 def takes_z(op: str) -> bool:
     """Say whether an operation can read logits in place of the sigmoid's result."""
     return "y" in OPERATIONS[op].operands
+
+
+def has_products(op: str) -> bool:
+    """Say whether an operation multiplies matrices, and so has a precision."""
+    return "w" in OPERATIONS[op].operands
 
 
 def wrt(op: str) -> tuple[str, ...]:

@@ -9,8 +9,14 @@ from gpugrad.cli.exits import Failed, Unusable
 
 
 @contextmanager
-def reserved(path: Path) -> Iterator[Callable[[bytes], None]]:
+def reserved(path: Path, option: str = "--output") -> Iterator[Callable[[bytes], None]]:
     """Give a function that writes the file; whole or, if anything goes wrong, not at all.
+
+    Parameters
+    ----------
+    path : Path
+    option : str
+        That the path was given by, for messages.
 
     Raises
     ------
@@ -22,17 +28,17 @@ def reserved(path: Path) -> Iterator[Callable[[bytes], None]]:
     try:
         target = path.resolve()
         if target.is_dir():
-            raise Unusable(f"--output: {path} is a directory")
+            raise Unusable(f"{option}: {path} is a directory")
         if target.exists() and not os.access(target, os.W_OK):
-            raise Unusable(f"--output: {path} is read-only")
+            raise Unusable(f"{option}: {path} is read-only")
         # Beside the file, to be renamed to it. A device cannot be replaced: it is written itself.
         ordinary = target.is_file() or not target.exists()
         aside = target.with_name(f".{target.name}.{os.getpid()}.part") if ordinary else target
         file = aside.open("wb")
     except OSError as error:
-        raise Unusable(f"--output: {path} cannot be written: {error.strerror}") from None
+        raise Unusable(f"{option}: {path} cannot be written: {error.strerror}") from None
     except (RuntimeError, ValueError) as error:  # a loop of links, a name that is none
-        raise Unusable(f"--output: {path} cannot be written: {error}") from None
+        raise Unusable(f"{option}: {path} cannot be written: {error}") from None
 
     def write(content: bytes) -> None:
         try:

@@ -47,40 +47,63 @@ PARTS = {
 }
 
 
-def verify(
-    op: str,
-    operands: operations.Arrays,
-    results: operations.Arrays,
-    device: str,
-    planes: Mapping[str, int],
-) -> None:
+Answers = list[tuple[Part, dict[str, _reference.Answer]]]
+
+
+def answers(op: str, operands: operations.Arrays, planes: Mapping[str, int]) -> Answers:
+    """Compute parts of an operation's results in higher precision, with their bounds.
+
+    Parameters
+    ----------
+    op : str
+    operands : dict of NumPy arrays
+    planes : mapping
+        Of the operands of products on tensor cores, by result.
+    """
+    return [
+        (part, _reference.reference(op, wrt=part.wrt, planes=planes, **part.take(operands)))
+        for part in PARTS[op]
+    ]
+
+
+def verify(op: str, results: operations.Arrays, known: Answers, device: str) -> None:
     """Compare parts of an operation's results with the reference.
 
     Parameters
     ----------
     op : str
-    operands, results : dict of NumPy arrays
+    results : dict of NumPy arrays
+    known : list
+        From `answers`.
     device : str
-        Where they were computed, for the message.
-    planes : mapping
-        Of the operands of products on tensor cores, by result.
+        Where the results were computed, for the message.
 
     Raises
     ------
     Failed
         An element is outside its bound.
     """
-    dtype = next(iter(operands.values())).dtype
-    for part in PARTS[op]:
-        answers = _reference.reference(op, wrt=part.wrt, planes=planes, **part.take(operands))
+    for part, expected in known:
         taken = part.take(results)
-        for name, answer in answers.items():
+        for name, answer in expected.items():
             ratio = _reference.check(taken[name], *answer)
             if ratio > 1:
                 raise Failed(
-                    f"{op} is wrong in {dtype} on the {device}: "
+                    f"{op} is wrong in {taken[name].dtype} on the {device}: "
                     f"{name} is {ratio:.3g} times its bound away"
                 )
+
+
+def errors(results: operations.Arrays, known: Answers) -> dict[str, float]:
+    """Give max |error| / max |exact| of each result, over the parts; NaN where one has a NaN."""
+    found = {}
+    for part, expected in known:
+        taken = part.take(results)
+        for name, (exact, _) in expected.items():
+            off = np.abs(taken[name].astype(exact.dtype) - exact)
+            largest = np.max(np.abs(exact), initial=0)
+            found[name] = float(np.max(off, initial=0) / (largest or 1))
+    return found
 
 
 def _sample(extent: int) -> Any:

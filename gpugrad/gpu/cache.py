@@ -10,7 +10,6 @@ Linux, elsewhere in the folder for temporary files.
 import atexit
 import hashlib
 import os
-import sys
 import tempfile
 import uuid
 import warnings
@@ -18,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from gpugrad import _cache_folder
 from gpugrad.errors import DeviceError
 from gpugrad.gpu import compiler, source
 
@@ -30,18 +30,8 @@ class Entry(NamedTuple):
 
 
 def folder() -> Path:
-    """Give the cache's folder: GPUGRAD_CACHE_DIR, or the user's cache directory.
-
-    A variable that is empty counts as not set.
-    """
-    chosen = os.environ.get("GPUGRAD_CACHE_DIR")
-    if chosen:
-        return Path(chosen).expanduser()
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base, "gpugrad", "kernels")
+    """Give the folder of compiled kernels."""
+    return _cache_folder.folder("kernels")
 
 
 def summary() -> tuple[Path, int, int]:

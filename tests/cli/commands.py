@@ -13,7 +13,10 @@ COMMANDS = ("info", "check", "bench", "demo")
 QUICK = {
     "info": ["info"],
     "check": ["check", "--op", "sigmoid", "--dtype", "float32"],
-    "bench": ["bench", "--op", "matmul_backward", "--size", "31,7,5", "--repeat", "2"],
+    "bench": [
+        *("bench", "--op", "matmul_backward", "--size", "31,7,5"),
+        *("--repeat", "2", "--against", "numpy"),
+    ],
     "demo": ["demo", "--epochs", "2"],
 }
 DEVICES = ["cpu", *(["gpu"] if ON_A_GPU else [])]

@@ -2,8 +2,10 @@
 
 import sys
 import time
+from collections.abc import Iterator
+from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,8 @@ import pytest
 
 from gpugrad import _dispatch
 from gpugrad.cli import operations
+from gpugrad.cli.peers import cupy_cublas
+from tests import numpy_as_cupy
 from tests.conftest import emulated_runtime
 
 
@@ -44,7 +48,7 @@ class Event:
 
 
 @pytest.fixture
-def emulated_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def emulated_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The commands' way through CuPy, with the kernels emulated."""
 
     def near(array: Any, dtype: Any = None) -> Any:
@@ -58,10 +62,20 @@ def emulated_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         Event=Event,
         get_elapsed_time=lambda start, end: 1e3 * (end.seconds - start.seconds),
     )
-    cupy = SimpleNamespace(
-        asarray=near, cuda=cuda, exp=np.exp, sqrt=np.sqrt, zeros_like=np.zeros_like
-    )
+    cupy: Any = ModuleType("cupy")
+    cupy.__spec__ = ModuleSpec("cupy", None)
+    cupy.__version__ = "emulated"
+    cupy.asarray, cupy.asnumpy, cupy.cuda = near, np.asarray, cuda
+    for name in ("empty", "ones"):
+        make = getattr(np, name)
+        setattr(cupy, name, lambda *given, make=make: make(*given).view(Near))
+    for name in ("exp", "sqrt", "zeros_like"):
+        setattr(cupy, name, getattr(np, name))
+    cupy.ElementwiseKernel = numpy_as_cupy.elementwise_kernel
+    cupy_cublas.compiled.cache_clear()
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     monkeypatch.setattr(_dispatch, "runtime", emulated_runtime)
     monkeypatch.setattr(_dispatch, "gpu_missing", lambda: None)
     monkeypatch.setattr(operations, "call", call)
+    yield
+    cupy_cublas.compiled.cache_clear()

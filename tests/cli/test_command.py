@@ -82,6 +82,7 @@ def test_help_tells_each_command(capsys):
         (["bench", "--size", "64,6.5,64"], "'6.5'"),
         (["bench", "--size", "1,1," + "9" * 5000], "is not a whole number"),
         (["bench", "--repeat", "0"], "'0'"),
+        (["bench", "--precision", "low"], "'low'"),
         (["demo", "--epochs", "0"], "'0'"),
         (["demo", "--epochs", "many"], "'many'"),
         (["demo", "--seed", "4294967296"], "4294967296"),
@@ -165,7 +166,7 @@ def test_no_stdout_at_all():
 @pytest.mark.parametrize(
     ("arguments", "sign"),  # what the progress bar says when the work is well under way
     [
-        (["bench", "--size", "3,3,3", "--repeat", "200"], b"bias_backward"),
+        (["bench", "--op", "all", "--size", "3,3,3", "--against", "numpy"], b"bias_backward"),
         (["demo", "--epochs", "100000"], b"loss"),
         (["check"], b"bias_backward"),
     ],
@@ -239,8 +240,10 @@ def test_info_survives_a_gpu_that_fails(capsys, monkeypatch):
 
 def test_info_tells_what_is_wrong_with_the_environment(no_gpu, capsys, monkeypatch):
     monkeypatch.setenv("GPUGRAD_DEVICE", "tpu")
-    assert main(["info", "--json"]) == 0
-    layers = json.loads(capsys.readouterr().out)["device"]["layers"]
+    assert main(["info", "--json"]) == 2
+    out, err = capsys.readouterr()
+    expect_one_line(err, "GPUGRAD_DEVICE is 'tpu'")
+    layers = json.loads(out)["device"]["layers"]
     assert {layer["device"] for layer in layers} == {None}
     assert "'tpu'" in layers[0]["reason"]
 

@@ -30,14 +30,25 @@ def test_check_on_a_gpu(emulated_gpu, capsys, monkeypatch):
 
 
 def test_bench_on_a_gpu(emulated_gpu, capsys):
-    arguments = ["--op", "dense_sigmoid_backward", "--size", "5,3,4", "--repeat", "1"]
+    arguments = ["--size", "5,3,4", "--repeat", "1", "--against", "numpy,cupy"]
     assert main(["bench", *arguments, "--json"]) == 0
     results = {one["what"]: one for one in json.loads(capsys.readouterr().out)["results"]}
     assert set(results) == WAYS | WAYS_ON_A_GPU
     for name, moved in (("copy to GPU", 4 * (2 * 20 + 15 + 12)), ("copy back", 4 * (15 + 12 + 4))):
         assert results[name]["bytes"] == moved
-        assert results[name]["speedup"] is None
+        assert "error" not in results[name]
+    assert results["gpugrad GPU"]["ratios"].keys() == {"NumPy", "CuPy"}
     assert main(["bench", *arguments]) == 0
+    assert "CPU ×" in capsys.readouterr().out
+
+
+def test_precisions_on_a_gpu(emulated_gpu, capsys):
+    arguments = ["--size", "5,3,4", "--repeat", "1", "--against", "numpy", "--device", "gpu"]
+    precisions = ["--precision", "medium", "--precision", "ieee"]
+    assert main(["bench", *arguments, *precisions, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["results"]
+    ours = [one["precision"] for one in found if one["role"] == "gpugrad"]
+    assert ours == ["medium", "ieee"]
 
 
 def test_bench_refuses_what_the_gpu_cannot_hold(emulated_gpu, capsys, monkeypatch):

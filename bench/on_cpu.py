@@ -1,0 +1,191 @@
+"""Times on this machine's CPU beside NumPy's, PyTorch's and JAX's, for bench/results/.
+
+Three runs of `gpugrad bench` over the layers that count, each in a process of its own, and one over
+a grid of shapes against NumPy. Exit codes: 0 all went well, 1 a run failed or there was no time for
+it, 2 a bad argument, 130 interrupted.
+"""
+
+import argparse
+import datetime as dt
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench import environment, section
+from gpugrad.cli import machine
+from gpugrad.cli.operations import Size
+
+FORMAT = 1  # of the JSON document; raised when a reader would have to change
+KIND = "cpu"
+OP = "dense_sigmoid_backward"
+SECONDS = 900.0  # of all runs: a limit, not what they should take
+DROPPED = ("gb_per_second", "gflop_per_second", "op")  # of each result: they follow from others
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a run of this command measures.
+
+    Attributes
+    ----------
+    layers : tuple of str
+        Presets of `gpugrad bench`.
+    dtypes : tuple of str
+    runs : int
+    rows, extents : tuple
+        Of the grid: rows, and (inputs, outputs).
+    limits : tuple of str
+        Options that bound the samples of each case, of a layer and of the grid.
+    """
+
+    layers: tuple[str, ...]
+    dtypes: tuple[str, ...]
+    runs: int
+    rows: tuple[int, ...]
+    extents: tuple[tuple[int, int], ...]
+    limits: tuple[tuple[str, ...], tuple[str, ...]]
+
+    @property
+    def grid(self) -> list[Size]:
+        """The grid's shapes."""
+        return [(n, k, m) for k, m in self.extents for n in self.rows]
+
+
+WHOLE = Scope(
+    layers=("tabular", "tall", "square", "tiny"),
+    dtypes=("float32", "float64", "bfloat16"),
+    runs=3,
+    rows=(1, 16, 128, 1024, 4096, 16384),
+    extents=((64, 10), (64, 64), (256, 256), (1024, 256), (1024, 1024)),
+    limits=(("--seconds", "4"), ("--seconds", "2")),
+)
+QUICK = Scope(
+    layers=("digits", "tiny"),
+    dtypes=("float32",),
+    runs=2,
+    rows=(1, 16),
+    extents=((64, 10),),
+    limits=(("--repeat", "2"), ("--repeat", "2")),
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and write the document; give the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.on_cpu",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--quick", action="store_true", help="a trial of seconds, for no table")
+    parser.add_argument(
+        "--output", type=Path, default=section.ROOT / "bench" / "results", help="folder for JSON"
+    )
+    parser.add_argument("--commit", help="what the tree was copied from, where it has no git")
+    arguments = parser.parse_args(argv)
+    document = start(quick=arguments.quick, commit=arguments.commit)
+    try:
+        arguments.output.mkdir(parents=True, exist_ok=True)
+        path = arguments.output / file_name(document)
+        trial = path.with_name(f".{path.name}.{os.getpid()}.trial")
+        trial.touch()
+        trial.unlink()
+    except OSError as error:
+        print(f"bench.on_cpu: --output: {error}", file=sys.stderr)
+        return 2
+    try:
+        run_all(document, QUICK if arguments.quick else WHOLE)
+    except KeyboardInterrupt:
+        print("bench.on_cpu: interrupted; nothing was written", file=sys.stderr)
+        return 130
+    except RuntimeError as error:
+        print(f"bench.on_cpu: {error}; nothing was written", file=sys.stderr)
+        return 1
+    section.write_json(path, document)
+    print(path)
+    return 0
+
+
+def start(*, quick: bool, commit: str | None) -> dict[str, Any]:
+    """Begin the document."""
+    return {
+        "format": FORMAT,
+        "kind": KIND,
+        "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "quick": quick,
+        "source": environment.revision(section.ROOT, commit),
+        "environment": {"processor": machine.processor(), "cores": machine.cores()},
+        "runs": [],
+        "grid": [],
+    }
+
+
+def file_name(document: Mapping[str, Any]) -> str:
+    """Name the file by the processor: a later run takes the place of an earlier one."""
+    parts = [KIND, document["environment"]["processor"], *(["quick"] * document["quick"])]
+    return environment.slug(*parts) + ".json"
+
+
+def run_all(document: dict[str, Any], scope: Scope) -> None:
+    """Run everything into the document.
+
+    Raises
+    ------
+    RuntimeError
+        A run failed, or there is no time for it.
+    """
+    end = time.monotonic() + SECONDS
+    dtypes = [word for dtype in scope.dtypes for word in ("--dtype", dtype)]
+    layers = [word for name in scope.layers for word in ("--size", name)]
+    for index in range(scope.runs):
+        print(f"run {index + 1} of {scope.runs} ...", file=sys.stderr, flush=True)
+        found = run([*layers, *dtypes, *scope.limits[0]], end - time.monotonic())
+        document["environment"] = found["environment"]
+        document["runs"].append(kept(found))
+    print("grid ...", file=sys.stderr, flush=True)
+    shapes = [word for size in scope.grid for word in ("--size", ",".join(map(str, size)))]
+    found = run([*shapes, "--against", "numpy", *scope.limits[1]], end - time.monotonic())
+    document["grid"] = kept(found)
+
+
+def run(options: Sequence[str], seconds: float) -> dict[str, Any]:
+    """Run `gpugrad bench` in a process of its own and give its document."""
+    command = [sys.executable, "-m", "gpugrad", "bench", "--json", "--device", "cpu", "--op", OP]
+    paths = [str(section.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    variables = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    with tempfile.TemporaryFile() as output:
+        code = section.wait([*command, *options], variables, output, max(1.0, seconds))
+        output.seek(0)
+        text = output.read().decode(errors="replace")
+    if code is None:
+        raise RuntimeError(f"the runs take longer than {SECONDS:.0f} s")
+    if code:
+        last = text.strip().splitlines()[-1:] or ["no output"]
+        raise RuntimeError(f"a run ended with exit code {code}: {last[0]}")
+    found: dict[str, Any] = json.loads(text[text.index("{") :])
+    return found
+
+
+def kept(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Give the results without what follows from the rest, numbers with five digits."""
+    return [
+        {name: _short(value) for name, value in one.items() if name not in DROPPED}
+        for one in found["results"]
+    ]
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _short(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_short(one) for one in value]
+    return float(f"{value:.5g}") if isinstance(value, float) else value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""The processor, and the BLAS that NumPy has loaded for it."""
+
+import os
+import platform
+from pathlib import Path
+from typing import NamedTuple
+
+CPU_INFO = Path("/proc/cpuinfo")
+AVX2_ARCHITECTURES = ("Haswell", "Zen")  # of OpenBLAS's kernels
+
+
+class Blas(NamedTuple):
+    """A BLAS as threadpoolctl finds it; the architecture is that of the kernels it has chosen."""
+
+    library: str
+    version: str
+    architecture: str
+    threads: int
+
+    def __str__(self) -> str:
+        kernels = f" with kernels for {self.architecture}" if self.architecture else ""
+        return f"{self.library} {self.version}{kernels}"
+
+
+def processor() -> str:
+    """Name the processor."""
+    return _cpu_info("model name") or platform.processor() or platform.machine() or "unknown"
+
+
+def cores() -> int:
+    """Count the cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on every system
+        return os.cpu_count() or 1
+
+
+def blas() -> Blas | None:
+    """Tell which BLAS NumPy uses, or None where threadpoolctl does not know it."""
+    from threadpoolctl import threadpool_info
+
+    found = [one for one in threadpool_info() if one["user_api"] == "blas"]
+    found.sort(key=lambda one: "numpy" not in one["filepath"])  # SciPy may have its own
+    if not found:
+        return None
+    one = found[0]
+    version, architecture = one.get("version") or "unknown", one.get("architecture") or ""
+    return Blas(one["internal_api"], version, architecture, one["num_threads"])
+
+
+def blas_hint(used: Blas | None) -> str | None:
+    """Say in one line that OpenBLAS has faster kernels than it uses on this processor, or None."""
+    if used is None or used.library != "openblas" or used.architecture not in AVX2_ARCHITECTURES:
+        return None
+    if "avx512f" not in _cpu_info("flags").split():
+        return None
+    told = os.environ.get("OPENBLAS_CORETYPE")
+    why = f" because OPENBLAS_CORETYPE is {told!r}" if told else ""
+    return (
+        f"the processor has AVX-512, OpenBLAS uses its {used.architecture} kernels{why}: "
+        "try OPENBLAS_CORETYPE=SkylakeX, set before Python starts"
+    )
+
+
+def _cpu_info(wanted: str) -> str:
+    """Give what Linux says of the first core, or nothing."""
+    try:
+        lines = CPU_INFO.read_text(errors="replace").splitlines()
+    except OSError:
+        return ""
+    for line in lines:
+        name, _, value = line.partition(":")
+        if name.strip() == wanted:
+            return value.strip()
+    return ""

@@ -1,0 +1,138 @@
+"""What there is to compute: a call without its data, and the parts that it comes down to."""
+
+import math
+from dataclasses import dataclass
+
+ITEMSIZE = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
+ACCUMULATOR_ITEMSIZE = {"float64": 8, "float32": 4, "float16": 4, "bfloat16": 4}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One call without its data.
+
+    Attributes
+    ----------
+    op : str
+        Name of the public function.
+    n, k, m : int
+        Rows of the batch, inputs and outputs of the layer. Element-wise functions have n = 1,
+        k = 0 and m elements.
+    dtype : str
+    wrt : tuple of str
+        What is differentiated; empty for functions without that choice.
+    reads : int
+        Matrices of n × m that the element-wise part reads.
+    """
+
+    op: str
+    n: int
+    k: int
+    m: int
+    dtype: str
+    wrt: tuple[str, ...] = ()
+    reads: int = 1
+
+    @property
+    def flops(self) -> float:
+        """Floating-point operations of the products."""
+        product = 2.0 * self.n * self.k * self.m
+        if self.op == "dense_sigmoid":
+            return product
+        if self.op in ("matmul_backward", "dense_sigmoid_backward"):
+            return product * len({"x", "w"} & set(self.wrt))
+        return 0.0
+
+    @property
+    def bytes_in(self) -> int:
+        """Bytes of the inputs."""
+        n, k, m, size = self.n, self.k, self.m, ITEMSIZE[self.dtype]
+        return size * (self.reads * n * m + n * k + k * m)
+
+    @property
+    def bytes_out(self) -> int:
+        """Bytes of the results."""
+        n, k, m, size = self.n, self.k, self.m, ITEMSIZE[self.dtype]
+        counts = {
+            "matmul_backward": ("x" in self.wrt) * n * k + ("w" in self.wrt) * k * m,
+            "bias_backward": m,
+            "sigmoid_backward": n * m,
+            "sigmoid_bias_backward": n * m + m,
+            "dense_sigmoid_backward": ("x" in self.wrt) * n * k
+            + ("w" in self.wrt) * k * m
+            + ("b" in self.wrt) * m,
+            "sigmoid": n * m,
+            "dense_sigmoid": n * m,
+        }
+        return size * counts[self.op]
+
+
+def products(problem: Problem) -> tuple[tuple[str, int, int, int, bool], ...]:
+    """List a call's matrix products: result, its rows and columns, contraction, may it be split."""
+    n, k, m = problem.n, problem.k, problem.m
+    if problem.op == "dense_sigmoid":
+        return (("y", n, m, k, False),)
+    if problem.op not in ("matmul_backward", "dense_sigmoid_backward"):
+        return ()
+    both = (("dx", n, k, m, False), ("dw", k, m, n, True))
+    return tuple(one for one in both if one[0][1] in problem.wrt)
+
+
+@dataclass(frozen=True)
+class Gemm:
+    """How one product of matrices is computed.
+
+    Attributes
+    ----------
+    rows, columns, contraction : int
+        Extents of the result and of the sum.
+    tile : int
+        BLOCK_M = BLOCK_N, the side of the square of results of one block of threads.
+    splits : int
+        Parts that the contraction is cut into; more than one need a workspace.
+    split_length : int
+        Terms a part, a multiple of GEMM_STEP.
+    algorithm : {"ffma", "mma", "dmma"}
+    planes : int
+        With "mma", the 16-bit planes of each operand; else 0.
+    """
+
+    rows: int
+    columns: int
+    contraction: int
+    tile: int
+    splits: int
+    split_length: int
+    algorithm: str = "ffma"
+    planes: int = 0
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of threads of one split."""
+        return math.ceil(self.rows / self.tile) * math.ceil(self.columns / self.tile)
+
+    @property
+    def workspace_elements(self) -> int:
+        """Accumulators that the splits leave for the second stage."""
+        return self.splits * self.rows * self.columns if self.splits > 1 else 0
+
+
+@dataclass(frozen=True)
+class ColumnSum:
+    """How the columns of an (n, m) matrix are summed.
+
+    Attributes
+    ----------
+    lanes : tuple of int
+        Threads of a block along columns and along rows.
+    column_blocks : int
+    splits : int
+        Parts that the rows are cut into.
+    split_length : int
+        Rows a part.
+    """
+
+    lanes: tuple[int, int]
+    column_blocks: int
+    splits: int
+    split_length: int

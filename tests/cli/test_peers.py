@@ -1,0 +1,75 @@
+"""Those that gpugrad is compared with compute the same."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+
+from gpugrad._operations import OPERATIONS
+from gpugrad.cli import operations
+from gpugrad.cli.peers import PEERS, chosen, on_host
+from gpugrad.cli.verification import answers, errors
+from tests.cases import DTYPES
+
+REQUIRES = {"torch": "PyTorch", "jax": "JAX"}
+TOLERANCES = {"float64": 1e-14, "float32": 1e-6, "float16": 3e-3, "bfloat16": 2e-2}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("op", OPERATIONS)
+@pytest.mark.parametrize("name", ["numpy", "torch", "jax"])
+def test_peers_compute_the_same(name, op, dtype):
+    """From the operands that the library has, and from a forward pass of their own."""
+    if name in REQUIRES and importlib.util.find_spec(name) is None:
+        pytest.skip(f"needs {REQUIRES[name]}")
+    peer, size = PEERS[name], (33, 9, 17)
+    drawn = operations.consistent_arrays(op, size, operations.dtype_of(dtype), seed=0)
+    operands = {name: drawn[name] for name in OPERATIONS[op].operands}
+    known = answers(op, operands, {})
+    ways = peer.ways(op, drawn, "cpu")
+    assert ways
+    for way in ways:
+        with way.within():
+            first, again = (on_host(op, way, way.call()) for _ in range(2))
+        assert first.keys() == set(OPERATIONS[op].results)
+        for key, error in errors(first, known).items():
+            assert error < TOLERANCES[dtype], (way.name, key)
+            assert first[key].dtype == operations.dtype_of(dtype)
+            np.testing.assert_array_equal(first[key], again[key])
+
+
+@pytest.mark.parametrize("name", ["numpy", "torch", "jax"])
+def test_versions_are_told(name):
+    if name in REQUIRES and importlib.util.find_spec(name) is None:
+        pytest.skip(f"needs {REQUIRES[name]}")
+    assert PEERS[name].facts()["version"]
+
+
+def test_whoever_can_takes_part():
+    found = [peer.name for peer in chosen(None)]
+    assert found[0] == "numpy"
+    assert set(found) <= set(PEERS)
+    assert [peer.name for peer in chosen(("numpy",))] == ["numpy"]
+
+
+def test_nobody_is_on_a_device_that_is_not_his():
+    drawn = operations.consistent_arrays("sigmoid", (3, 1, 5), np.dtype("f4"), seed=0)
+    assert PEERS["numpy"].ways("sigmoid", drawn, "gpu") == []
+    assert PEERS["cupy"].ways("sigmoid", drawn, "cpu") == []
+
+
+@pytest.mark.parametrize("damage", [0.25, np.nan])
+def test_an_error_is_seen_in_the_result_that_has_it(damage):
+    op = "dense_sigmoid_backward"
+    drawn = operations.consistent_arrays(op, (33, 9, 17), np.dtype("f4"), seed=0)
+    known = answers(op, drawn, {})
+    results = operations.call(op, drawn, device="cpu")
+    right = errors(results, known)
+    largest = np.abs(results["dw"]).max()
+    results["dw"][0, 0] += damage * largest
+    found = errors(results, known)
+    assert (found["dx"], found["db"]) == (right["dx"], right["db"])
+    if np.isnan(damage):
+        assert np.isnan(found["dw"])
+    else:  # of the largest element that is looked at, which may not be the largest of all
+        assert 0.99 * damage < found["dw"] < 2 * damage
