@@ -4,12 +4,23 @@ from functools import partial
 
 import numpy as np
 
-from gpugrad.cpu import arithmetic
+from gpugrad.cpu import arithmetic, blas
 from gpugrad.cpu.arithmetic import wide
 from gpugrad.cpu.cuts import cut, cut_rows
-from gpugrad.cpu.products import FEW, LONG, SHORT, chunk, multiply, operand
+from gpugrad.cpu.products import (
+    FEW,
+    LONG,
+    SHORT,
+    chunk,
+    is_small,
+    is_unthreaded,
+    multiply,
+    operand,
+)
 from gpugrad.cpu.scratch import Array, Scratch
 from gpugrad.cpu.workers import Work
+
+ALL = slice(None)
 
 
 def dense_sigmoid(
@@ -29,6 +40,14 @@ def dense_sigmoid(
         arithmetic.sigmoid(z, out, scratch)
 
     (n, k), m, width = x.shape, w.shape[1], LONG
+    if is_small(n, k, m):
+        with np.errstate(all="ignore"):
+            if is_unthreaded(n, k, m):
+                tile(ALL, ALL, Scratch())
+            else:
+                with blas.one_thread():
+                    tile(ALL, ALL, Scratch())
+        return
     blocks = cut_rows(n, max(1, k, min(m, width)))
     while len(blocks) * len(cut(m, width)) < FEW and width > SHORT:
         width //= 2

@@ -16,6 +16,10 @@ def in_blocks(function: Callable[..., object], *arrays: Array | None) -> None:
     """Call function(*blocks, scratch) for every block of the arrays; None stays None."""
     given = [array for array in arrays if array is not None]
     shape, size = given[0].shape, given[0].size
+    if size <= BLOCK:
+        with np.errstate(all="ignore"):
+            function(*arrays, Scratch())
+        return
     if all(array.flags.c_contiguous for array in given):
         views = [None if array is None else array.reshape(-1) for array in arrays]
         extent = size
@@ -29,10 +33,7 @@ def in_blocks(function: Callable[..., object], *arrays: Array | None) -> None:
         for part in run:
             function(*(None if view is None else view[part] for view in views), scratch)
 
-    tasks = runs(cut(extent, max(1, BLOCK * extent // max(1, size))), LEAST_RUN)
-    if len(tasks) == 1:
-        run_of_blocks(tasks[0], Scratch())
-        return
+    tasks = runs(cut(extent, max(1, BLOCK * extent // size)), LEAST_RUN)
     work = Work()
     work.tasks += (partial(run_of_blocks, run) for run in tasks)
     work.run()

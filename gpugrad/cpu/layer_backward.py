@@ -22,6 +22,8 @@ from gpugrad.cpu.products import (
     PARTS_BYTES,
     Part,
     chunk,
+    is_small,
+    is_unthreaded,
     multiply,
     multiply_in_tiles,
     operand,
@@ -33,8 +35,6 @@ from gpugrad.cpu.sums import sum_rows
 from gpugrad.cpu.workers import Work
 
 ALL = slice(None)
-SMALL = 1 << 22  # multiply-adds of a product: 160³, which takes as long as another thread to wake
-UNTHREADED, NARROW = 1 << 18, 96  # multiply-adds and sides that OpenBLAS takes one thread for
 MIDDLE = 1 << 24  # multiply-adds of a product that is not worth more than one task
 STRIP = 1 << 16  # elements of dz that a task computes: 40 µs
 HELD = 1 << 22  # elements of dz that are kept for all tiles; of more, each tile computes its own
@@ -57,10 +57,8 @@ def layer_backward(
     (n, k), m = x.shape, w.shape[1]
     computed = not isinstance(dz, np.ndarray)
     part: Part = dz if computed else part_of(dz, "dz")
-    products, rows = n * k * m, n * max(k, m)
-    if products <= SMALL and rows <= 2 * BLOCK:
-        tiny = products <= UNTHREADED and n <= NARROW and k <= NARROW and m <= NARROW
-        if tiny and blas.leaves_small_products_alone():
+    if is_small(n, k, m):
+        if is_unthreaded(n, k, m):
             _in_one_block(part, x, w, dx, dw, db, accumulate)
         else:
             with blas.one_thread():
@@ -69,7 +67,10 @@ def layer_backward(
     work = Work()
     hold = computed and n * m <= HELD
     parts_fit = PARTS_BYTES // max(1, w.size * accumulator(w.dtype).itemsize)
-    if products <= MIDDLE and rows <= 4 * BLOCK:
+    if dx is None and dw is None:
+        if db is not None:
+            sum_rows(work, part, n, db, add="db" in accumulate)
+    elif n * k * m <= MIDDLE and n * max(k, m) <= 4 * BLOCK:
         _in_two_tasks(work, part, x, w, dx, dw, db, accumulate)
     elif n >= 4 * LEAST_ROWS and parts_fit >= (16 if hold else 4):
         _in_blocks(work, part, x, w, dx, dw, db, accumulate, most=min(64, parts_fit))

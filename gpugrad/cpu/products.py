@@ -9,7 +9,7 @@ import numpy as np
 
 from gpugrad.cpu import blas
 from gpugrad.cpu.arithmetic import accumulator, store, wide
-from gpugrad.cpu.cuts import cut, cut_into, pieces
+from gpugrad.cpu.cuts import BLOCK, cut, cut_into, pieces
 from gpugrad.cpu.scratch import Array, Scratch
 from gpugrad.cpu.workers import Work
 
@@ -22,6 +22,19 @@ FEW = 4  # where there are fewer, LONG is halved
 CHUNK = 1024  # of a contraction: as much of the operands as is prepared at a time
 PART = 2048  # of a contraction, at least, that has a task of its own
 PARTS_BYTES = 32 << 20  # of all the parts of a sum
+SMALL = 1 << 22  # multiply-adds of a product: 160³, which takes as long as another thread to wake
+UNTHREADED, NARROW = 1 << 18, 96  # multiply-adds and sides that OpenBLAS takes one thread for
+
+
+def is_small(n: int, k: int, m: int) -> bool:
+    """Say whether a layer is computed at once, on the calling thread."""
+    return n * k * m <= SMALL and n * max(k, m) <= 2 * BLOCK
+
+
+def is_unthreaded(n: int, k: int, m: int) -> bool:
+    """Say whether the BLAS computes a layer's products on one thread even if it has more."""
+    tiny = n * k * m <= UNTHREADED and n <= NARROW and k <= NARROW and m <= NARROW
+    return tiny and blas.leaves_small_products_alone()
 
 
 def operand(matrix: Array, name: str, scratch: Scratch) -> Array:

@@ -1,8 +1,11 @@
 """dz = dy · y · (1 − y) and db = Σ_i dz in one pass."""
 
+import numpy as np
+
 from gpugrad.cpu.arithmetic import sigmoid_gradient, store
+from gpugrad.cpu.cuts import BLOCK
 from gpugrad.cpu.scratch import Array, Scratch
-from gpugrad.cpu.sums import sum_rows
+from gpugrad.cpu.sums import sum_at_once, sum_rows
 from gpugrad.cpu.workers import Work
 
 
@@ -27,6 +30,12 @@ def sigmoid_bias_backward(
         store(value, dz[part], add="dz" in accumulate)
         return value
 
+    if dy.size <= BLOCK:
+        with np.errstate(all="ignore"):
+            value = sigmoid_gradient(dy, y, z, Scratch())
+            store(value, dz, add="dz" in accumulate)
+            sum_at_once(value, db, add="db" in accumulate)
+        return
     work = Work()
     sum_rows(work, block, len(dy), db, add="db" in accumulate)
     work.run()

@@ -4,14 +4,25 @@ from functools import partial
 
 import numpy as np
 
-from gpugrad.cpu.arithmetic import FLOAT64, column_sum
+from gpugrad.cpu import blas
+from gpugrad.cpu.arithmetic import FLOAT64, column_sum, sum_columns
 from gpugrad.cpu.cuts import BLOCK, cut, runs
 from gpugrad.cpu.products import Part
 from gpugrad.cpu.scratch import Array, Scratch
 from gpugrad.cpu.workers import Work
 
 STRIP = 2048  # columns of a block at most
+UNTHREADED = 1 << 13  # elements whose sum OpenBLAS takes one thread for
 LEAST_RUN = 4  # blocks a task: fewer are done before another thread is awake
+
+
+def sum_at_once(block: Array, out: Array, *, add: bool) -> None:
+    """Sum a small block (rows, m) over its rows into out (m,), on this thread."""
+    if block.size <= UNTHREADED and blas.leaves_small_products_alone():
+        sum_columns(block, out, add=add)
+    else:
+        with blas.one_thread():
+            sum_columns(block, out, add=add)
 
 
 def sum_rows(work: Work, block: Part, rows: int, out: Array, *, add: bool) -> None:
