@@ -35,6 +35,7 @@ FIGURES = ["--plot", "a.png", "--html", "a.html"]
 def _in_a_hurry(monkeypatch):
     """Nobody rests, and figures are drawn of short measurements."""
     monkeypatch.setattr(turns, "REST_SECONDS", 0.0)
+    monkeypatch.setattr(turns, "WARM_SECONDS", 0.0)
     monkeypatch.setattr(roof, "SIDE", 64)
     monkeypatch.setattr(roof, "COPIED", 1 << 16)
     monkeypatch.setattr(rows, "MOST_ROWS", 16)
@@ -139,23 +140,25 @@ def test_operands_are_those_that_a_forward_pass_leaves(op):
 
 
 @pytest.mark.parametrize(
-    ("sample", "order"),
+    ("short", "order"),
     [
         (0.0, "ab" + "ba" + "ab"),  # long calls: that which tells the length is the first sample
-        (1e-5, "ab" + "abbaab"),  # short ones are called again before each turn, and repeated
+        (1.0, "ab" + "abbaab"),  # short ones are repeated, before each turn too
     ],
 )
-def test_everyone_takes_turns_and_rounds_end_with_the_time(sample, order, monkeypatch):
+def test_everyone_takes_turns_and_rounds_end_with_the_time(short, order, monkeypatch):
     seen = []
     pair = [turns.Contestant(name, lambda name=name: seen.append(name), warm=True) for name in "ab"]
-    monkeypatch.setattr(turns, "SAMPLE_SECONDS", sample)
+    monkeypatch.setattr(turns, "SHORT_SECONDS", short)
+    monkeypatch.setattr(turns, "SAMPLE_SECONDS", 1e-5 * short)
+    monkeypatch.setattr(turns, "WARM_SECONDS", 1e-5 * short)
     turns.take_turns(pair, turns.Effort(rounds=9, seconds=0))
     assert "".join(name for name, _ in itertools.groupby(seen)) == "".join(
         name for name, _ in itertools.groupby(order)
     )
     assert [len(one.samples) for one in pair] == [3, 3]
     assert pair[0].summary.count == 3
-    assert (len(seen) > len(order)) == (sample > 0)
+    assert (len(seen) > len(order)) == (short > 0)
 
 
 def test_the_environment_is_told(capsys):
@@ -343,6 +346,7 @@ def test_samples_of_a_case_that_was_interrupted_are_kept(capsys, monkeypatch):
         return call(*arguments, **options)
 
     monkeypatch.setattr(operations, "call", interrupted)
+    monkeypatch.setattr(turns, "SHORT_SECONDS", 0.0)
     monkeypatch.setattr(turns, "SAMPLE_SECONDS", 0.0)
     arguments = ["--size", "3,5,7", "--repeat", "9", "--against", "numpy"]
     found = document(capsys, *arguments, code=130)

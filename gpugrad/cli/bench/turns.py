@@ -13,8 +13,8 @@ from gpugrad.cli.stopwatch import Stopwatch
 SAMPLE_SECONDS = 5e-3  # short calls are repeated until a sample takes about this long
 LEAST_ROUNDS = 3
 REST_SECONDS = 0.12  # before a turn: OpenBLAS's threads spin for 0.1 s after their last work
-SHORT_SECONDS = 0.02  # shorter calls are made before a sample too, to wake up what has slept
-WARMING = 8  # one such call for so many in a sample
+SHORT_SECONDS = 0.02  # shorter calls are made before a sample too, to wake up what has slept,
+WARM_SECONDS = 0.01  # for as long
 
 
 @dataclass
@@ -67,10 +67,15 @@ def take_turns(contestants: Sequence[Contestant], effort: Effort) -> None:
             time.sleep(REST_SECONDS)
             with watch:
                 one.call()
+            short = watch.last < SHORT_SECONDS
+            if short:
+                _wake(one)
+                with watch:
+                    one.call()
         calls = max(1, math.ceil(SAMPLE_SECONDS / max(watch.last, 1e-6)))
-        if calls == 1:  # long enough to be the first round's sample
+        if not short:  # the first round's sample
             one.samples.append(watch.last)
-        runs.append((one, watch, calls, watch.last < SHORT_SECONDS))
+        runs.append((one, watch, calls, short))
     start = time.perf_counter()
     for round_ in range(effort.rounds):
         if round_ >= LEAST_ROUNDS and time.perf_counter() - start > effort.seconds:
@@ -82,9 +87,15 @@ def take_turns(contestants: Sequence[Contestant], effort: Effort) -> None:
             time.sleep(REST_SECONDS)
             with one.within():
                 if short:
-                    for _ in range(math.ceil(calls / WARMING)):
-                        one.call()
+                    _wake(one)
                 with watch:
                     for _ in range(calls):
                         one.call()
             one.samples.append(watch.last / calls)
+
+
+def _wake(contestant: Contestant) -> None:
+    """Make calls until what has slept, threads and clocks, is awake."""
+    end = time.perf_counter() + WARM_SECONDS
+    while time.perf_counter() < end:
+        contestant.call()
