@@ -56,10 +56,8 @@ def blas_hint(used: Blas | None) -> str | None:
         return None
     told = os.environ.get("OPENBLAS_CORETYPE")
     why = f" because OPENBLAS_CORETYPE is {told!r}" if told else ""
-    return (
-        f"the processor has AVX-512, OpenBLAS uses its {used.architecture} kernels{why}: "
-        "try OPENBLAS_CORETYPE=SkylakeX, set before Python starts"
-    )
+    what = "try without it" if told else "try OPENBLAS_CORETYPE=SkylakeX, set before Python starts"
+    return f"the processor has AVX-512, OpenBLAS uses its {used.architecture} kernels{why}: {what}"
 
 
 def _cpu_info(wanted: str) -> str:

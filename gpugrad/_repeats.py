@@ -58,19 +58,23 @@ def find(
 ) -> tuple[Key | None, Recipe | None]:
     """Find the recipe for a call: the call's key, and the recipe where there is one.
 
-    Buffers have to be checked in every call, so that one with buffers has no key.
+    Buffers, and arrays that are not NumPy's own, have to be checked in every call, so that one with
+    them has no key.
     """
     if out is not None or accumulate is not False:
         return None, None
+    for one in arrays:
+        if type(one) is not np.ndarray and one is not None:
+            return None, None
+    key = (
+        op,
+        options,
+        os.environ.get("GPUGRAD_DEVICE"),
+        *[None if one is None else (one.shape, one.dtype) for one in arrays],
+    )
     try:
-        key = (
-            op,
-            options,
-            os.environ.get("GPUGRAD_DEVICE"),
-            *[None if one is None else (type(one), one.shape, one.dtype) for one in arrays],
-        )
         return key, _recipes.get(key)
-    except (AttributeError, TypeError):  # no array, or an option that has no hash
+    except TypeError:  # an option that has no hash
         return None, None
 
 
@@ -82,7 +86,7 @@ def remember(
     operands: Mapping[str, Any],
     shapes: Mapping[str, Shape],
 ) -> None:
-    """Keep the recipe of a call that the CPU has computed, if it was all NumPy and plain options.
+    """Keep the recipe of a call that the CPU has computed, if its options were plain.
 
     Parameters
     ----------
@@ -123,9 +127,7 @@ def forget() -> None:
 
 
 def _plain(key: Key) -> bool:
-    """Say whether equal keys are of equal calls: no iterator that is used up, no other arrays."""
-    _, options, _, *arrays = key
+    """Say whether equal keys are of equal calls: no iterator that is used up."""
+    options = key[1]
     assert isinstance(options, tuple)
-    return all(type(option) in (str, tuple) for option in options) and all(
-        one is None or (isinstance(one, tuple) and one[0] is np.ndarray) for one in arrays
-    )
+    return all(type(option) in (str, tuple) for option in options)

@@ -5,6 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
+import gpugrad
 from gpugrad._operations import OPERATIONS
 from gpugrad.cpu.products import PARTS_BYTES
 from tests.cases import dtype_of
@@ -56,3 +57,28 @@ def test_accumulating_in_place_needs_no_second_result():
     """It would take 16 MB."""
     most = peak("matmul_backward", 64, 2048, 2048, "float32", accumulate=True)
     assert most < 2 * BUFFERS - 6 * MEBI
+
+
+def test_sums_of_very_wide_rows():
+    """A part of the sum for each of 64 runs of blocks would take 256 MB."""
+    dy = np.broadcast_to(np.float32(1), (300, 500_000))
+    out = np.empty(500_000, np.float32)
+    tracemalloc.start()
+    try:
+        gpugrad.bias_backward(dy, out=out, device="cpu")
+        assert tracemalloc.get_traced_memory()[1] < PARTS_BYTES + 2 * BUFFERS
+    finally:
+        tracemalloc.stop()
+    assert (out == 300).all()
+
+
+def test_no_rows_need_nothing():
+    x, w = np.empty((0, 4000), np.float16), np.empty((4000, 4000), np.float16)
+    y = np.empty((0, 4000), np.float16)
+    tracemalloc.start()
+    try:
+        grads = gpugrad.dense_sigmoid_backward(y, y, x, w, wrt=("x", "b"), device="cpu")
+        assert tracemalloc.get_traced_memory()[1] < MEBI
+    finally:
+        tracemalloc.stop()
+    assert not grads.db.any()

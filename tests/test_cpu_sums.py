@@ -37,3 +37,15 @@ def test_dense_sigmoid_backward(dy):
 def test_sigmoid_bias_backward(dy):
     grads = gpugrad.sigmoid_bias_backward(dy, np.full_like(dy, 0.25), device="cpu")
     assert ulps(grads.db, grads.dz) <= 4
+
+
+@pytest.mark.parametrize("rows", [1, 1024])
+def test_contractions_that_are_longer_than_a_block(rows):
+    terms = 1_100_000
+    x = np.broadcast_to(np.float32(1), (rows, terms))
+    w = np.full((terms, 1), 1e-6, np.float32)
+    y = gpugrad.dense_sigmoid(x, w, device="cpu")
+    np.testing.assert_allclose(y, 1 / (1 + np.exp(-1.1)), rtol=1e-5)
+    dy = np.broadcast_to(np.float32(1), (rows, 1))
+    grads = gpugrad.matmul_backward(dy, x, w, wrt=("w",), device="cpu")
+    assert (grads.dw == rows).all()

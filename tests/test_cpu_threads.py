@@ -90,10 +90,14 @@ def test_the_number_of_cores_without_the_variable(monkeypatch):
 
 
 def test_the_blas_is_given_back_by_the_last_holder(two_blas_threads):
-    with blas.one_thread():
-        with blas.one_thread():
-            assert set(blas_threads()) == {1}
-        assert set(blas_threads()) == {1}
+    first, second = (blas.Hold(blas.libraries()) for _ in range(2))
+    first.take()
+    second.take()
+    assert set(blas_threads()) == {1}
+    first.release()
+    first.release()
+    assert set(blas_threads()) == {1}
+    second.release()
     assert blas_threads() == two_blas_threads
 
 
@@ -107,9 +111,9 @@ def test_threads_that_look_for_the_blas_at_the_same_time_share_a_context(monkeyp
     monkeypatch.setattr(blas, "_found", {})
     monkeypatch.setattr(blas, "ThreadpoolController", controller)
     seen = []
-    other = threading.Thread(target=lambda: seen.append(blas.one_thread()))
+    other = threading.Thread(target=lambda: seen.append(blas.libraries()))
     other.start()
-    mine = blas.one_thread()
+    mine = blas.libraries()
     other.join()
     assert mine is seen[0]
 
@@ -201,19 +205,23 @@ class ThreadOwned:
 
 def test_a_number_of_threads_that_is_each_threads_own():
     library = ThreadOwned()
-    one_thread = blas.OneThread([library])
+    libraries = blas.Libraries([library])
     seen = []
 
     def look():
-        with one_thread:
-            seen.append(library.get_num_threads())
+        hold = blas.Hold(libraries)
+        hold.take()
+        seen.append(library.get_num_threads())
+        hold.release()
         seen.append(library.get_num_threads())
 
-    with one_thread:
-        other = threading.Thread(target=look)
-        other.start()
-        other.join()
-        look()
+    hold = blas.Hold(libraries)
+    hold.take()
+    other = threading.Thread(target=look)
+    other.start()
+    other.join()
+    look()
+    hold.release()
     assert seen == [1, 7, 1, 1]
     assert library.get_num_threads() == 7
 
@@ -274,8 +282,6 @@ def test_where_cores_cannot_be_chosen(monkeypatch, obstacle):
         monkeypatch.setattr(os, "sched_getaffinity", lambda thread: {0})
     arrays = layer_arrays(TALL, "float32")
     expected = compute(Backend(), "dense_sigmoid_backward", arrays)
-    with cores.kept_on_one() as others:
-        assert not others
     again = compute(Backend(), "dense_sigmoid_backward", arrays)
     assert all(same_bits(expected[one], again[one]) for one in expected)
 
@@ -318,13 +324,16 @@ def test_a_forked_process_has_workers_of_its_own():
     """Even where it was forked while another thread's call held the BLAS at one thread."""
     code = """
     expected = backward()
-    blas.one_thread().__enter__()
+    blas.Hold(blas.libraries()).take()
     warnings.simplefilter("ignore")  # from Python 3.12 on: a fork beside threads
     child = os.fork()
     if not child:
         right = threads() == before
         right &= all(np.array_equal(a, b) for a, b in zip(backward(), expected))
         right &= threads() == before
+        allowed = os.sched_getaffinity(0)
+        masks = [os.sched_getaffinity(int(one)) for one in os.listdir("/proc/self/task")]
+        right &= sum(one != allowed for one in masks) <= 2  # gpugrad's own
         os._exit(0 if right else 1)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     """
@@ -341,6 +350,30 @@ def test_ctrl_c_leaves_nothing_behind():
         print(threads() == before, np.isfinite(backward().dw).all())
     """
     assert run(code, interrupt=True) == "True True"
+
+
+def test_a_ctrl_c_at_any_moment_leaves_nothing_behind():
+    code = """
+    import random, signal
+    from gpugrad.cpu import workers
+    signal.signal(signal.SIGALRM, signal.default_int_handler)
+    x, y = x[:3000], y[:3000]
+    allowed, expected = os.sched_getaffinity(0), backward()
+    random.seed(0)
+    left = 0
+    for _ in range(400):
+        try:
+            signal.setitimer(signal.ITIMER_REAL, random.uniform(2e-4, 4e-3))
+            while True:
+                backward()
+        except KeyboardInterrupt:
+            pass
+        left += os.sched_getaffinity(0) != allowed or threads() != before
+    crew = workers._crew(os.getpid())
+    right = all(np.array_equal(a, b) for a, b in zip(backward(), expected))
+    print(left, len(crew._members), all(one.is_free for one in crew._members), right)
+    """
+    assert run(code) == "0 2 True True"
 
 
 def test_calls_at_the_interpreters_end():

@@ -122,6 +122,17 @@ def test_other_arrays_are_checked():
         gpugrad.dense_sigmoid_backward(dy, None, x, w)
 
 
+def test_what_is_no_array_is_not_looked_into():
+    class Odd:
+        @property
+        def shape(self):
+            raise RuntimeError("has no shape")
+
+    dy, y, x, _ = layer()
+    with pytest.raises(DTypeError, match="Odd"):
+        gpugrad.dense_sigmoid_backward(dy, y, x, Odd())
+
+
 def test_the_device_is_asked_for_again(monkeypatch):
     monkeypatch.setattr("gpugrad._dispatch.gpu_missing", lambda: "there is none (a test says so)")
     operands = layer()

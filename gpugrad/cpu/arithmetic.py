@@ -101,7 +101,7 @@ def _exponential(z: Array, e: Array) -> None:
 
 
 def sum_columns(block: Array, out: Array, *, add: bool) -> None:
-    """Write or add the sum of a contiguous block (rows, m) over its rows to out (m,)."""
+    """Write or add the sum of a block (rows, m) over its rows to out (m,)."""
     rows = len(block)
     if rows <= SUM_ROWS and not add and out.dtype == block.dtype and out.flags.carray:
         _ones(block.dtype)[:rows].dot(block, out)
@@ -110,7 +110,7 @@ def sum_columns(block: Array, out: Array, *, add: bool) -> None:
 
 
 def column_sum(block: Array) -> Array:
-    """Sum a contiguous block (rows, m), in accumulator dtype, over its rows: (m,).
+    """Sum a block (rows, m), in accumulator dtype, over its rows: (m,).
 
     A product with a row of ones sums 64 rows at a time in the block's dtype, and what it leaves
     is summed in float64: a quarter of the time that np.sum in float64 takes.

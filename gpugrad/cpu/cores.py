@@ -7,8 +7,8 @@ layer of 2048 × 512 × 256 took 5.4 ms after a pause, and 3.0 with each thread 
 
 import ctypes
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Set
+from contextlib import suppress
 
 
 def _find_current() -> Callable[[], int] | None:
@@ -25,27 +25,34 @@ def _find_current() -> Callable[[], int] | None:
 _current = _find_current()
 
 
-@contextmanager
-def kept_on_one() -> Iterator[frozenset[int]]:
-    """Keep this thread on the core that it is on; give the others that it may use.
+class Pin:
+    """A way to keep this thread on the core that it is on, and to let it go again.
 
-    There are none where the system does not say or does not allow it, and then nothing is kept.
+    Attributes
+    ----------
+    others : set of int
+        The cores for other threads: those that this thread may use, without its own where it has
+        several. None where the system does not say.
     """
-    allowed = os.sched_getaffinity(0) if _current is not None else set()
-    here = _current() if _current is not None else -1
-    if len(allowed) < 2 or here not in allowed or not move(0, {here}):
-        yield frozenset()
-        return
-    try:
-        yield frozenset(allowed - {here})
-    finally:
-        move(0, allowed)
+
+    def __init__(self) -> None:
+        self._allowed = os.sched_getaffinity(0) if _current is not None else set()
+        here = _current() if _current is not None else -1
+        self._here = {here} if len(self._allowed) > 1 and here in self._allowed else set()
+        self.others = frozenset(self._allowed - self._here)
+
+    def set(self) -> None:
+        """Keep this thread where it is."""
+        if self._here:
+            move(0, self._here)
+
+    def undo(self) -> None:
+        """Let this thread run where it could before; may be called again."""
+        if self._here:
+            move(0, self._allowed)
 
 
-def move(thread: int, cores: set[int] | frozenset[int]) -> bool:
-    """Let a thread, 0 for this one, run on some cores alone; say whether that was possible."""
-    try:
+def move(thread: int, cores: Set[int]) -> None:
+    """Let a thread, 0 for this one, run on some cores alone, if the system allows it."""
+    with suppress(OSError):  # forbidden, or the cores have just been taken away
         os.sched_setaffinity(thread, cores)
-    except OSError:  # forbidden, or the cores have just been taken away
-        return False
-    return True

@@ -33,5 +33,5 @@ def cut_rows(rows: int, width: int) -> list[slice]:
     Of 1024 elements, a layer of 4096 rows took 53, 47, 42 and 43 ms in blocks of 256, 512, 1024 and
     2048 rows.
     """
-    length = max(2 * BLOCK // width, min(4 * LEAST_ROWS, 8 * BLOCK // width))
+    length = max(1, 2 * BLOCK // width, min(4 * LEAST_ROWS, 8 * BLOCK // width))
     return cut(rows, min(length, max(LEAST_ROWS, length // 4, rows // 8)))

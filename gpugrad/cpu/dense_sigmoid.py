@@ -45,8 +45,7 @@ def dense_sigmoid(
             if is_unthreaded(n, k, m):
                 tile(ALL, ALL, Scratch())
             else:
-                with blas.one_thread():
-                    tile(ALL, ALL, Scratch())
+                blas.on_one_thread(partial(tile, ALL, ALL, Scratch()))
         return
     blocks = cut_rows(n, max(1, k, min(m, width)))
     while len(blocks) * len(cut(m, width)) < FEW and width > SHORT:

@@ -57,16 +57,21 @@ def layer_backward(
     (n, k), m = x.shape, w.shape[1]
     computed = not isinstance(dz, np.ndarray)
     part: Part = dz if computed else part_of(dz, "dz")
+    if not n:
+        for name, result in (("dw", dw), ("db", db)):
+            if result is not None and name not in accumulate:
+                result.fill(0)
+        return
     if is_small(n, k, m):
         if is_unthreaded(n, k, m):
             _in_one_block(part, x, w, dx, dw, db, accumulate)
         else:
-            with blas.one_thread():
-                _in_one_block(part, x, w, dx, dw, db, accumulate)
+            blas.on_one_thread(partial(_in_one_block, part, x, w, dx, dw, db, accumulate))
         return
     work = Work()
     hold = computed and n * m <= HELD
     parts_fit = PARTS_BYTES // max(1, w.size * accumulator(w.dtype).itemsize)
+    parts_fit = 64 if dw is None else parts_fit
     if dx is None and dw is None:
         if db is not None:
             sum_rows(work, part, n, db, add="db" in accumulate)

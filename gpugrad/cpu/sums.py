@@ -7,7 +7,7 @@ import numpy as np
 from gpugrad.cpu import blas
 from gpugrad.cpu.arithmetic import FLOAT64, column_sum, sum_columns
 from gpugrad.cpu.cuts import BLOCK, cut, runs
-from gpugrad.cpu.products import Part
+from gpugrad.cpu.products import PARTS_BYTES, Part
 from gpugrad.cpu.scratch import Array, Scratch
 from gpugrad.cpu.workers import Work
 
@@ -21,15 +21,15 @@ def sum_at_once(block: Array, out: Array, *, add: bool) -> None:
     if block.size <= UNTHREADED and blas.leaves_small_products_alone():
         sum_columns(block, out, add=add)
     else:
-        with blas.one_thread():
-            sum_columns(block, out, add=add)
+        blas.on_one_thread(partial(sum_columns, block, out, add=add))
 
 
 def sum_rows(work: Work, block: Part, rows: int, out: Array, *, add: bool) -> None:
     """Add tasks that sum a matrix (rows, m), given by its blocks, over its rows into out (m,)."""
     strips = cut(out.size, STRIP)
     blocks = cut(rows, max(1, BLOCK // max(1, strips[0].stop)))
-    runs_of_blocks = runs(blocks, LEAST_RUN)
+    most = max(1, min(64, PARTS_BYTES // max(1, 8 * out.size)))
+    runs_of_blocks = runs(blocks, LEAST_RUN, most)
     parts = np.zeros((len(runs_of_blocks), out.size), FLOAT64)
     for run, part in zip(runs_of_blocks, parts, strict=True):
         for columns in strips:

@@ -8,6 +8,7 @@ import functools
 import os
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -80,20 +81,45 @@ def _add_up(parts: Array, out: Array, add: bool, _: Scratch | None = None) -> No
 
 
 def _run(stages: list[list[Task]]) -> None:
-    """Run stages of tasks, one after the other, on as many threads as there are to be."""
-    job, most = _Job(stages), max(map(len, stages))
-    if most <= 1:
+    """Run stages of tasks, one after the other, on as many threads as there are to be.
+
+    A Ctrl-C may come anywhere. So what has to be undone can be undone twice, and is where the first
+    time was interrupted.
+    """
+    most = max(map(len, stages))
+    job, hold, pin = _Job(stages), blas.Hold(blas.libraries()), None
+    helpers: list[_Helper] = []
+    try:
+        hold.take()  # before this thread is kept on a core, for the BLAS may start threads
+        if most > 1:
+            _crew(os.getpid()).find(job, min(number_of_workers(), most) - 1, helpers)
+        if helpers:
+            pin = cores.Pin()
+            pin.set()
+        for helper in helpers:
+            helper.begin(job, pin.others if pin else frozenset())
         job.work()
-    else:
-        crew, count = _crew(os.getpid()), min(number_of_workers(), most) - 1
-        with cores.kept_on_one() as others:
-            helpers = crew.give(job, count, others)
-            try:
-                job.work()
-            finally:
-                crew.take_back(helpers, job)
-    if job.error is not None:
-        raise job.error
+        _settle(job, helpers, pin)
+        hold.release()
+    except BaseException as error:
+        job.error = job.error or error
+        _settle(job, helpers, pin)
+        hold.release()
+    try:
+        if job.error is not None:
+            raise job.error
+    finally:
+        del job  # which would keep the error's frames, and their arrays
+
+
+def _settle(job: "_Job", helpers: "list[_Helper]", pin: cores.Pin | None) -> None:
+    """Wait for helpers, let them go, and this thread too."""
+    for helper in helpers:
+        helper.wait(job)
+    if pin is not None:
+        pin.undo()
+    for helper in helpers:
+        helper.job_of = None
 
 
 class _Job:
@@ -107,7 +133,7 @@ class _Job:
         """Take tasks until none is left; an error leaves none to the others."""
         scratch = Scratch()
         try:
-            with blas.one_thread(), np.errstate(all="ignore"):
+            with np.errstate(all="ignore"):
                 for waiting, unfinished in self._stages:
                     self._take(waiting, unfinished, scratch)
                     if unfinished is not self._stages[-1][1]:
@@ -129,17 +155,29 @@ class _Job:
 
 
 class _Helper(threading.Thread):
-    """A thread that waits for jobs."""
+    """A thread that waits for jobs.
+
+    Attributes
+    ----------
+    job_of : weak reference to a job, or None
+        For whom it works or is about to. One whose job is no more is free.
+    """
 
     def __init__(self) -> None:
         super().__init__(name="gpugrad", daemon=True)
+        self.job_of: weakref.ref[_Job] | None = None
         self._awake = threading.Lock()
         self._awake.acquire()
         self._job: _Job | None = None
         self._on: frozenset[int] = frozenset()
 
+    @property
+    def is_free(self) -> bool:
+        """Whether nobody's job is or will be its."""
+        return self._job is None and (self.job_of is None or self.job_of() is None)
+
     def begin(self, job: _Job, on: frozenset[int]) -> None:
-        """Work on a job, on some cores, or on any if none are named."""
+        """Work on a job, on some cores, or where it is if none are named."""
         if on and on != self._on:
             cores.move(self.native_id or 0, on)
             self._on = on
@@ -147,12 +185,8 @@ class _Helper(threading.Thread):
         self._awake.release()
 
     def wait(self, job: _Job) -> None:
-        """Wait until it no longer works on the job, whatever happens meanwhile."""
-        while self._job is job:
-            try:
-                _wait_while(lambda: self._job is job)
-            except BaseException as error:
-                job.error = job.error or error
+        """Wait until it no longer works on the job."""
+        _wait_while(lambda: self._job is job)
 
     def run(self) -> None:
         """Work on one job after the other."""
@@ -160,7 +194,7 @@ class _Helper(threading.Thread):
             self._awake.acquire()
             job = self._job
             assert job is not None
-            job.work()
+            blas.on_one_thread(job.work)
             del job  # and the arrays with it
             self._job = None
 
@@ -169,45 +203,27 @@ class _Crew:
     """The helpers of a process: as many as a call has asked for, at most."""
 
     def __init__(self) -> None:
-        self._idle: deque[_Helper] = deque()
-        self._members = 0
-        self._lock = threading.Lock()
+        self._members: list[_Helper] = []
+        self._lock = threading.RLock()
 
-    def give(self, job: _Job, count: int, on: frozenset[int]) -> list[_Helper]:
-        """Have so many helpers, or those that are idle, work on a job, on some cores."""
-        given: list[_Helper] = []
-        try:
-            for _ in range(count):
-                helper = self._find(count)
-                if helper is None:
-                    break
-                given.append(helper)
-                helper.begin(job, on)
-        except BaseException as error:
-            job.error = error
-        return given
-
-    def take_back(self, helpers: list[_Helper], job: _Job) -> None:
-        """Wait for helpers, which are idle then."""
-        for helper in helpers:
-            helper.wait(job)
-            self._idle.append(helper)
-
-    def _find(self, most: int) -> _Helper | None:
-        try:
-            return self._idle.pop()
-        except IndexError:
-            pass
+    def find(self, job: _Job, count: int, found: list[_Helper]) -> None:
+        """Add to the list so many helpers, or those that are free, for a job."""
         with self._lock:
-            if self._members >= most:
-                return None
-            helper = _Helper()
-            try:
-                helper.start()
-            except RuntimeError:  # at the system's limit, or the interpreter's end
-                return None
-            self._members += 1
-            return helper
+            for helper in self._members:
+                if len(found) < count and helper.is_free:
+                    helper.job_of = weakref.ref(job)
+                    found.append(helper)
+            while len(found) < count and len(self._members) < count:
+                helper = _Helper()
+                helper.job_of = weakref.ref(job)
+                try:
+                    helper.start()
+                except RuntimeError:  # at the system's limit, or the interpreter's end
+                    return
+                finally:
+                    if helper.ident is not None:
+                        self._members.append(helper)
+                found.append(helper)
 
 
 def _wait_while(condition: Callable[[], object]) -> None:
