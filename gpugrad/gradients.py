@@ -322,7 +322,7 @@ def dense_sigmoid_backward(
     precision: str = "highest",
     device: str = "auto",
 ) -> DenseGrads:
-    """Gradients of a dense sigmoid layer y = σ(x w + b), without dz in memory.
+    """Gradients of a dense sigmoid layer y = σ(x w + b) in one call.
 
     Parameters
     ----------

@@ -32,7 +32,7 @@ class Pin:
     ----------
     others : set of int
         The cores for other threads: those that this thread may use, without its own where it has
-        several. None where the system does not say.
+        several. Empty where the system does not say.
     """
 
     def __init__(self) -> None:

@@ -1,6 +1,7 @@
 """Where work is cut: by shapes alone, so that no result depends on the number of cores."""
 
 BLOCK = 1 << 17  # elements of a block: 512 KiB of float32, in a core's second-level cache
+MOST_RUNS = 64  # of blocks: tasks enough for any number of cores
 LEAST_ROWS = 256  # of a block that the BLAS multiplies: with fewer it spends its time on w
 
 
@@ -19,7 +20,7 @@ def cut_into(extent: int, count: int) -> list[slice]:
     return [slice(i * extent // count, (i + 1) * extent // count) for i in range(count)]
 
 
-def runs(blocks: list[slice], least: int = 1, most: int = 64) -> list[list[slice]]:
+def runs(blocks: list[slice], least: int = 1, most: int = MOST_RUNS) -> list[list[slice]]:
     """Gather blocks into runs, a task each: of at least so many blocks, and at most so many."""
     count = max(1, min(most, len(blocks) // least))
     return [blocks[run] for run in cut_into(len(blocks), count)]

@@ -1,4 +1,4 @@
-"""dx = dz wᵀ, dw = xᵀ dz and db = Σ_i dz with dz = dy · y · (1 − y), which is never whole."""
+"""dx = dz wᵀ, dw = xᵀ dz and db = Σ_i dz with dz = dy · y · (1 − y)."""
 
 from gpugrad.cpu.arithmetic import sigmoid_gradient
 from gpugrad.cpu.layer_backward import layer_backward

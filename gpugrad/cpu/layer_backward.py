@@ -1,23 +1,24 @@
-"""dx = dz wᵀ, dw = xᵀ dz and db = Σ_i dz from dz as it is computed, which is never whole.
+"""dx = dz wᵀ, dw = xᵀ dz and db = Σ_i dz from dz as it is computed.
+
+All of dz is kept for layers that are cut into tiles, up to a fixed size, and never beyond it.
 
 A small layer is one block, computed on the calling thread; of a larger one, dw and dx are a task
 each. A tall layer is cut into blocks of rows, whose dz is in cache for db, dx and dw. Any other is
 cut into tiles of dx and of dw.
 
 The BLAS's own threads spin between calls, so that they begin at once; these threads sleep, and
-take 30 µs to wake. So where products take little more, up to SMALL, plain NumPy expressions can be
-faster on cores that nobody else uses. But their bits depend on the number of cores, and where
-others use them, waiting for one another takes milliseconds.
+take 30 µs to wake. So where products take little more, plain NumPy expressions can be faster on
+cores that nobody else uses. But their bits depend on the number of cores.
 """
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from gpugrad.cpu import blas
 from gpugrad.cpu.arithmetic import FLOAT64, accumulator, column_sum, sum_columns
-from gpugrad.cpu.cuts import BLOCK, LEAST_ROWS, cut, cut_rows, runs
+from gpugrad.cpu.cuts import BLOCK, LEAST_ROWS, MOST_RUNS, cut, cut_rows, runs
 from gpugrad.cpu.products import (
     PARTS_BYTES,
     Part,
@@ -37,7 +38,21 @@ from gpugrad.cpu.workers import Work
 ALL = slice(None)
 MIDDLE = 1 << 24  # multiply-adds of a product that is not worth more than one task
 STRIP = 1 << 16  # elements of dz that a task computes: 40 µs
+FEW_RUNS = 4  # of blocks: where no more fit into memory, tiles give more cores their work,
+FEW_RUNS_HELD = 16  # and where they can have all of dz, even in the place of more runs
 HELD = 1 << 22  # elements of dz that are kept for all tiles; of more, each tile computes its own
+
+
+class Layer(NamedTuple):
+    """What a layer's gradients are computed from, and where they are written or added to."""
+
+    dz: Part
+    x: Array
+    w: Array
+    dx: Array | None
+    dw: Array | None
+    db: Array | None
+    accumulate: tuple[str, ...]
 
 
 def layer_backward(
@@ -56,7 +71,7 @@ def layer_backward(
     """
     (n, k), m = x.shape, w.shape[1]
     computed = not isinstance(dz, np.ndarray)
-    part: Part = dz if computed else part_of(dz, "dz")
+    layer = Layer(dz if computed else part_of(dz, "dz"), x, w, dx, dw, db, accumulate)
     if not n:
         for name, result in (("dw", dw), ("db", db)):
             if result is not None and name not in accumulate:
@@ -64,36 +79,31 @@ def layer_backward(
         return
     if is_small(n, k, m):
         if is_unthreaded(n, k, m):
-            _in_one_block(part, x, w, dx, dw, db, accumulate)
+            _in_one_block(layer)
         else:
-            blas.on_one_thread(partial(_in_one_block, part, x, w, dx, dw, db, accumulate))
+            blas.on_one_thread(partial(_in_one_block, layer))
         return
     work = Work()
     hold = computed and n * m <= HELD
-    parts_fit = PARTS_BYTES // max(1, w.size * accumulator(w.dtype).itemsize)
-    parts_fit = 64 if dw is None else parts_fit
+    most = MOST_RUNS
+    if dw is not None:
+        most = min(most, PARTS_BYTES // max(1, w.size * accumulator(w.dtype).itemsize))
     if dx is None and dw is None:
         if db is not None:
-            sum_rows(work, part, n, db, add="db" in accumulate)
+            sum_rows(work, layer.dz, n, db, add="db" in accumulate)
     elif n * k * m <= MIDDLE and n * max(k, m) <= 4 * BLOCK:
-        _in_two_tasks(work, part, x, w, dx, dw, db, accumulate)
-    elif n >= 4 * LEAST_ROWS and parts_fit >= (16 if hold else 4):
-        _in_blocks(work, part, x, w, dx, dw, db, accumulate, most=min(64, parts_fit))
+        _in_two_tasks(work, layer)
+    elif n >= 4 * LEAST_ROWS and most >= (FEW_RUNS_HELD if hold else FEW_RUNS):
+        _in_blocks(work, layer, most)
     else:
-        _in_tiles(work, part, x, w, dx, dw, db, accumulate, computed=computed, hold=hold)
+        _in_tiles(work, layer, computed=computed, hold=hold)
     work.run()
 
 
 @np.errstate(all="ignore")
-def _in_one_block(
-    dz: Part,
-    x: Array,
-    w: Array,
-    dx: Array | None,
-    dw: Array | None,
-    db: Array | None,
-    accumulate: tuple[str, ...],
-) -> None:
+def _in_one_block(layer: Layer) -> None:
+    """Compute everything at once."""
+    dz, x, w, dx, dw, db, accumulate = layer
     scratch = Scratch()
     dz_block = dz(ALL, ALL, scratch)
     if dx is not None:
@@ -106,17 +116,9 @@ def _in_one_block(
         sum_columns(dz_block, db, add="db" in accumulate)
 
 
-def _in_two_tasks(
-    work: Work,
-    dz: Part,
-    x: Array,
-    w: Array,
-    dx: Array | None,
-    dw: Array | None,
-    db: Array | None,
-    accumulate: tuple[str, ...],
-) -> None:
+def _in_two_tasks(work: Work, layer: Layer) -> None:
     """Add a task for dw and one for dx and db."""
+    dz, x, w, dx, dw, db, accumulate = layer
     with np.errstate(all="ignore"):
         dz_whole = dz(ALL, ALL, Scratch())
 
@@ -134,18 +136,9 @@ def _in_two_tasks(
     work.tasks += [left] * (dw is not None) + [right] * (dx is not None or db is not None)
 
 
-def _in_blocks(
-    work: Work,
-    dz: Part,
-    x: Array,
-    w: Array,
-    dx: Array | None,
-    dw: Array | None,
-    db: Array | None,
-    accumulate: tuple[str, ...],
-    most: int,
-) -> None:
+def _in_blocks(work: Work, layer: Layer, most: int) -> None:
     """Add tasks that are runs of blocks, at most so many, each with its own part of dw and db."""
+    dz, x, w, dx, dw, db, accumulate = layer
     dtype = accumulator(w.dtype)
     parts = runs(cut_rows(len(x), max(1, *w.shape)), most=most)
     dw_parts = np.empty((len(parts) if dw is not None else 0, *w.shape), dtype)
@@ -170,23 +163,12 @@ def _in_blocks(
         work.sum(db_parts, db, add="db" in accumulate)
 
 
-def _in_tiles(
-    work: Work,
-    dz: Part,
-    x: Array,
-    w: Array,
-    dx: Array | None,
-    dw: Array | None,
-    db: Array | None,
-    accumulate: tuple[str, ...],
-    *,
-    computed: bool,
-    hold: bool,
-) -> None:
+def _in_tiles(work: Work, layer: Layer, *, computed: bool, hold: bool) -> None:
     """Add tasks that are tiles of the products, and strips of dz to sum.
 
     `computed` says whether dz is, and `hold` whether all of it is kept.
     """
+    dz, x, w, dx, dw, db, accumulate = layer
     n, m = len(x), w.shape[1]
     if hold:
         dz = _held(work, dz, n, m, accumulator(x.dtype), db, add="db" in accumulate)

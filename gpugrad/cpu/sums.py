@@ -6,7 +6,7 @@ import numpy as np
 
 from gpugrad.cpu import blas
 from gpugrad.cpu.arithmetic import FLOAT64, column_sum, sum_columns
-from gpugrad.cpu.cuts import BLOCK, cut, runs
+from gpugrad.cpu.cuts import BLOCK, MOST_RUNS, cut, runs
 from gpugrad.cpu.products import PARTS_BYTES, Part
 from gpugrad.cpu.scratch import Array, Scratch
 from gpugrad.cpu.workers import Work
@@ -28,7 +28,7 @@ def sum_rows(work: Work, block: Part, rows: int, out: Array, *, add: bool) -> No
     """Add tasks that sum a matrix (rows, m), given by its blocks, over its rows into out (m,)."""
     strips = cut(out.size, STRIP)
     blocks = cut(rows, max(1, BLOCK // max(1, strips[0].stop)))
-    most = max(1, min(64, PARTS_BYTES // max(1, 8 * out.size)))
+    most = max(1, min(MOST_RUNS, PARTS_BYTES // max(1, 8 * out.size)))
     runs_of_blocks = runs(blocks, LEAST_RUN, most)
     parts = np.zeros((len(runs_of_blocks), out.size), FLOAT64)
     for run, part in zip(runs_of_blocks, parts, strict=True):
