@@ -10,7 +10,7 @@ import gpugrad
 from gpugrad import _kinds
 from gpugrad._operations import OPERATIONS
 from gpugrad.cli import operations
-from gpugrad.plan import ITEMSIZE
+from gpugrad.problem import ITEMSIZE
 
 POOL = 4_194_301  # random numbers that all operands are cut from: prime, so that no rows repeat
 NAN_BYTE = 0xFF  # a value of such bytes is a NaN in every dtype

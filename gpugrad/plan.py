@@ -15,13 +15,8 @@ from dataclasses import dataclass, replace
 
 from gpugrad import gpu_costs
 from gpugrad._operations import OPERATIONS
-from gpugrad.gpu_costs import DeviceFacts as DeviceFacts
-from gpugrad.gpu_costs import rates_of, transfer_seconds
-from gpugrad.problem import ITEMSIZE as ITEMSIZE
-from gpugrad.problem import ColumnSum as ColumnSum
-from gpugrad.problem import Gemm as Gemm
-from gpugrad.problem import Problem as Problem
-from gpugrad.problem import products
+from gpugrad.gpu_costs import DeviceFacts, rates_of, transfer_seconds
+from gpugrad.problem import ITEMSIZE, ColumnSum, Gemm, Problem, products
 
 THREADS = 256  # of every block of every kernel
 GEMM_STEP = 16  # a split's length is a multiple of it

@@ -7,7 +7,7 @@ from typing import Any
 from gpugrad._arrays import whole_elements
 from gpugrad.gpu import source
 from gpugrad.gpu.runtime import Kernel
-from gpugrad.plan import DeviceFacts
+from gpugrad.gpu_costs import DeviceFacts
 from tests.emulator import Module, uninitialised
 
 FACTS = DeviceFacts(

@@ -6,7 +6,7 @@ import numpy as np
 
 from gpugrad._reference import Answer, check, reference
 from gpugrad.gpu import mma
-from gpugrad.plan import Gemm
+from gpugrad.problem import Gemm
 from tests import dmma
 from tests.accuracy.arithmetic import MACHINES, by_tensor_cores
 from tests.planes import Device

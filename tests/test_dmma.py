@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gpugrad.gpu.runtime import Kernel
-from gpugrad.plan import rates_of
+from gpugrad.gpu_costs import rates_of
 from tests.cases import LAYOUTS, WRITABLE_LAYOUTS, random_array
 from tests.conftest import BACKENDS, ON_A_GPU
 from tests.dmma import TILES, expect_forward, expect_product

@@ -7,7 +7,7 @@ import cupy
 
 from gpugrad.gpu import cache
 from gpugrad.gpu.runtime import Kernel
-from gpugrad.plan import DeviceFacts
+from gpugrad.gpu_costs import DeviceFacts
 
 # Attributes of a device in kHz, kHz and bits, and what is assumed where they are not told.
 PROPERTIES = {"ClockRate": 1_500_000, "MemoryClockRate": 6_000_000, "GlobalMemoryBusWidth": 256}

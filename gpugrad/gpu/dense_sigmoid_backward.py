@@ -14,7 +14,7 @@ from gpugrad.gpu.gemm import launch_gemm, operand, walk
 from gpugrad.gpu.launch import Arguments, aligned_rows, defines, flags, integers, packed, strides
 from gpugrad.gpu.planes import own, split_gradient
 from gpugrad.gpu.runtime import Runtime
-from gpugrad.plan import Gemm
+from gpugrad.problem import Gemm
 
 
 class Upstream(NamedTuple):

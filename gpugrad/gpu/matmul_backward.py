@@ -6,7 +6,7 @@ from gpugrad.gpu import dmma, mma
 from gpugrad.gpu.gemm import launch_gemm, operand
 from gpugrad.gpu.launch import defines, integers
 from gpugrad.gpu.runtime import Runtime
-from gpugrad.plan import Gemm
+from gpugrad.problem import Gemm
 
 
 def matmul_backward(

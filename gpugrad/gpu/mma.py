@@ -6,7 +6,8 @@ from gpugrad.gpu.gemm import launch_gemm
 from gpugrad.gpu.launch import NULL, Arguments, defines, integers, strides
 from gpugrad.gpu.planes import Planes, own, split, split_both
 from gpugrad.gpu.runtime import Runtime
-from gpugrad.plan import LARGE_TILE, Gemm
+from gpugrad.plan import LARGE_TILE
+from gpugrad.problem import Gemm
 
 WORD_BYTES = 2
 

@@ -22,7 +22,8 @@ from gpugrad.gpu.launch import (
     strides,
 )
 from gpugrad.gpu.runtime import Runtime
-from gpugrad.plan import THREADS, ColumnSum, column_sum
+from gpugrad.plan import THREADS, column_sum
+from gpugrad.problem import ColumnSum
 
 EXACT = 3  # planes that hold every float32, without exponents
 PACK = 8  # elements in 16 bytes of a plane; a pitch is a multiple of it
