@@ -60,11 +60,26 @@ def store(value: Array, out: Array, *, add: bool) -> None:
 def sigmoid(z: Array, y: Array, scratch: Scratch) -> None:
     """Write σ(z), computed in accumulator dtype, into y, which may be z. No overflow."""
     z = wide(z, "z", scratch)
-    e, top = (scratch.array(name, z.shape, z.dtype) for name in ("e", "top"))
-    _exponential(z, e)
-    np.maximum(e, z >= 0, out=top)  # 1 or e, since e ≤ 1: np.where takes 20 times as long
-    np.add(e, 1, out=e)
-    np.divide(top, e, out=y, dtype=z.dtype, casting="unsafe")
+    sigmoid_of_negated(np.negative(z, out=scratch.array("negated", z.shape, z.dtype)), y, scratch)
+
+
+def sigmoid_of_negated(t: Array, y: Array, scratch: Scratch) -> None:
+    """Write σ(−t) = 1/(1 + eᵗ), computed in t's dtype, into y, which may be t."""
+    e = scratch.array("e", t.shape, t.dtype)
+    try:
+        with np.errstate(over="raise"):
+            np.exp(t, out=e)
+    except FloatingPointError:  # the result is subnormal: by other steps, of twice the time
+        below = t <= 0
+        _exponential(t, e)
+        top = np.maximum(e, below)  # 1 or e, since e ≤ 1: np.where takes 20 times as long
+    else:
+        top = _ONE[t.dtype]
+    np.add(e, _ONE[t.dtype], e)
+    if y.dtype == t.dtype:
+        np.divide(top, e, y)
+    else:
+        np.divide(top, e, out=y, dtype=t.dtype, casting="unsafe")
 
 
 def sigmoid_gradient(

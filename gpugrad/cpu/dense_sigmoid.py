@@ -17,10 +17,29 @@ from gpugrad.cpu.products import (
     multiply,
     operand,
 )
-from gpugrad.cpu.scratch import Array, Scratch
+from gpugrad.cpu.scratch import Array, Scratch, take
 from gpugrad.cpu.workers import Work
 
 ALL = slice(None)
+
+
+@np.errstate(all="ignore")
+def _in_one_block(x: Array, w: Array, b: Array | None, y: Array) -> None:
+    """Compute everything at once."""
+    dtype = arithmetic.accumulator(x.dtype)
+    with take() as scratch:
+        z = y if y.dtype == dtype and y.flags.carray else scratch.array("z", y.shape, dtype)
+        multiply(operand(x, "x", scratch), operand(w, "w", scratch), z, scratch, add=False)
+        _finish(z, b, y, scratch)
+
+
+def _finish(z: Array, b: Array | None, y: Array, scratch: Scratch) -> None:
+    """Write σ(z + b) into y, which may be z; z is used up."""
+    if b is None:
+        np.negative(z, z)
+    else:
+        np.subtract(np.negative(wide(b, "b", scratch)), z, z)
+    arithmetic.sigmoid_of_negated(z, y, scratch)
 
 
 def dense_sigmoid(
@@ -35,17 +54,14 @@ def dense_sigmoid(
             left = operand(x[rows, terms], "x", scratch)
             right = operand(w[terms, columns], "w", scratch)
             multiply(left, right, z, scratch, add=i > 0)
-        if b is not None:
-            np.add(z, wide(b[columns], "b", scratch), out=z)
-        arithmetic.sigmoid(z, out, scratch)
+        _finish(z, None if b is None else b[columns], out, scratch)
 
     (n, k), m, width = x.shape, w.shape[1], LONG
     if is_small(n, k, m):
-        with np.errstate(all="ignore"):
-            if is_unthreaded(n, k, m):
-                tile(ALL, ALL, Scratch())
-            else:
-                blas.on_one_thread(partial(tile, ALL, ALL, Scratch()))
+        if is_unthreaded(n, k, m):
+            _in_one_block(x, w, b, y)
+        else:
+            blas.on_one_thread(partial(_in_one_block, x, w, b, y))
         return
     blocks = cut_rows(n, max(1, k, min(m, width)))
     while len(blocks) * len(cut(m, width)) < FEW and width > SHORT:

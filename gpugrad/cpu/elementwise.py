@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 
 from gpugrad.cpu.cuts import BLOCK, cut, runs
-from gpugrad.cpu.scratch import Array, Scratch
+from gpugrad.cpu.scratch import Array, Scratch, take
 from gpugrad.cpu.workers import Work
 
 LEAST_RUN = 2  # blocks a task: fewer are done before another thread is awake
@@ -17,8 +17,8 @@ def in_blocks(function: Callable[..., object], *arrays: Array | None) -> None:
     given = [array for array in arrays if array is not None]
     shape, size = given[0].shape, given[0].size
     if size <= BLOCK:
-        with np.errstate(all="ignore"):
-            function(*arrays, Scratch())
+        with np.errstate(all="ignore"), take() as scratch:
+            function(*arrays, scratch)
         return
     if all(array.flags.c_contiguous for array in given):
         views = [None if array is None else array.reshape(-1) for array in arrays]

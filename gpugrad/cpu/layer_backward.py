@@ -12,7 +12,7 @@ cores that nobody else uses. But their bits depend on the number of cores.
 """
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,7 +31,7 @@ from gpugrad.cpu.products import (
     part_of,
     transposed,
 )
-from gpugrad.cpu.scratch import Array, Scratch
+from gpugrad.cpu.scratch import Array, Scratch, take
 from gpugrad.cpu.sums import sum_rows
 from gpugrad.cpu.workers import Work
 
@@ -88,39 +88,40 @@ def layer_backward(
     most = MOST_RUNS
     if dw is not None:
         most = min(most, PARTS_BYTES // max(1, w.size * accumulator(w.dtype).itemsize))
-    if dx is None and dw is None:
-        if db is not None:
-            sum_rows(work, layer.dz, n, db, add="db" in accumulate)
-    elif n * k * m <= MIDDLE and n * max(k, m) <= 4 * BLOCK:
-        _in_two_tasks(work, layer)
-    elif n >= 4 * LEAST_ROWS and most >= (FEW_RUNS_HELD if hold else FEW_RUNS):
-        _in_blocks(work, layer, most)
-    else:
-        _in_tiles(work, layer, computed=computed, hold=hold)
-    work.run()
+    with take() as scratch:
+        if dx is None and dw is None:
+            if db is not None:
+                sum_rows(work, layer.dz, n, db, add="db" in accumulate)
+        elif n * k * m <= MIDDLE and n * max(k, m) <= 4 * BLOCK:
+            _in_two_tasks(work, layer, scratch)
+        elif n >= 4 * LEAST_ROWS and most >= (FEW_RUNS_HELD if hold else FEW_RUNS):
+            _in_blocks(work, layer, most, scratch)
+        else:
+            _in_tiles(work, layer, scratch, computed=computed, hold=hold)
+        work.run()
 
 
 @np.errstate(all="ignore")
 def _in_one_block(layer: Layer) -> None:
     """Compute everything at once."""
     dz, x, w, dx, dw, db, accumulate = layer
-    scratch = Scratch()
-    dz_block = dz(ALL, ALL, scratch)
-    if dx is not None:
-        w = operand(w, "w", scratch)
-        multiply(dz_block, w.T, dx, scratch, add="dx" in accumulate)
-    if dw is not None:
-        x = operand(x, "x", scratch)
-        multiply(x.T, dz_block, dw, scratch, add="dw" in accumulate)
-    if db is not None:
-        sum_columns(dz_block, db, add="db" in accumulate)
+    with take() as scratch:
+        dz_block = dz(ALL, ALL, scratch)
+        if dx is not None:
+            w = operand(w, "w", scratch)
+            multiply(dz_block, w.T, dx, scratch, add="dx" in accumulate)
+        if dw is not None:
+            x = operand(x, "x", scratch)
+            multiply(x.T, dz_block, dw, scratch, add="dw" in accumulate)
+        if db is not None:
+            sum_columns(dz_block, db, add="db" in accumulate)
 
 
-def _in_two_tasks(work: Work, layer: Layer) -> None:
+def _in_two_tasks(work: Work, layer: Layer, shared: Scratch) -> None:
     """Add a task for dw and one for dx and db."""
     dz, x, w, dx, dw, db, accumulate = layer
     with np.errstate(all="ignore"):
-        dz_whole = dz(ALL, ALL, Scratch())
+        dz_whole = dz(ALL, ALL, shared)
 
     def left(scratch: Scratch) -> None:
         x_block = operand(x, "x", scratch)
@@ -136,12 +137,12 @@ def _in_two_tasks(work: Work, layer: Layer) -> None:
     work.tasks += [left] * (dw is not None) + [right] * (dx is not None or db is not None)
 
 
-def _in_blocks(work: Work, layer: Layer, most: int) -> None:
+def _in_blocks(work: Work, layer: Layer, most: int, shared: Scratch) -> None:
     """Add tasks that are runs of blocks, at most so many, each with its own part of dw and db."""
     dz, x, w, dx, dw, db, accumulate = layer
     dtype = accumulator(w.dtype)
     parts = runs(cut_rows(len(x), max(1, *w.shape)), most=most)
-    dw_parts = np.empty((len(parts) if dw is not None else 0, *w.shape), dtype)
+    dw_parts = shared.array("dw", (len(parts) if dw is not None else 0, *w.shape), dtype)
     db_parts = np.zeros((len(parts) if db is not None else 0, w.shape[1]), FLOAT64)
 
     def run_of_blocks(i: int, run: list[slice], scratch: Scratch) -> None:
@@ -163,7 +164,7 @@ def _in_blocks(work: Work, layer: Layer, most: int) -> None:
         work.sum(db_parts, db, add="db" in accumulate)
 
 
-def _in_tiles(work: Work, layer: Layer, *, computed: bool, hold: bool) -> None:
+def _in_tiles(work: Work, layer: Layer, shared: Scratch, *, computed: bool, hold: bool) -> None:
     """Add tasks that are tiles of the products, and strips of dz to sum.
 
     `computed` says whether dz is, and `hold` whether all of it is kept.
@@ -171,29 +172,30 @@ def _in_tiles(work: Work, layer: Layer, *, computed: bool, hold: bool) -> None:
     dz, x, w, dx, dw, db, accumulate = layer
     n, m = len(x), w.shape[1]
     if hold:
-        dz = _held(work, dz, n, m, accumulator(x.dtype), db, add="db" in accumulate)
+        whole = shared.array("whole", (n, m), accumulator(x.dtype))
+        dz = _held(work, dz, whole, db, shared, add="db" in accumulate)
     elif db is not None:
         sum_rows(work, dz, n, db, add="db" in accumulate)
     length = chunk(x.dtype, computed=computed and not hold)
     if dw is not None:
         left, add = transposed(part_of(x, "x")), "dw" in accumulate
-        multiply_in_tiles(work, left, dz, n, length, dw, add=add, computed="right")
+        multiply_in_tiles(work, left, dz, n, length, dw, shared, add=add, computed="right")
     if dx is not None:
         right, add = transposed(part_of(w, "w")), "dx" in accumulate
-        multiply_in_tiles(work, dz, right, m, length, dx, add=add, computed="left")
+        multiply_in_tiles(work, dz, right, m, length, dx, shared, add=add, computed="left")
 
 
 def _held(
-    work: Work, dz: Part, n: int, m: int, dtype: np.dtype[Any], db: Array | None, *, add: bool
+    work: Work, dz: Part, whole: Array, db: Array | None, shared: Scratch, *, add: bool
 ) -> Part:
     """Have all of dz computed, and summed into db if that is wanted, before the tasks."""
+    n, m = whole.shape
     if n * m <= BLOCK:  # at once: other threads would take as long to wake
         with np.errstate(all="ignore"):
-            whole = dz(ALL, ALL, Scratch())
+            at_once = dz(ALL, ALL, shared)
             if db is not None:
-                sum_columns(whole, db, add=add)
-        return part_of(whole, "dz")
-    whole = np.empty((n, m), dtype)
+                sum_columns(at_once, db, add=add)
+        return part_of(at_once, "dz")
     strips = cut(n, max(1, STRIP // max(1, m)))
     db_parts = np.zeros((len(strips), m), FLOAT64)
 

@@ -82,6 +82,7 @@ def multiply_in_tiles(
     contraction: int,
     length: int,
     out: Array,
+    shared: Scratch,
     *,
     add: bool,
     computed: str,
@@ -96,7 +97,7 @@ def multiply_in_tiles(
     tiles, parts = _tiles(*out.shape, contraction, dtype.itemsize, computed)
     targets = out[None]
     if len(parts) > 1:
-        targets = np.empty((len(parts), *out.shape), dtype)
+        targets = shared.array(f"parts beside {computed}", (len(parts), *out.shape), dtype)
         work.sum(targets, out, add=add)
         add = False
     for target, terms in zip(targets, parts, strict=True):

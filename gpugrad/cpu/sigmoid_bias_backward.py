@@ -4,7 +4,7 @@ import numpy as np
 
 from gpugrad.cpu.arithmetic import sigmoid_gradient, store
 from gpugrad.cpu.cuts import BLOCK
-from gpugrad.cpu.scratch import Array, Scratch
+from gpugrad.cpu.scratch import Array, Scratch, take
 from gpugrad.cpu.sums import sum_at_once, sum_rows
 from gpugrad.cpu.workers import Work
 
@@ -31,8 +31,8 @@ def sigmoid_bias_backward(
         return value
 
     if dy.size <= BLOCK:
-        with np.errstate(all="ignore"):
-            value = sigmoid_gradient(dy, y, z, Scratch())
+        with np.errstate(all="ignore"), take() as scratch:
+            value = sigmoid_gradient(dy, y, z, scratch)
             store(value, dz, add="dz" in accumulate)
             sum_at_once(value, db, add="db" in accumulate)
         return

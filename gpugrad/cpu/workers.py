@@ -18,7 +18,7 @@ import numpy as np
 from gpugrad.cpu import blas, cores
 from gpugrad.cpu.arithmetic import store
 from gpugrad.cpu.cuts import BLOCK, cut
-from gpugrad.cpu.scratch import Array, Scratch
+from gpugrad.cpu.scratch import Array, Scratch, take
 from gpugrad.errors import ArgumentError
 
 Task = Callable[[Scratch], object]
@@ -131,9 +131,8 @@ class _Job:
 
     def work(self) -> None:
         """Take tasks until none is left; an error leaves none to the others."""
-        scratch = Scratch()
         try:
-            with np.errstate(all="ignore"):
+            with np.errstate(all="ignore"), take() as scratch:
                 for waiting, unfinished in self._stages:
                     self._take(waiting, unfinished, scratch)
                     if unfinished is not self._stages[-1][1]:
