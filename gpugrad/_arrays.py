@@ -259,7 +259,8 @@ class Call:
             if name in seen:
                 arrays[name] = seen[name].array
                 continue
-            arrays[name], new = _kinds.empty(self.kind, self.home, shapes[name], self.dtype)
+            order = order_of(self.arrays["w"]) if name == "dw" else "C"
+            arrays[name], new = _kinds.empty(self.kind, self.home, shapes[name], self.dtype, order)
             if new is not None:
                 made[name] = new
         return Outputs(self, names, arrays, given, made, tuple(given) if accumulate else ())
@@ -388,6 +389,12 @@ def address(array: Any) -> int:
     if isinstance(array, np.ndarray):
         return int(array.ctypes.data)
     return int(array.data.ptr)
+
+
+def order_of(matrix: Any) -> str:
+    """Give the memory order of a matrix: "F" where only its columns are contiguous, or else "C"."""
+    flags = matrix.flags
+    return "F" if flags.f_contiguous and not flags.c_contiguous else "C"
 
 
 def whole_elements(array: Any) -> bool:

@@ -112,21 +112,31 @@ def see(value: Any, kind: str) -> Seen:
         return _VIEWS[kind](value)
 
 
-def empty(kind: str, home: str, shape: tuple[int, ...], dtype: Any) -> tuple[Any, Any]:
+def empty(
+    kind: str, home: str, shape: tuple[int, ...], dtype: Any, order: str = "C"
+) -> tuple[Any, Any]:
     """Allocate a result: the NumPy or CuPy array to write, and the caller's array if it is made.
+
+    `order` is "C", or "F" for a matrix whose columns are contiguous.
 
     On a GPU, PyTorch allocates for its tensors, so that its allocator knows on which stream their
     memory is used; other results are made by `wrap` when they have been written.
     """
     if home == "cpu":
-        return np.empty(shape, dtype), None
+        return np.empty(shape, dtype, order), None  # type: ignore[call-overload]
     if kind == "PyTorch":
         torch: Any = sys.modules["torch"]
-        tensor = torch.empty(shape, dtype=getattr(torch, dtype.name), device=f"cuda:{home[4:]}")
+        turned = order == "F"
+        tensor = torch.empty(
+            shape[::-1] if turned else shape,
+            dtype=getattr(torch, dtype.name),
+            device=f"cuda:{home[4:]}",
+        )
+        tensor = tensor.t() if turned else tensor
         return _see_torch(tensor).array, tensor
     import cupy
 
-    return cupy.empty(shape, dtype), None
+    return cupy.empty(shape, dtype, order=order), None
 
 
 def wrap(array: Any, kind: str, place: Any = None) -> Any:

@@ -26,6 +26,8 @@ class Recipe(NamedTuple):
         The backend's, of the operands and results in its order.
     shapes : tuple of (shape or None)
         Of the results, in order; None for what is not wanted.
+    orders : tuple of {"C", "F"}
+        The memory orders of the results.
     dtype : dtype
         Of the results.
     rows : tuple of (shape or None), optional
@@ -35,13 +37,17 @@ class Recipe(NamedTuple):
 
     compute: Callable[..., None]
     shapes: tuple[Shape | None, ...]
+    orders: tuple[Any, ...]
     dtype: Any
     rows: tuple[Shape | None, ...] | None
 
     def __call__(self, *operands: Any) -> list[Any]:
         """Compute the results of the operands; None is in the place of those not wanted."""
         dtype = self.dtype
-        results = [None if shape is None else np.empty(shape, dtype) for shape in self.shapes]
+        results = [
+            None if shape is None else np.empty(shape, dtype, order)
+            for shape, order in zip(self.shapes, self.orders, strict=True)
+        ]
         if self.rows is None:
             self.compute(*operands, *results)
         else:
@@ -54,9 +60,11 @@ _recipes: dict[Key | None, Recipe] = {}
 
 
 def find(
-    op: str, options: tuple[Any, ...], out: Any, accumulate: Any, *arrays: Any
+    op: str, options: tuple[Any, ...], out: Any, accumulate: Any, *arrays: Any, w: Any = None
 ) -> tuple[Key | None, Recipe | None]:
     """Find the recipe for a call: the call's key, and the recipe where there is one.
+
+    `w` is the one of the arrays whose memory order a result takes over.
 
     Buffers, and arrays that are not NumPy's own, have to be checked in every call, so that one with
     them has no key.
@@ -70,6 +78,7 @@ def find(
         op,
         options,
         os.environ.get("GPUGRAD_DEVICE"),
+        w is not None and w.flags.fnc,  # Fortran's order, and not C's as well
         *[None if one is None else (one.shape, one.dtype) for one in arrays],
     )
     try:
@@ -116,6 +125,7 @@ def remember(
     _recipes[key] = Recipe(
         compute,
         tuple(given.values()),
+        tuple("F" if name == "dw" and key[3] else "C" for name in given),
         next(iter(operands.values())).dtype,
         rows if any(one is not None for one in rows) else None,
     )

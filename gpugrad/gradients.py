@@ -68,7 +68,8 @@ def matmul_backward(
     Returns
     -------
     MatmulGrads
-        dx of shape (..., k) and dw of shape (k, m), of the inputs' dtype and kind.
+        dx of shape (..., k) and dw of shape (k, m), of the inputs' dtype and kind. dw has w's
+        memory order, C or Fortran.
 
     Raises
     ------
@@ -94,7 +95,7 @@ def matmul_backward(
            [20.]])
     """
     key, recipe = _repeats.find(
-        "matmul_backward", (wrt, precision, device), out, accumulate, dy, x, w
+        "matmul_backward", (wrt, precision, device), out, accumulate, dy, x, w, w=w
     )
     if recipe is not None:
         return MatmulGrads(*recipe(dy, x, w))
@@ -350,7 +351,8 @@ def dense_sigmoid_backward(
     Returns
     -------
     DenseGrads
-        dx of shape (..., k), dw of shape (k, m) and db of shape (m,), of the inputs' dtype.
+        dx of shape (..., k), dw of shape (k, m) and db of shape (m,), of the inputs' dtype. dw has
+        w's memory order, C or Fortran.
 
     Raises
     ------
@@ -376,7 +378,7 @@ def dense_sigmoid_backward(
     ((2, 3), (4, 2))
     """
     key, recipe = _repeats.find(
-        "dense_sigmoid_backward", (wrt, precision, device), out, accumulate, dy, y, x, w, z
+        "dense_sigmoid_backward", (wrt, precision, device), out, accumulate, dy, y, x, w, z, w=w
     )
     if recipe is not None:
         return DenseGrads(*recipe(dy, y if z is None else None, z, x, w))
