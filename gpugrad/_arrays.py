@@ -9,9 +9,10 @@ import numpy as np
 
 from gpugrad import _kinds
 from gpugrad._operations import OPERATIONS
+from gpugrad._seen import OutOfReach, Seen, Unsupported
 from gpugrad.errors import ArgumentError, DeviceError, DTypeError, GpugradError, ShapeError
 
-Array = Any  # a NumPy, CuPy, PyTorch or JAX array
+Array = Any  # a NumPy, CuPy, PyTorch or JAX array, or one that shows its memory by a protocol
 Shape = tuple[int, ...]
 
 OVERLAP_WORK = 100_000  # candidate solutions: well under a millisecond
@@ -63,7 +64,10 @@ class Call:
 
     def __enter__(self) -> "Call":
         with ExitStack() as stack:
-            stack.enter_context(_kinds.working_on(self.kind, self.home))
+            try:
+                stack.enter_context(_kinds.working_on(self.kind, self.home))
+            except Unsupported as reason:
+                self._refuse(self._first, reason)
             self._view_operands()
             self._context = stack.pop_all()
         return self
@@ -93,8 +97,15 @@ class Call:
         """Raise `error` with the function's name before the text."""
         raise error(f"{self.op}: {text}")
 
+    def _refuse(self, name: str, reason: Unsupported) -> Never:
+        error = DeviceError if isinstance(reason, OutOfReach) else DTypeError
+        self.fail(error, f"{name} {reason}")
+
     def _kind(self, name: str, value: Any) -> str:
-        kind = _kinds.kind_of(value)
+        try:
+            kind = _kinds.kind_of(value)
+        except Unsupported as reason:
+            self._refuse(name, reason)
         if kind is None:
             what = "None" if value is None else f"a {type(value).__name__}"
             self.fail(DTypeError, f"{name} is {what}, expected a NumPy, CuPy, PyTorch or JAX array")
@@ -103,16 +114,16 @@ class Call:
     def _home(self, name: str, value: Any) -> str:
         try:
             return _kinds.home_of(value, self.kind)
-        except _kinds.Unsupported as reason:
-            self.fail(DTypeError, f"{name} {reason}")
+        except Unsupported as reason:
+            self._refuse(name, reason)
 
-    def _see(self, name: str, value: Any) -> _kinds.Seen:
+    def _see(self, name: str, value: Any) -> Seen:
         """View an array that must be of this call's kind, on its device."""
         kind = self._kind(name, value)
         if kind != self.kind:
             self.fail(
                 DTypeError,
-                f"{name} is a {kind} array, expected a {self.kind} array "
+                f"{name} is {_kinds.called(kind, value)}, expected {_kinds.called(self.kind)} "
                 f"because {self._first} is one",
             )
         home = self._home(name, value)
@@ -123,10 +134,10 @@ class Call:
             )
         try:
             return _kinds.see(value, kind)
-        except _kinds.Unsupported as reason:
-            self.fail(DTypeError, f"{name} {reason}")
+        except Unsupported as reason:
+            self._refuse(name, reason)
 
-    def _same_place(self, name: str, one: _kinds.Seen) -> None:
+    def _same_place(self, name: str, one: Seen) -> None:
         if one.place != self._place:
             self.fail(
                 DeviceError,
@@ -142,7 +153,7 @@ class Call:
         if not dtype.isnative:
             self.fail(DTypeError, f"{name} has dtype {dtype.str}, expected native byte order")
 
-    def _addressable(self, name: str, one: _kinds.Seen) -> None:
+    def _addressable(self, name: str, one: Seen) -> None:
         if self.home != "cpu" and not whole_elements(one.array):
             self.fail(
                 ArgumentError,
@@ -246,7 +257,7 @@ class Call:
             self.fail(DTypeError, f"accumulate is a {what}, expected True or False")
         if accumulate and not given:
             self.fail(ArgumentError, "accumulate=True needs out, the buffers to add into")
-        seen: dict[str, _kinds.Seen] = {}
+        seen: dict[str, Seen] = {}
         for name, buffer in given.items():
             if name not in wanted:
                 self.fail(ArgumentError, f"out has a buffer for {name}, which wrt leaves out")
@@ -267,7 +278,10 @@ class Call:
 
     def give_back(self, array: Any) -> Any:
         """Give a result as an array of the inputs' kind, where they are."""
-        return _kinds.wrap(array, self.kind, self._place)
+        try:
+            return _kinds.wrap(array, self.kind, self._place)
+        except Unsupported as reason:
+            self._refuse("the result", reason)
 
     def _buffers(self, out: Any, names: Sequence[str]) -> dict[str, Any]:
         if out is None:
@@ -285,7 +299,7 @@ class Call:
             )
         return {name: one for name, one in zip(names, out, strict=True) if one is not None}
 
-    def _writable(self, label: str, buffer: Any, shape: Shape, is_sum: bool) -> _kinds.Seen:
+    def _writable(self, label: str, buffer: Any, shape: Shape, is_sum: bool) -> Seen:
         label = "out" if label == "out" else f"out's {label}"
         one = self._see(label, buffer)
         self._same_place(label, one)
@@ -306,7 +320,7 @@ class Call:
 
     def _no_overlaps(
         self,
-        seen: Mapping[str, _kinds.Seen],
+        seen: Mapping[str, Seen],
         in_place: Mapping[str, Sequence[str]],
         *,
         single: bool,

@@ -1,47 +1,65 @@
 """The kinds of arrays that callers bring, seen as NumPy or CuPy arrays without a copy.
 
 A kind is recognised by the modules that are already imported: a CuPy array cannot exist before
-somebody has imported CuPy. Nothing here imports a framework that the caller has not.
+somebody has imported CuPy. Nothing here imports a framework that the caller has not, but for CuPy
+where the memory of an unknown array is on a GPU.
+
+If an array of an unknown type has a namespace of the array API standard, its type is a kind of its
+own, and the namespace makes the results. No other type can be made: its arrays count as NumPy or
+CuPy arrays, after where their memory is, and results are NumPy or CuPy arrays.
 """
 
 import functools
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+
+from gpugrad import _protocols
+from gpugrad._seen import Seen, Unsupported, unsupported_if_it_fails
 
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 HALVES = ("float16", "bfloat16")  # computed in float32, rounded once
 
-
-class Unsupported(Exception):  # noqa: N818  (an answer, turned into an error by its catcher)
-    """An object that is of a known kind but cannot be viewed as a plain array."""
-
-
-class Seen(NamedTuple):
-    """An array of the caller's, and the same memory as a NumPy or CuPy array."""
-
-    array: Any
-    obstacle: str = ""  # why it cannot be written to
-    place: Any = None  # JAX's device, to which results return
+NUMPY = (np.ndarray, np.generic)
+CLASSES = (("cupy", "ndarray", "CuPy"), ("torch", "Tensor", "PyTorch"), ("jax", "Array", "JAX"))
+KINDS = ("NumPy", *(kind for _, _, kind in CLASSES))
 
 
 def kind_of(value: object) -> str | None:
-    """Name the kind of `value`, or None if it is no array of a known kind."""
-    if isinstance(value, np.ndarray | np.generic):
+    """Name the kind of `value`, or None if it is no array; Unsupported if it does not say."""
+    if isinstance(value, NUMPY):
         return "NumPy"
-    for module_name, class_name, kind in (
-        ("cupy", "ndarray", "CuPy"),
-        ("torch", "Tensor", "PyTorch"),
-        ("jax", "Array", "JAX"),
-    ):
+    kind = _kind_by_class(value)
+    if kind is None and _protocols.shows_memory(value):
+        if _protocols.namespace_of(value) is not None:
+            return _name_of_type(value)
+        return "NumPy" if _protocols.home_of_memory(value) == "cpu" else "CuPy"
+    return kind
+
+
+def called(kind: str, value: object = None) -> str:
+    """Say what a kind's arrays are called, and of a value the type if that is another."""
+    if kind not in KINDS:
+        return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
+    known = value is None or isinstance(value, NUMPY) or _kind_by_class(value) is not None
+    return f"a {kind} array" + ("" if known else f" ({_name_of_type(value)})")
+
+
+def _kind_by_class(value: object) -> str | None:
+    for module_name, class_name, kind in CLASSES:
         module = sys.modules.get(module_name)
         known = getattr(module, class_name, None)
         if known is not None and isinstance(value, known):
             return kind
     return None
+
+
+def _name_of_type(value: object) -> str:
+    package = type(value).__module__.partition(".")[0]
+    return f"{package} {type(value).__name__}"
 
 
 @functools.cache
@@ -50,33 +68,23 @@ def supported(dtype: np.dtype[Any]) -> bool:
     return dtype.name in DTYPES
 
 
-@contextmanager
-def unsupported_if_it_fails() -> Iterator[None]:
-    """Turn whatever a framework says of its special arrays into an answer."""
-    try:
-        yield
-    except Unsupported:
-        raise
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise Unsupported(f"cannot be viewed as a plain array ({reason})") from error
-
-
 def home_of(value: Any, kind: str) -> str:
     """Say where an array is: "cpu" or "gpu:<index>"."""
     if kind == "NumPy":
         return "cpu"
     with unsupported_if_it_fails():
-        if kind == "CuPy":
-            return f"gpu:{value.device.id}"
-        if kind == "PyTorch" and value.device.type != "cpu":
+        if kind == "PyTorch":
+            if value.device.type == "cpu":
+                return "cpu"
             if value.device.type != "cuda":
                 raise Unsupported(f"is on device {value.device}, expected the CPU or a CUDA GPU")
             return f"gpu:{value.device.index}"
         if kind == "JAX":
             device = _jax_device(value)
             return "cpu" if device.platform == "cpu" else f"gpu:{device.local_hardware_id}"
-        return "cpu"
+        if _kind_by_class(value) == "CuPy":
+            return f"gpu:{value.device.id}"
+        return _protocols.home_of_memory(value)
 
 
 @contextmanager
@@ -88,8 +96,7 @@ def working_on(kind: str, home: str) -> Iterator[None]:
     if home == "cpu":
         yield
         return
-    import cupy
-
+    cupy = _protocols.imported_cupy()
     with cupy.cuda.Device(int(home[4:])):
         if kind != "PyTorch":
             yield
@@ -109,7 +116,7 @@ def see(value: Any, kind: str) -> Seen:
     if kind == "NumPy":
         return _see_numpy(value)
     with unsupported_if_it_fails():
-        return _VIEWS[kind](value)
+        return _VIEWS.get(kind, _protocols.see_memory)(value)
 
 
 def empty(
@@ -145,6 +152,8 @@ def wrap(array: Any, kind: str, place: Any = None) -> Any:
         return _to_torch(array)
     if kind == "JAX":
         return _to_jax(array, place)
+    if isinstance(place, _protocols.Origin):
+        return _protocols.to_namespace(array, place)
     return array
 
 
@@ -168,6 +177,9 @@ def bfloat16() -> np.dtype[Any]:
 
 
 def _see_numpy(value: Any) -> Seen:
+    if not isinstance(value, NUMPY):
+        with unsupported_if_it_fails():
+            return _protocols.see_memory(value)
     if isinstance(value, np.ma.MaskedArray):
         raise Unsupported("is a masked array, expected a plain one")
     array = np.asarray(value)
@@ -175,7 +187,7 @@ def _see_numpy(value: Any) -> Seen:
 
 
 def _see_cupy(value: Any) -> Seen:
-    return Seen(value)
+    return Seen(value) if _kind_by_class(value) == "CuPy" else _protocols.see_memory(value)
 
 
 def _see_torch(value: Any) -> Seen:

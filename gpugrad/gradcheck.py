@@ -10,12 +10,31 @@ import numpy as np
 
 from gpugrad import _kinds
 from gpugrad._arrays import Array
+from gpugrad._seen import Unsupported
 from gpugrad.errors import ArgumentError, DTypeError, GradcheckError
 
 # The extrapolated difference (4 D(h) - D(2h))/3 errs by O(h⁴) and by rounding, eps/h: h = eps^(1/5)
 # balances them at eps^(4/5) = 3e-13 for values and directions of unit size.
 STEP = float(np.finfo(np.float64).eps) ** 0.2
 TOLERANCE = 1e-8
+
+
+class _Like(NamedTuple):
+    """What an input has in common with arrays that are made like it."""
+
+    kind: str
+    home: str
+    place: Any
+
+    def make(self, values: Any) -> Any:
+        """Give values on the host as an array like the input."""
+        array = np.asarray(values)
+        if self.home == "cpu":
+            return _kinds.wrap(array, self.kind, self.place)
+        with _kinds.working_on(self.kind, self.home):
+            made, own = _kinds.empty(self.kind, self.home, array.shape, array.dtype)
+            made.set(array)
+            return _kinds.wrap(made, self.kind, self.place) if own is None else own
 
 
 class Gradcheck(NamedTuple):
@@ -101,14 +120,14 @@ def gradcheck(
             raise ArgumentError(
                 f"gradcheck: {name} is {number!r}, expected a positive finite number"
             )
-    kinds = [_kind(index, value) for index, value in enumerate(arrays)]
+    likes = [_like(index, value) for index, value in enumerate(arrays)]
     points = [_host(value, f"inputs[{index}]") for index, value in enumerate(arrays)]
     random = np.random.default_rng(seed)
 
     def value_at(v: list[Any], t: float) -> list[Any]:
         moved = [
-            _like(point + t * direction, kind)
-            for point, direction, kind in zip(points, v, kinds, strict=True)
+            like.make(point + t * direction)
+            for point, direction, like in zip(points, v, likes, strict=True)
         ]
         return [_host(one, "f's result") for one in _as_tuple(f(*moved))]
 
@@ -124,7 +143,7 @@ def gradcheck(
         with np.errstate(over="ignore", invalid="ignore"):
             jv = [(4 * near - far) / 3 for near, far in zip(narrow, wide, strict=True)]
         u = [np.asarray(random.standard_normal(one.shape)) for one in jv]
-        direction = [_like(one.copy(), kinds[0]) for one in u]  # vjp may write on its own
+        direction = [likes[0].make(one.copy()) for one in u]  # vjp may write on its own
         grads = _as_tuple(vjp(direction[0] if len(u) == 1 else tuple(direction), *arrays))
         jtu = _gradients(grads, points)
         for what, derivative in (("f's finite difference", jv), ("vjp's gradient", jtu)):
@@ -149,7 +168,7 @@ def gradcheck(
 
 
 def _listed(inputs: Any) -> list[Any]:
-    if _kinds.kind_of(inputs) is not None:
+    if _is_array(inputs):
         raise DTypeError("gradcheck: inputs is an array, expected a sequence of arrays")
     try:
         arrays = list(inputs)
@@ -174,38 +193,36 @@ def _count(trials: Any) -> int:
     return count
 
 
-def _kind(index: int, value: Any) -> str:
-    kind = _kinds.kind_of(value)
-    if kind is None:
-        what = f"is a {type(value).__name__}"
-    else:
-        try:
-            dtype = _kinds.see(value, kind).array.dtype
-        except _kinds.Unsupported as reason:
-            raise DTypeError(f"gradcheck: inputs[{index}] {reason}") from None
-        if dtype == np.float64:
-            return kind
-        what = f"has dtype {dtype}"
+def _is_array(value: Any) -> bool:
+    try:
+        return _kinds.kind_of(value) is not None
+    except Unsupported:
+        return True
+
+
+def _like(index: int, value: Any) -> _Like:
+    what = f"is a {type(value).__name__}"
+    try:
+        kind = _kinds.kind_of(value)
+        if kind is not None:
+            home, seen = _kinds.home_of(value, kind), _kinds.see(value, kind)
+            if seen.array.dtype == np.float64:
+                return _Like(kind, home, seen.place)
+            what = f"has dtype {seen.array.dtype}"
+    except Unsupported as reason:
+        raise DTypeError(f"gradcheck: inputs[{index}] {reason}") from None
     raise DTypeError(f"gradcheck: inputs[{index}] {what}, expected a float64 array")
 
 
 def _host(value: Any, what: str) -> Any:
     """Copy values to the host in float64: a function may use its result's memory again."""
-    kind = _kinds.kind_of(value)
     try:
+        kind = _kinds.kind_of(value)
         array = _kinds.see(value, kind).array if kind else np.asarray(value, np.float64)
         host = array if isinstance(array, np.ndarray) else array.get()
         return host.astype(np.float64, casting="same_kind", copy=True)
-    except (_kinds.Unsupported, TypeError, ValueError) as reason:
+    except (Unsupported, TypeError, ValueError) as reason:
         raise DTypeError(f"gradcheck: {what} is no array of real numbers ({reason})") from None
-
-
-def _like(array: Any, kind: str) -> Any:
-    if kind == "CuPy":
-        import cupy
-
-        return cupy.asarray(array)
-    return _kinds.wrap(np.asarray(array), kind)
 
 
 def _as_tuple(value: Any) -> tuple[Any, ...]:

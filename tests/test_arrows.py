@@ -10,12 +10,15 @@ import pytest
 import gpugrad
 
 ROOT = Path(gpugrad.__file__).parent
-FRAMEWORKS = {"cupy", "cupyx", "cuda", "torch", "jax"}
+FRAMEWORKS = {"cupy", "cupyx", "cuda", "torch", "jax", "autograd"}
+ADAPTERS = {"torch", "jax", "autograd"}  # gpugrad.torch adapts torch, and so on
 OUTSIDE = {"rich", "sklearn", "matplotlib"}
 MODULES = sorted(ROOT.rglob("*.py"))
 OF_THE_PACKAGE = {  # what these may import of it: a plan is arithmetic, a profile knows no backend
     "errors": set(),
-    "_kinds": {"errors"},
+    "_seen": set(),
+    "_protocols": {"_seen"},
+    "_kinds": {"_protocols", "_seen"},
     "_operations": {"errors"},
     "problem": set(),
     "cpu_costs": {"_operations", "problem"},
@@ -73,22 +76,24 @@ def test_arrows(path):
         if layer in OF_THE_PACKAGE and top == "gpugrad":
             assert set(imported.split(".")[1:2]) <= OF_THE_PACKAGE[layer]
         if layer == "_arrays" and top == "gpugrad":
-            assert imported.split(".")[1] in ("_kinds", "_operations", "errors")
-        if layer in ("gradients", "layers"):
-            assert top not in FRAMEWORKS
+            assert imported.split(".")[1] in ("_kinds", "_operations", "_seen", "errors")
+        for adapter in ADAPTERS - {layer}:
+            assert not within(imported, f"gpugrad.{adapter}")
+        if layer in ("gradients", "layers", *ADAPTERS):
+            assert top not in FRAMEWORKS - {layer}
             assert not within(imported, "gpugrad.cpu")
             assert not within(imported, "gpugrad.gpu")
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_frameworks_are_imported_by_who_needs_them(path):
-    """CuPy only in gpu/, or inside a function; PyTorch and JAX only in their own adapters."""
+    """CuPy only in gpu/, or inside a function; the others only in their own adapters."""
     module = name_of(path)
-    own = module.removeprefix("gpugrad.")
+    own = module.removeprefix("gpugrad.").partition(".")[0]
     for imported in imports(path, only_at_import=True):
         top = imported.split(".")[0]
         if top in FRAMEWORKS:
-            assert module.startswith("gpugrad.gpu.") or own == top
+            assert own == top or (own == "gpu" and top not in ADAPTERS)
 
 
 def test_the_package_itself_reaches_no_backend():

@@ -8,6 +8,7 @@ import numpy as np
 import gpugrad
 from gpugrad import _kinds
 from gpugrad._operations import OPERATIONS
+from gpugrad._seen import Unsupported
 from gpugrad.cli.exits import Unusable
 
 Arrays = dict[str, Any]
@@ -20,7 +21,7 @@ def dtype_of(name: str) -> np.dtype[Any]:
         return np.dtype(name)
     try:
         return _kinds.bfloat16()
-    except _kinds.Unsupported as reason:
+    except Unsupported as reason:
         raise Unusable(f"the dtype {reason}") from None
 
 
