@@ -10,9 +10,15 @@ import gpugrad
 
 
 def modules():
-    """The modules of the package that can be imported without a GPU or a framework."""
-    for found in pkgutil.walk_packages(gpugrad.__path__, "gpugrad."):
-        if found.name.rpartition(".")[2] not in ("__main__", "torch", "jax", "cupy_runtime"):
+    """The modules of the package that can be imported without a GPU or a framework.
+
+    The examples of an adapter run with its tests.
+    """
+    adapters = ("gpugrad.torch", "gpugrad.jax", "gpugrad.autograd")
+    for found in pkgutil.walk_packages(gpugrad.__path__, "gpugrad.", onerror=lambda name: None):
+        if not found.name.startswith(adapters) and not found.name.endswith(
+            ("__main__", "cupy_runtime")
+        ):
             yield found.name
 
 

@@ -168,3 +168,24 @@ def test_gradcheck_of_every_function(backend, arrays):
         W,
         b,
     )
+
+
+@pytest.mark.parametrize("from_logits", [False, True])
+def test_the_gradients_of_the_gradients(arrays, from_logits):
+    """∂F/∂dy, ∂F/∂y (or ∂F/∂z), ∂F/∂x and ∂F/∂w of any F that depends on dx, dw and db."""
+    D, W, B, Z = (arrays[name] for name in "DWBZ")  # noqa: N806
+
+    def gradients(dy, y_or_z, x, w):
+        y, z = (None, y_or_z) if from_logits else (y_or_z, None)
+        return tuple(gpugrad.dense_sigmoid_backward(dy, y, x, w, z=z))
+
+    def vjp(u, dy, y_or_z, x, w):
+        gx, gw, gb = u
+        y, z = (None, y_or_z) if from_logits else (y_or_z, None)
+        g = gx @ w + x @ gw + gb
+        dz = gpugrad.sigmoid_backward(dy, y, z=z)
+        by_y_or_z = -g * dz * np.tanh(z / 2) if from_logits else g * dy * (1 - 2 * y)
+        by_x, by_w = gpugrad.matmul_backward(dz, gx, gw)
+        return gpugrad.sigmoid_backward(g, y, z=z), by_y_or_z, by_x, by_w
+
+    gpugrad.gradcheck(gradients, vjp, [B, Z if from_logits else gpugrad.sigmoid(Z), D, W])

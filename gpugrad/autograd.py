@@ -1,0 +1,621 @@
+"""The layer and its backward passes as functions that HIPS autograd differentiates, to any order.
+
+autograd traces NumPy arrays and nothing else: of CuPy arrays, tensors and whatever else it says
+"Can't differentiate w.r.t. type", in a TypeError. Derivatives are taken backwards (``grad``,
+``jacobian``, ``make_vjp``); there are no rules for its forward mode. Named tuples of gradients are
+plain tuples to autograd, so that a function that is differentiated and returns one has to make it
+a tuple of autograd's: ``autograd.tuple(grads)``.
+"""
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from gpugrad import gradients, layers
+from gpugrad._arrays import Array, Call
+from gpugrad.errors import DTypeError
+from gpugrad.gradients import DenseGrads, MatmulGrads, SigmoidBiasGrads
+
+try:
+    from autograd import numpy as anp
+    from autograd.extend import defvjp_argnums, primitive
+    from autograd.tracer import getval
+except ModuleNotFoundError as error:
+    if error.name != "autograd":
+        raise
+    raise ModuleNotFoundError(
+        "gpugrad.autograd needs autograd (pip install 'gpugrad[autograd]')", name="autograd"
+    ) from None
+
+Names = tuple[str, ...]
+
+
+def sigmoid(z: Array, *, save_logits: bool = False) -> Array:
+    """Logistic function y = σ(z) = 1/(1 + e⁻ᶻ), without overflow for any z.
+
+    Parameters
+    ----------
+    z : array of any shape
+        float64, float32, float16 or bfloat16.
+    save_logits : bool
+        Compute the gradient from `z` instead of y: dy · σ(z) · σ(−z), which is right where y has
+        rounded to 1.
+
+    Returns
+    -------
+    array
+        y, of the shape and dtype of `z`.
+
+    Raises
+    ------
+    DTypeError
+        `z` is no array, or of another dtype.
+
+    Notes
+    -----
+    dz = dy · y · (1 − y); see `gpugrad.sigmoid_backward`.
+
+    Examples
+    --------
+    >>> import numpy as np, gpugrad.autograd
+    >>> from autograd import elementwise_grad
+    >>> elementwise_grad(gpugrad.autograd.sigmoid)(np.array([-1.0, 0.0, 1.0]))
+    array([0.19661193, 0.25      , 0.19661193])
+    >>> elementwise_grad(gpugrad.autograd.sigmoid)(np.array([40.0]), save_logits=True)
+    array([4.24835426e-18])
+    """
+    return _sigmoid(z, save_logits)
+
+
+def dense_sigmoid(
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    *,
+    precision: str = "highest",
+    save_logits: bool = False,
+) -> Array:
+    """Dense sigmoid layer y = σ(x w + b), differentiable in x, w and b.
+
+    Parameters
+    ----------
+    x : array of shape (..., k)
+    w : array of shape (k, m)
+    b : array of shape (m,), optional
+    precision : {"highest", "high", "medium", "ieee"}
+        Accuracy that is asked of float32 products, of the gradients' too; see
+        `gpugrad.matmul_backward`.
+    save_logits : bool
+        Keep z = x w + b, in the inputs' dtype, and compute y and the gradients from it. They are
+        right where y has rounded to 1.
+
+    Returns
+    -------
+    array of shape (..., m)
+        y, of the inputs' dtype.
+
+    Raises
+    ------
+    ShapeError, DTypeError, DeviceError, ArgumentError
+        Before anything is computed, as `gpugrad.dense_sigmoid` does. With `save_logits` DTypeError
+        also for arrays that are no NumPy arrays.
+
+    Notes
+    -----
+    The gradients of all inputs that are differentiated come from one call of
+    `gpugrad.dense_sigmoid_backward`: with dz = dy · y · (1 − y), dx = dz wᵀ, dw = xᵀ dz and
+    db = Σ dz.
+
+    Examples
+    --------
+    >>> import autograd.numpy as np, gpugrad.autograd
+    >>> from autograd import grad
+    >>> x, w, b = np.ones((4, 2)), np.zeros((2, 3)), np.zeros(3)
+    >>> def loss(w, b):
+    ...     return np.sum(gpugrad.autograd.dense_sigmoid(x, w, b) ** 2)
+    >>> dw, db = grad(loss, (0, 1))(w, b)
+    >>> db
+    array([1., 1., 1.])
+    """
+    z = _checked_logits(x, w, b, precision) if save_logits else None
+    return _dense_sigmoid(x, w, b, z, precision)
+
+
+def matmul_backward(
+    dy: Array,
+    x: Array,
+    w: Array,
+    *,
+    wrt: Iterable[str] = ("x", "w"),
+    precision: str = "highest",
+) -> MatmulGrads:
+    """Gradients of y = x w: dx = dy wᵀ and dw = xᵀ dy, differentiable in dy, x and w.
+
+    Parameters
+    ----------
+    dy : array of shape (..., m)
+        Gradient of the loss with respect to y.
+    x : array of shape (..., k)
+    w : array of shape (k, m)
+    wrt : iterable of {"x", "w"}
+        What to differentiate with respect to; the rest is None and is not computed.
+    precision : {"highest", "high", "medium", "ieee"}
+        Accuracy that is asked of float32 products; see `gpugrad.matmul_backward`.
+
+    Returns
+    -------
+    MatmulGrads
+        dx of shape (..., k) and dw of shape (k, m), of the inputs' dtype.
+
+    Raises
+    ------
+    ShapeError, DTypeError, DeviceError, ArgumentError
+        Before anything is computed.
+
+    Notes
+    -----
+    With gradients gx of dx and gw of dw, that of dy is gx w + x gw, that of x is dy gwᵀ, and that
+    of w is gxᵀ dy.
+
+    Examples
+    --------
+    >>> import autograd.numpy as np, gpugrad.autograd
+    >>> from autograd import grad
+    >>> dy, x, w = np.array([[10.0]]), np.array([[1.0, 2.0]]), np.array([[3.0], [4.0]])
+    >>> grad(lambda dy: np.sum(gpugrad.autograd.matmul_backward(dy, x, w).dx))(dy)
+    array([[7.]])
+    """
+    names = _listed(wrt)
+    x, w = _those_read(x, w, names)
+    return MatmulGrads(*_in_places("xw", _matmul_backward(dy, x, w, names, precision), names))
+
+
+def bias_backward(dy: Array) -> Array:
+    """Gradient of y = z + b with respect to b: db = Σ dy over all but the last dimension.
+
+    Parameters
+    ----------
+    dy : array of shape (..., m)
+        Gradient of the loss with respect to y.
+
+    Returns
+    -------
+    array of shape (m,)
+        db, of the dtype of `dy`.
+
+    Raises
+    ------
+    ShapeError, DTypeError
+        Before anything is computed.
+
+    Notes
+    -----
+    A gradient g of db is that of every row of dy.
+
+    Examples
+    --------
+    >>> import autograd.numpy as np, gpugrad.autograd
+    >>> from autograd import grad
+    >>> dy = np.array([[1.0, 2.0], [3.0, 4.0]])
+    >>> grad(lambda dy: np.sum(gpugrad.autograd.bias_backward(dy) ** 2))(dy)
+    array([[ 8., 12.],
+           [ 8., 12.]])
+    """
+    return _bias_backward(dy)
+
+
+def sigmoid_backward(dy: Array, y: Array | None, *, z: Array | None = None) -> Array:
+    """Gradient of y = σ(z): dz = dy · y · (1 − y), differentiable in dy and y, or dy and z.
+
+    Parameters
+    ----------
+    dy : array of any shape
+        Gradient of the loss with respect to y.
+    y : array of the same shape
+        The sigmoid's result. May be None where `z` is given, which then is all that is read:
+        nothing is differentiated with respect to y.
+    z : array of the same shape, optional
+        The logits. With them dz = dy · σ(z) · σ(−z), which is right where y has rounded to 1.
+
+    Returns
+    -------
+    array
+        dz, of the shape and dtype of `dy`.
+
+    Raises
+    ------
+    ShapeError, DTypeError
+        Before anything is computed.
+
+    Notes
+    -----
+    With a gradient g of dz, that of dy is g · y · (1 − y), or g · σ(z) · σ(−z) from the logits;
+    that of y is g · dy · (1 − 2 y), and that of z is −g · dz · tanh(z/2).
+
+    Examples
+    --------
+    >>> import autograd.numpy as np, gpugrad.autograd
+    >>> from autograd import elementwise_grad
+    >>> dy, y = np.array([1.0, 2.0]), np.array([0.5, 0.75])
+    >>> elementwise_grad(gpugrad.autograd.sigmoid_backward, 1)(dy, y)
+    array([ 0., -1.])
+    """
+    return _sigmoid_backward(dy, _unless_logits(y, z), z)
+
+
+def sigmoid_bias_backward(
+    dy: Array, y: Array | None, *, z: Array | None = None
+) -> SigmoidBiasGrads:
+    """Gradients of y = σ(v + b) in one pass: dz = dy · y · (1 − y) and db = Σ dz.
+
+    Parameters
+    ----------
+    dy : array of shape (..., m)
+        Gradient of the loss with respect to y.
+    y : array of shape (..., m)
+        The sigmoid's result. May be None where `z` is given; see `sigmoid_backward`.
+    z : array of shape (..., m), optional
+        The logits z = v + b.
+
+    Returns
+    -------
+    SigmoidBiasGrads
+        dz of shape (..., m), which is also the gradient with respect to v, and db of shape (m,).
+
+    Raises
+    ------
+    ShapeError, DTypeError
+        Before anything is computed.
+
+    Notes
+    -----
+    With gradients gz of dz and gb of db, g = gz + gb, with gb in every row, is that of dz as in
+    `sigmoid_backward`, where the rest follows.
+
+    Examples
+    --------
+    >>> import autograd.numpy as np, gpugrad.autograd
+    >>> from autograd import grad
+    >>> dy, y = np.ones((2, 1)), np.array([[0.5], [0.75]])
+    >>> grad(lambda dy: np.sum(gpugrad.autograd.sigmoid_bias_backward(dy, y).db))(dy)
+    array([[0.25  ],
+           [0.1875]])
+    """
+    return SigmoidBiasGrads(*_sigmoid_bias_backward(dy, _unless_logits(y, z), z))
+
+
+def dense_sigmoid_backward(
+    dy: Array,
+    y: Array | None,
+    x: Array,
+    w: Array,
+    *,
+    z: Array | None = None,
+    wrt: Iterable[str] = ("x", "w", "b"),
+    precision: str = "highest",
+) -> DenseGrads:
+    """Gradients of a dense sigmoid layer y = σ(x w + b), differentiable in dy, y or z, x and w.
+
+    Parameters
+    ----------
+    dy : array of shape (..., m)
+        Gradient of the loss with respect to y.
+    y : array of shape (..., m)
+        The layer's result, here independent of x and w. May be None where `z` is given; see
+        `sigmoid_backward`.
+    x : array of shape (..., k)
+        The layer's input.
+    w : array of shape (k, m)
+    z : array of shape (..., m), optional
+        The logits x w + b, here independent of x and w.
+    wrt : iterable of {"x", "w", "b"}
+        What to differentiate with respect to; the rest is None and is not computed.
+    precision : {"highest", "high", "medium", "ieee"}
+        Accuracy that is asked of float32 products; see `gpugrad.matmul_backward`.
+
+    Returns
+    -------
+    DenseGrads
+        dx of shape (..., k), dw of shape (k, m) and db of shape (m,), of the inputs' dtype.
+
+    Raises
+    ------
+    ShapeError, DTypeError, DeviceError, ArgumentError
+        Before anything is computed.
+
+    Notes
+    -----
+    With dz = dy · y · (1 − y): dx = dz wᵀ, dw = xᵀ dz, db = Σ dz. With gradients gx, gw and gb of
+    these, that of x is dz gwᵀ, that of w is gxᵀ dz, and g = gx w + x gw + gb is that of dz, from
+    which those of dy, y and z follow as in `sigmoid_backward`.
+
+    Examples
+    --------
+    >>> import autograd.numpy as np, gpugrad.autograd
+    >>> from autograd import grad
+    >>> dy, y, x, w = np.ones((1, 1)), np.full((1, 1), 0.5), np.ones((1, 2)), np.ones((2, 1))
+    >>> grad(lambda w: np.sum(gpugrad.autograd.dense_sigmoid_backward(dy, y, x, w).dx))(w)
+    array([[0.25],
+           [0.25]])
+    """
+    names = _listed(wrt)
+    x, w = _those_read(x, w, names)
+    grads = _dense_sigmoid_backward(dy, _unless_logits(y, z), x, w, z, names, precision)
+    return DenseGrads(*_in_places("xwb", grads, names))
+
+
+# ---- arguments and results
+
+
+def _listed(wrt: Any) -> Any:
+    """Read the names once; what cannot be read is told when it is checked."""
+    return tuple(wrt) if isinstance(wrt, Iterable) else wrt
+
+
+def _in_places(order: str, grads: Any, wrt: Names) -> list[Any]:
+    """Give gradients in their places; None is in the place of those that `wrt` leaves out."""
+    given = iter(grads)
+    return [next(given) if name in wrt else None for name in order]
+
+
+def _unless_logits(y: Array | None, z: Array | None) -> Array | None:
+    """Keep y out of the trace where it is only checked."""
+    return y if z is None else getval(y)
+
+
+def _those_read(x: Array, w: Array, wrt: Any) -> tuple[Array, Array]:
+    """Keep x and w out of the trace where no result depends on them: dx on w, dw on x."""
+    names = wrt if isinstance(wrt, tuple) else ()
+    return x if "w" in names else getval(x), w if "x" in names else getval(w)
+
+
+def _checked_logits(x: Array, w: Array, b: Array | None, precision: str) -> Array:
+    """Compute the logits' values, after the checks of `dense_sigmoid`."""
+    call = Call("dense_sigmoid", x=getval(x), w=getval(w), b=getval(b))
+    if call.kind != "NumPy":
+        call.fail(DTypeError, f"x is a {call.kind} array, expected a NumPy array, as in autograd")
+    with call:
+        call.expect_operands()
+        call.expect_precision(precision)
+        arrays = call.arrays
+        return _logits(arrays["x"], arrays["w"], arrays.get("b"), None, precision)
+
+
+# ---- primitives, each after its rule
+#
+# A rule takes the gradient of the result, the names of the arguments to differentiate with respect
+# to, the result and the arguments, and gives gradients by name. It is made of functions that
+# autograd differentiates in their turn.
+
+Rule = Callable[..., dict[str, Array]]
+
+
+def _primitive(rule: Rule) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Make a function of positional arguments a primitive of autograd's, with its rule."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        names = tuple(inspect.signature(function).parameters)
+
+        def vjp_of(argnums: Any, result: Any, args: Any, _: Any) -> Callable[[Any], list[Array]]:
+            asked = tuple(names[number] for number in argnums)
+
+            def vjp(g: Any) -> list[Array]:
+                found = rule(_as_result(g, result), asked, result, *args)
+                return [found[name] for name in asked]
+
+            return vjp
+
+        made: Callable[..., Any] = primitive(function)
+        defvjp_argnums(made, vjp_of)
+        return made
+
+    return decorate
+
+
+def _as_result(g: Any, result: Any) -> Any:
+    """Give a gradient the dtype of what it belongs to: autograd's own rules promote some."""
+    value = getval(result)
+    if isinstance(value, tuple):
+        return [_cast(g[index], one.dtype) for index, one in enumerate(value)]
+    return _cast(g, value.dtype)
+
+
+def _cast(g: Any, dtype: Any) -> Any:
+    return g if getattr(g, "dtype", dtype) == dtype else g.astype(dtype)
+
+
+def _sigmoid_rule(
+    dy: Array, asked: Names, y: Array, z: Array, save_logits: bool
+) -> dict[str, Array]:
+    return {"z": sigmoid_backward(dy, None, z=z) if save_logits else sigmoid_backward(dy, y)}
+
+
+@_primitive(_sigmoid_rule)
+def _sigmoid(z: Array, save_logits: bool) -> Array:
+    return layers.sigmoid(z)
+
+
+def _dense_sigmoid_rule(
+    dy: Array, asked: Names, y: Array, x: Array, w: Array, b: Array, known: Array, precision: str
+) -> dict[str, Array]:
+    z = None if known is None else _logits(x, w, b, known, precision)
+    grads = dense_sigmoid_backward(
+        dy, y if z is None else None, x, w, z=z, wrt=asked, precision=precision
+    )
+    return {name: getattr(grads, f"d{name}") for name in asked}
+
+
+@_primitive(_dense_sigmoid_rule)
+def _dense_sigmoid(x: Array, w: Array, b: Array, known: Array, precision: str) -> Array:
+    """Compute the layer, from its logits' values where they are known."""
+    if known is not None:
+        return layers.sigmoid(known)
+    return layers.dense_sigmoid(x, w, b, precision=precision)
+
+
+def _logits_rule(
+    dz: Array, asked: Names, z: Array, x: Array, w: Array, b: Array, known: Array, precision: str
+) -> dict[str, Array]:
+    wrt = set(asked) - {"b"}
+    found = {"b": bias_backward(dz)} if "b" in asked else {}
+    if wrt:
+        grads = matmul_backward(dz, x, w, wrt=wrt, precision=precision)
+        found |= {name: getattr(grads, f"d{name}") for name in wrt}
+    return found
+
+
+@_primitive(_logits_rule)
+def _logits(x: Array, w: Array, b: Array, known: Array, precision: str) -> Array:
+    """Compute z = x w + b, or take its values where they are known and only its rule is wanted.
+
+    dx = dy wᵀ is the product x w with x in the place of dy and wᵀ in that of w. So computed, z has
+    the inputs' dtype, and is rounded to it once.
+    """
+    if known is not None:
+        return known
+    z = np.empty((*x.shape[:-1], w.shape[1]), x.dtype)
+    z[...] = 0 if b is None else b
+    unread = np.broadcast_to(np.zeros((), x.dtype), z.shape)
+    gradients.matmul_backward(
+        x, unread, w.T, wrt=("x",), out=(z, None), accumulate=True, precision=precision
+    )
+    return z
+
+
+def _rows_rule(g: Array, asked: Names, rows: Array, b: Array, shape: Any) -> dict[str, Array]:
+    return {"b": bias_backward(g)}
+
+
+@_primitive(_rows_rule)
+def _rows(b: Array, shape: tuple[int, ...]) -> Array:
+    """Repeat a row."""
+    return np.broadcast_to(b, shape).copy()  # the caller's, who may write to it
+
+
+def _bias_backward_rule(g: Array, asked: Names, db: Array, dy: Array) -> dict[str, Array]:
+    return {"dy": _rows(g, anp.shape(dy))}
+
+
+@_primitive(_bias_backward_rule)
+def _bias_backward(dy: Array) -> Array:
+    return gradients.bias_backward(dy)
+
+
+def _tanh_half_rule(g: Array, asked: Names, tanh: Array, z: Array) -> dict[str, Array]:
+    return {"z": 2 * sigmoid_backward(g, None, z=z)}
+
+
+@_primitive(_tanh_half_rule)
+def _tanh_half(z: Array) -> Array:
+    """Compute tanh(z/2), with the derivative 2 σ(z) σ(−z): autograd's has a cosh that overflows."""
+    return np.tanh(z / 2)
+
+
+def _sigmoid_backward_rule(
+    g: Array, asked: Names, dz: Any, dy: Array, y: Array, z: Array
+) -> dict[str, Array]:
+    found = {}
+    if "dy" in asked or "z" in asked:
+        found["dy"] = sigmoid_backward(g, y, z=z)
+    if "y" in asked:
+        found["y"] = g * dy * (1 - 2 * y)
+    if "z" in asked:
+        found["z"] = -dy * found["dy"] * _tanh_half(z)
+    return found
+
+
+@_primitive(_sigmoid_backward_rule)
+def _sigmoid_backward(dy: Array, y: Array, z: Array) -> Array:
+    return gradients.sigmoid_backward(dy, y, z=z)
+
+
+def _sigmoid_bias_backward_rule(
+    g: Any, asked: Names, grads: Any, dy: Array, y: Array, z: Array
+) -> dict[str, Array]:
+    gz, gb = g
+    return _sigmoid_backward_rule(gz + _rows(gb, anp.shape(dy)), asked, None, dy, y, z)
+
+
+@_primitive(_sigmoid_bias_backward_rule)
+def _sigmoid_bias_backward(dy: Array, y: Array, z: Array) -> tuple[Array, ...]:
+    return tuple(gradients.sigmoid_bias_backward(dy, y, z=z))
+
+
+def _matmul_backward_rule(
+    g: Any, asked: Names, grads: Any, dy: Array, x: Array, w: Array, wrt: Names, precision: str
+) -> dict[str, Array]:
+    given = dict(zip((name for name in ("x", "w") if name in wrt), g, strict=True))
+    found = _of_products(dy, x, w, given, asked, precision)
+    if "dy" in asked:
+        found["dy"] = _of_dz(x, w, given, anp.shape(dy), precision)
+    return found
+
+
+@_primitive(_matmul_backward_rule)
+def _matmul_backward(
+    dy: Array, x: Array, w: Array, wrt: Names, precision: str
+) -> tuple[Array, ...]:
+    """Give those that are asked for, since autograd has no place for None."""
+    grads = gradients.matmul_backward(dy, x, w, wrt=wrt, precision=precision)
+    return tuple(one for one in grads if one is not None)
+
+
+def _dense_sigmoid_backward_rule(
+    g: Any,
+    asked: Names,
+    grads: Any,
+    dy: Array,
+    y: Array,
+    x: Array,
+    w: Array,
+    z: Array,
+    wrt: Names,
+    precision: str,
+) -> dict[str, Array]:
+    given = dict(zip((name for name in ("x", "w", "b") if name in wrt), g, strict=True))
+    found = {}
+    if "x" in asked or "w" in asked:
+        found = _of_products(sigmoid_backward(dy, y, z=z), x, w, given, asked, precision)
+    if not {"dy", "y", "z"}.isdisjoint(asked):
+        gz = _of_dz(x, w, given, anp.shape(dy), precision)
+        found |= _sigmoid_backward_rule(gz, asked, None, dy, y, z)
+    return found
+
+
+@_primitive(_dense_sigmoid_backward_rule)
+def _dense_sigmoid_backward(
+    dy: Array, y: Array, x: Array, w: Array, z: Array, wrt: Names, precision: str
+) -> tuple[Array, ...]:
+    """Give those that are asked for, since autograd has no place for None."""
+    grads = gradients.dense_sigmoid_backward(dy, y, x, w, z=z, wrt=wrt, precision=precision)
+    return tuple(one for one in grads if one is not None)
+
+
+def _of_products(
+    dz: Array, x: Array, w: Array, g: dict[str, Array], asked: Names, precision: str
+) -> dict[str, Array]:
+    """Give the gradients of x and w from those of dx = dz wᵀ and dw = xᵀ dz.
+
+    They are dz gwᵀ and gxᵀ dz: the same function, of gx and gw.
+    """
+    wrt = [name for name in ("x", "w") if name in asked]
+    if not wrt:
+        return {}
+    grads = matmul_backward(dz, g.get("x", x), g.get("w", w), wrt=wrt, precision=precision)
+    return {name: getattr(grads, f"d{name}") for name in wrt}
+
+
+def _of_dz(
+    x: Array, w: Array, g: dict[str, Array], shape: tuple[int, ...], precision: str
+) -> Array:
+    """Give the gradient of dz from those of dx, dw and db: gx w + x gw + gb, of what there is."""
+    terms = []
+    if "x" in g:
+        terms.append(_logits(g["x"], w, g.get("b"), None, precision))
+    elif "b" in g:
+        terms.append(_rows(g["b"], shape))
+    if "w" in g:
+        terms.append(_logits(x, g["w"], None, None, precision))
+    return sum(terms[1:], terms[0])
