@@ -4,8 +4,8 @@
 
 tells which of them are stale, or writes them anew. Exit codes: 0 none is stale, 1 one is.
 
-Results of bench.on_cpu and bench.on_gpu are read; trials of theirs ("quick"), and what others have
-put there, are not. Of several results of a device the latest counts.
+Results of bench.on_cpu, bench.on_gpu and bench.training_step are read; trials of theirs ("quick"),
+and what others have put there, are not. Of several results of a kind on a device the latest counts.
 """
 
 import argparse
@@ -14,11 +14,11 @@ import math
 import statistics
 import sys
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from bench import on_cpu, section
+from bench import on_cpu, section, training_step
 from gpugrad.cli.bench import surroundings
 from gpugrad.cli.bench.presets import name_of
 from gpugrad.cli.bench.tables import scientific
@@ -27,11 +27,15 @@ from gpugrad.cli.terminal import digits, seconds
 
 RESULTS = section.ROOT / "bench" / "results"
 BEGIN, END = "<!-- begin: python -m bench.measured --update -->", "<!-- end -->"
+BEGIN_STEPS = "<!-- begin training steps: python -m bench.measured --update -->"
 OURS = "gpugrad CPU"
 PEERS = ("NumPy", "PyTorch", "torch eager", "JAX")
 GPU_PEERS = ("CuPy", "eager", "autograd", "compiled", "TF32", "torch graph")
 IN_README = "float32"
 NOTHING = "No result of `python -m bench.on_cpu` is in `bench/results/`."
+NO_STEPS = "No result of `python -m bench.training_step` is in `bench/results/`."
+
+GPU = "gpu"  # the kind of bench.on_gpu's documents, which do not tell it
 
 Document = Mapping[str, Any]
 
@@ -49,21 +53,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     return int(bool(names))
 
 
-def documents(folder: Path = RESULTS) -> tuple[list[Document], list[Document]]:
-    """Read the results that count: of CPUs, and of GPUs."""
+def documents(folder: Path = RESULTS) -> dict[str, list[Document]]:
+    """Read the results that count, by kind."""
     latest: dict[tuple[str, str], Document] = {}
     for path in sorted(folder.glob("*.json")):
         found = json.loads(path.read_text(encoding="utf-8"))
-        kind = found.get("kind", "gpu" if "sections" in found else "")
-        if kind not in (on_cpu.KIND, "gpu") or found["quick"]:
+        kind = found.get("kind", GPU if "sections" in found else "")
+        if kind not in KINDS or found["quick"]:
             continue
         where = found["environment"]
-        name = where["processor"] if kind == on_cpu.KIND else where["device"]["name"]
+        name = where["device"]["name"] if kind == GPU else where["processor"]
         before = latest.get((kind, name))
         if before is None or before["date"] <= found["date"]:
             latest[kind, name] = found
-    on_cpus = [one for (kind, _), one in latest.items() if kind == on_cpu.KIND]
-    return on_cpus, [one for (kind, _), one in latest.items() if kind == "gpu"]
+    return {kind: [one for (of, _), one in latest.items() if of == kind] for kind in KINDS}
 
 
 # ---- the documents and their places
@@ -106,6 +109,26 @@ def performance(on_cpus: Sequence[Document], on_gpus: Sequence[Document]) -> str
     return joined(blocks)
 
 
+def training_steps(of_steps: Sequence[Document]) -> str:
+    """Write the table of training steps through PyTorch."""
+    blocks = []
+    for one in of_steps:
+        facts = one["environment"]
+        blocks += [
+            f"**Training steps on a CPU: {surroundings.device(facts)}.** Measured by "
+            f"`python -m bench.training_step`, {_when(one)}: {surroundings.software(facts)}. "
+            "`SigmoidLinear` beside `nn.Sequential(nn.Linear, nn.Sigmoid)`, forward and backward, "
+            "with gradients of x, weight and bias: medians, and how many times as long PyTorch "
+            "takes, with the quartiles of the rounds.",
+            table(
+                ["layer", *training_step.TITLES],
+                [[layer(_size(step)), *training_step.figures(step)] for step in one["steps"]],
+            ),
+            training_step.memory(one["memory"]),
+        ]
+    return joined(blocks) or NO_STEPS
+
+
 def joined(blocks: Iterable[str]) -> str:
     """Put paragraphs and tables under each other; paragraphs in lines as the documents have."""
     wrapped = [
@@ -117,33 +140,65 @@ def joined(blocks: Iterable[str]) -> str:
     return "\n\n".join(wrapped)
 
 
-PLACES = {"README.md": readme, "docs/performance.md": performance}
+class Place(NamedTuple):
+    """Where a text stands, between a marker and `END`, and what it is made of.
+
+    Attributes
+    ----------
+    document : str
+    begin : str
+        The marker.
+    write : function
+        Gives the text for the results of each of the kinds.
+    kinds : tuple of str
+    """
+
+    document: str
+    begin: str
+    write: Callable[..., str]
+    kinds: tuple[str, ...]
 
 
-def placed(document: str, text: str) -> str:
+PLACES = (
+    Place("README.md", BEGIN, readme, (on_cpu.KIND, GPU)),
+    Place("docs/performance.md", BEGIN, performance, (on_cpu.KIND, GPU)),
+    Place("docs/performance.md", BEGIN_STEPS, training_steps, (training_step.KIND,)),
+)
+KINDS = tuple(dict.fromkeys(kind for place in PLACES for kind in place.kinds))
+
+
+def placed(document: str, text: str, begin: str = BEGIN) -> str:
     """Put a text between the markers."""
-    before, found, rest = document.partition(f"{BEGIN}\n")
+    before, found, rest = document.partition(f"{begin}\n")
     _, ended, after = rest.partition(f"\n{END}")
     if not found or not ended:
-        raise ValueError(f"the document has no place between {BEGIN} and {END}")
+        raise ValueError(f"the document has no place between {begin} and {END}")
     return f"{before}{found}{text}{ended}{after}"
+
+
+def written(root: Path) -> dict[str, tuple[str, str]]:
+    """Give each document as it is, and as the results have it."""
+    found = documents(root / "bench" / "results")
+    texts: dict[str, tuple[str, str]] = {}
+    for place in PLACES:
+        if place.document not in texts:
+            text = (root / place.document).read_text(encoding="utf-8")
+            texts[place.document] = (text, text)
+        old, new = texts[place.document]
+        text = place.write(*(found[kind] for kind in place.kinds))
+        texts[place.document] = (old, placed(new, text, place.begin))
+    return texts
 
 
 def stale(root: Path = section.ROOT) -> list[str]:
     """Name the documents whose tables are not those of the results."""
-    found = documents(root / "bench" / "results")
-    texts = {name: (root / name).read_text(encoding="utf-8") for name in PLACES}
-    return [
-        name for name, write in PLACES.items() if placed(texts[name], write(*found)) != texts[name]
-    ]
+    return [name for name, (old, new) in written(root).items() if old != new]
 
 
 def update(root: Path = section.ROOT) -> None:
     """Write the tables anew."""
-    found = documents(root / "bench" / "results")
-    for name, write in PLACES.items():
-        path = root / name
-        path.write_text(placed(path.read_text(encoding="utf-8"), write(*found)), encoding="utf-8")
+    for name, (_, new) in written(root).items():
+        (root / name).write_text(new, encoding="utf-8")
 
 
 # ---- a CPU's
@@ -168,6 +223,10 @@ def layers(document: Document, *, errors: bool = False) -> list[Sequence[str]]:
             row.append(scientific(max(one["error"] for one in ours)))
         rows.append(row)
     return rows
+
+
+def _size(one: Document) -> Size:
+    return one["n"], one["k"], one["m"]
 
 
 def layer(size: Size) -> str:

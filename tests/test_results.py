@@ -79,7 +79,28 @@ def a_gpu_document(**changes):
     return document | changes
 
 
+def a_training_step_document(**changes):
+    spread = {"low": 1.5, "high": 2.25, "count": 9}
+    step = {
+        **dict(zip(("n", "k", "m", "dtype"), (200_000, 128, 128, "float32"), strict=True)),
+        "seconds": {"gpugrad": spread | {"median": 0.25}, "PyTorch": spread | {"median": 0.5}},
+        "ratio": spread | {"median": 2.0},
+    }
+    memory = {name: step[name] for name in ("n", "k", "m", "dtype")}
+    document = {
+        **{name: a_cpu_document()[name] for name in ("format", "date", "quick", "source")},
+        "kind": "training-step",
+        "environment": a_cpu_document()["environment"],
+        "steps": [step],
+        "memory": memory | {"bytes": {"gpugrad": 200_000_000, "PyTorch": 300_000_000}},
+    }
+    return document | changes
+
+
 # ---- the documents
+
+
+NAMES = list(dict.fromkeys(place.document for place in measured.PLACES))
 
 
 def test_the_documents_have_the_tables_of_the_results():
@@ -87,10 +108,12 @@ def test_the_documents_have_the_tables_of_the_results():
 
 
 def a_tree(tmp_path, *documents):
-    for name in measured.PLACES:
+    for name in NAMES:
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
-        path.write_text(f"before\n{measured.BEGIN}\nold\n{measured.END}\nafter\n")
+        begins = [place.begin for place in measured.PLACES if place.document == name]
+        places = "between\n".join(f"{begin}\nold\n{measured.END}\n" for begin in begins)
+        path.write_text(f"before\n{places}after\n")
     folder = tmp_path / "bench" / "results"
     folder.mkdir(parents=True)
     for index, document in enumerate(documents):
@@ -99,8 +122,8 @@ def a_tree(tmp_path, *documents):
 
 
 def test_stale_documents_are_found_and_written_anew(tmp_path, monkeypatch, capsys):
-    root = a_tree(tmp_path, a_cpu_document(), a_gpu_document())
-    assert measured.stale(root) == list(measured.PLACES)
+    root = a_tree(tmp_path, a_cpu_document(), a_gpu_document(), a_training_step_document())
+    assert measured.stale(root) == NAMES
     measured.update(root)
     assert measured.stale(root) == []
     text = (root / "README.md").read_text()
@@ -108,7 +131,21 @@ def test_stale_documents_are_found_and_written_anew(tmp_path, monkeypatch, capsy
     assert text.endswith(f"\n{measured.END}\nafter\n")
     result = root / "bench" / "results" / "0.json"
     result.write_text(result.read_text().replace("0.5", "0.25"))
-    assert measured.stale(root) == list(measured.PLACES)
+    assert measured.stale(root) == NAMES
+
+
+def test_each_table_of_a_document_may_be_the_stale_one(tmp_path):
+    root = a_tree(tmp_path, a_cpu_document(), a_training_step_document())
+    measured.update(root)
+    text = (root / "docs" / "performance.md").read_text()
+    assert text.count(measured.END) == 2
+    assert "old" not in text
+    assert "\nbetween\n" in text
+    steps = root / "bench" / "results" / "1.json"
+    steps.write_text(steps.read_text().replace("300000000", "400000000"))
+    assert measured.stale(root) == ["docs/performance.md"]
+    measured.update(root)
+    assert measured.stale(root) == []
 
 
 def test_the_command_tells_what_is_stale(monkeypatch, capsys):
@@ -119,26 +156,31 @@ def test_the_command_tells_what_is_stale(monkeypatch, capsys):
     assert measured.main([]) == 0
 
 
-def test_a_document_without_the_markers_is_an_error():
+@pytest.mark.parametrize("begin", [measured.BEGIN, measured.BEGIN_STEPS])
+def test_a_document_without_the_markers_is_an_error(begin):
     with pytest.raises(ValueError, match="no place"):
-        measured.placed("some text", "x")
+        measured.placed("some text", "x", begin)
 
 
 def test_without_results_nothing_is_claimed(tmp_path):
     root = a_tree(tmp_path)
     found = measured.documents(root / "bench" / "results")
-    assert found == ([], [])
-    for write in measured.PLACES.values():
-        assert "No result" in write(*found)
-        assert "×" not in write(*found)
+    assert found == {kind: [] for kind in measured.KINDS}
+    for place in measured.PLACES:
+        text = place.write(*(found[kind] for kind in place.kinds))
+        assert "No result" in text
+        assert "×" not in text
 
 
 def test_the_latest_result_of_a_device_counts_and_trials_do_not(tmp_path):
     old, new = (a_cpu_document(date=f"2026-0{month}-01T10:00:00+00:00") for month in (3, 4))
     trial = a_cpu_document(quick=True, date="2026-05-01T10:00:00+00:00")
     other = {"machine_info": {}, "benchmarks": []}  # pytest-benchmark's
-    root = a_tree(tmp_path, new, old, trial, other, a_gpu_document(), a_gpu_document(quick=True))
-    assert measured.documents(root / "bench" / "results") == ([new], [a_gpu_document()])
+    steps = a_training_step_document(date="2026-02-01T10:00:00+00:00")
+    trials = [trial, a_gpu_document(quick=True), a_training_step_document(quick=True)]
+    root = a_tree(tmp_path, new, old, other, a_gpu_document(), steps, *trials)
+    found = measured.documents(root / "bench" / "results")
+    assert found == {"cpu": [new], "gpu": [a_gpu_document()], "training-step": [steps]}
 
 
 def test_a_cpus_tables():
@@ -170,6 +212,19 @@ def test_a_gpus_table():
     short = measured.readme([], [a_gpu_document()])
     assert "sigmoid" not in short.replace("dense_sigmoid_backward", "")
     assert f"| {layer} | 1.25 × |" in short
+
+
+def test_training_steps_table():
+    text = measured.training_steps([a_training_step_document()])
+    step = "| 200\u00a0000 × 128 × 128 (tall) | float32 | 250 ms | 500 ms | 2.00 × (1.50–2.25) |"
+    assert "| layer | dtype | gpugrad | PyTorch | PyTorch / gpugrad |" in text
+    assert step in text
+    told = " ".join(text.split())
+    assert "Training steps on a CPU: A processor, 2 cores" in told
+    assert "2026-03-01, commit 0123456789ab: gpugrad on 2 threads" in told
+    assert "takes 200 MB of memory beyond operands and parameters" in told
+    assert "that of PyTorch 300 MB, 1.50 times as much" in told
+    assert max(len(line) for line in text.splitlines() if not line.startswith("|")) <= 100
 
 
 # ---- what is measured on a CPU

@@ -1,0 +1,313 @@
+"""A training step of SigmoidLinear beside one of nn.Linear and nn.Sigmoid, on this machine's CPU.
+
+    python -m bench.training_step [--quick] [--output FILE]
+
+A step is a forward and a backward pass, eager, with gradients of x, weight and bias. Both modules
+take turns in one process; the memory of a step is measured in a process of its own. Exit codes: 0
+all went well, 1 it failed, 2 a bad argument or no PyTorch, 130 interrupted.
+"""
+
+import argparse
+import contextlib
+import datetime as dt
+import gc
+import json
+import os
+import resource
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bench import environment, section
+from gpugrad.cli import machine, output, samples, terminal
+from gpugrad.cli.bench import surroundings
+from gpugrad.cli.bench.turns import Contestant, Effort, take_turns
+from gpugrad.cli.exits import Failed, Unusable
+from gpugrad.cli.peers import PEERS
+
+FORMAT = 1  # of the JSON document; raised when a reader would have to change
+KIND = "training-step"
+OURS, THEIRS = MODULES = ("gpugrad", "PyTorch")
+MEMORY_SECONDS = 120.0  # of a process that makes one step: a limit, not what it should take
+
+
+class Case(NamedTuple):
+    """A layer, and the dtype of everything."""
+
+    n: int
+    k: int
+    m: int
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a run of this command measures: the times of cases, and the memory of one of them."""
+
+    cases: tuple[Case, ...]
+    memory: Case
+    effort: Effort
+
+
+TALL = Case(200_000, 128, 128)
+WHOLE = Scope(
+    cases=(
+        Case(64, 64, 64),
+        Case(256, 784, 128),
+        Case(4096, 256, 256),
+        Case(65_536, 64, 64),
+        TALL,
+        Case(4096, 256, 256, "bfloat16"),
+        TALL._replace(dtype="bfloat16"),
+    ),
+    memory=TALL,
+    effort=Effort(rounds=40, seconds=20.0),
+)
+QUICK = Scope(
+    cases=(Case(64, 64, 64), Case(512, 64, 64, "bfloat16")),
+    memory=Case(16_384, 384, 384),
+    effort=Effort(rounds=3, seconds=1.0),
+)
+
+
+class Step:
+    """A training step of one of the modules: called, it leaves gradients of x, weight and bias."""
+
+    def __init__(self, who: str, x: Any, dy: Any) -> None:
+        import torch
+
+        from gpugrad.torch import SigmoidLinear
+
+        k, m = x.shape[-1], dy.shape[-1]
+        torch.manual_seed(0)
+        self.module = (
+            SigmoidLinear(k, m, dtype=x.dtype)
+            if who == OURS
+            else torch.nn.Sequential(torch.nn.Linear(k, m, dtype=x.dtype), torch.nn.Sigmoid())
+        )
+        self.x, self.dy = x, dy
+        self.leaves = [x, *self.module.parameters()]
+
+    def __call__(self) -> None:
+        """Make the step."""
+        for leaf in self.leaves:
+            leaf.grad = None  # as an optimizer's zero_grad
+        self.module(self.x).backward(self.dy)
+
+
+def operands(case: Case) -> tuple[Any, Any]:
+    """Draw x and dy."""
+    import torch
+
+    dtype = getattr(torch, case.dtype)
+    torch.manual_seed(1)
+    x = torch.randn(case.n, case.k, dtype=dtype, requires_grad=True)
+    return x, torch.randn(case.n, case.m, dtype=dtype)
+
+
+# ---- time
+
+
+def time_of_steps(case: Case, effort: Effort) -> dict[str, Any]:
+    """Time both modules, in turns."""
+    x, dy = operands(case)
+    contestants = [Contestant(who, Step(who, x, dy)) for who in MODULES]
+    take_turns(contestants, effort)
+    ours, theirs = contestants
+    return {
+        **case._asdict(),
+        "seconds": {one.name: _summary(one.summary) for one in contestants},
+        "ratio": _summary(samples.ratio(theirs.samples, ours.samples)),
+    }
+
+
+def _summary(found: samples.Summary) -> dict[str, Any]:
+    """Give median, quartiles and number of samples, with five digits."""
+    return {
+        name: float(f"{value:.5g}") if isinstance(value, float) else value
+        for name, value in asdict(found).items()
+    }
+
+
+# ---- memory
+
+
+def memory_of_a_step(who: str, case: Case) -> int:
+    """Tell the bytes that a step takes at most, in this process, beyond what lives before it.
+
+    A smaller step comes first, by which libraries are loaded and threads are started. It is large
+    enough to be gpugrad's own. What gpugrad keeps from it, some megabytes of scratch, is not
+    counted.
+    """
+    Step(who, *operands(case._replace(n=case.n // 8)))()
+    gc.collect()
+    step = Step(who, *operands(case))
+    before = _forget_the_peak()
+    step()
+    return _peak() - before
+
+
+def _forget_the_peak() -> int:
+    """Have the peak begin at what is resident now, and tell it."""
+    with contextlib.suppress(OSError):  # not on Linux, or not allowed: the peak until now counts
+        Path("/proc/self/clear_refs").write_text("5")
+    return _peak()
+
+
+def _peak() -> int:
+    """Tell the bytes that were resident at most."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return 1024 * next(int(one.split()[1]) for one in lines if one.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        unit = 1 if sys.platform == "darwin" else 1024
+        return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def memory_of_both(case: Case, *, quick: bool) -> dict[str, Any]:
+    """Measure the memory of a step of each module, in a process of its own.
+
+    Raises
+    ------
+    RuntimeError
+        A process failed or did not end.
+    """
+    paths = [str(section.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    variables = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    found = {}
+    for who in MODULES:
+        command = [sys.executable, "-m", "bench.training_step", "--memory-of", who]
+        with tempfile.TemporaryFile() as told:
+            code = section.wait(
+                [*command, *(["--quick"] if quick else [])], variables, told, MEMORY_SECONDS
+            )
+            told.seek(0)
+            last = (told.read().decode(errors="replace").strip().splitlines() or ["no output"])[-1]
+        if code != 0:
+            how = f"took longer than {MEMORY_SECONDS:.0f} s" if code is None else f"failed: {last}"
+            raise RuntimeError(f"a step of {who} in a process of its own {how}")
+        found[who] = int(last)
+    return {**case._asdict(), "bytes": found}
+
+
+# ---- the whole
+
+
+def start(*, quick: bool, commit: str | None) -> dict[str, Any]:
+    """Begin the document."""
+    return {
+        "format": FORMAT,
+        "kind": KIND,
+        "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "quick": quick,
+        "source": environment.revision(section.ROOT, commit),
+        "environment": surroundings.collect(("cpu",), [PEERS["torch"]]),
+        "steps": [],
+        "memory": None,
+    }
+
+
+def default_path(*, quick: bool) -> Path:
+    """Name the file by the processor: a later run takes the place of an earlier one."""
+    name = environment.slug(KIND, machine.processor(), *(["quick"] * quick))
+    return section.ROOT / "bench" / "results" / f"{name}.json"
+
+
+def run_all(document: dict[str, Any], scope: Scope) -> None:
+    """Measure everything into the document: memory first, while no operands are in memory."""
+    _tell("memory of a step")
+    document["memory"] = memory_of_both(scope.memory, quick=document["quick"])
+    for case in scope.cases:
+        _tell(" × ".join(map(str, case[:3])) + f", {case.dtype}")
+        document["steps"].append(time_of_steps(case, scope.effort))
+
+
+def _tell(what: str) -> None:
+    print(f"{what} ...", file=sys.stderr, flush=True)
+
+
+TITLES = ("dtype", OURS, THEIRS, f"{THEIRS} / {OURS}")
+
+
+def figures(step: Mapping[str, Any]) -> list[str]:
+    """Write what `TITLES` name of a layer: the medians, and the ratio with its quartiles."""
+    ratio, times = step["ratio"], step["seconds"]
+    middle, *quartiles = (terminal.digits(ratio[name]) for name in ("median", "low", "high"))
+    return [
+        step["dtype"],
+        *(terminal.seconds(times[who]["median"]) for who in MODULES),
+        f"{middle} × ({'–'.join(quartiles)})",
+    ]
+
+
+def memory(found: Mapping[str, Any]) -> str:
+    """Tell the memory of a step of each module in a sentence."""
+    ours, theirs = (terminal.size(found["bytes"][who]) for who in MODULES)
+    ratio = terminal.digits(found["bytes"][THEIRS] / found["bytes"][OURS])
+    layer = " × ".join(f"{found[name]:,}".replace(",", "\u00a0") for name in "nkm")
+    return (
+        f"A step of {layer} in {found['dtype']} takes {ours} of memory beyond operands and "
+        f"parameters, that of {THEIRS} {theirs}, {ratio} times as much."
+    )
+
+
+def show(document: Mapping[str, Any]) -> None:
+    """Print what was measured."""
+    columns = [terminal.Column("layer"), terminal.Column(TITLES[0])]
+    columns += [terminal.Column(title, right=True) for title in TITLES[1:]]
+    rows = [
+        [" × ".join(str(step[name]) for name in "nkm"), *figures(step)]
+        for step in document["steps"]
+    ]
+    title = f"training step on {surroundings.device(document['environment'])}"
+    console = terminal.stdout()
+    terminal.table(console, columns, [(title, rows)])
+    console.print(memory(document["memory"]))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, write the document, print a table; give the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.training_step",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--quick", action="store_true", help="a trial of seconds, for no table")
+    parser.add_argument("--output", type=Path, help="file for JSON (one in bench/results)")
+    parser.add_argument("--commit", help="what the tree was copied from, where it has no git")
+    parser.add_argument("--memory-of", choices=MODULES, help=argparse.SUPPRESS)
+    arguments = parser.parse_args(argv)
+    scope = QUICK if arguments.quick else WHOLE
+    if arguments.memory_of:
+        print(memory_of_a_step(arguments.memory_of, scope.memory))
+        return 0
+    path = arguments.output or default_path(quick=arguments.quick)
+    try:
+        missing = PEERS["torch"].missing()
+        if missing:
+            raise Unusable(missing)
+        document = start(quick=arguments.quick, commit=arguments.commit)
+        with output.reserved(path) as write:
+            run_all(document, scope)
+            write((json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode())
+    except Unusable as error:
+        return _ended(2, str(error))
+    except (Failed, RuntimeError) as error:
+        return _ended(1, f"{error}; nothing was written")
+    except KeyboardInterrupt:
+        return _ended(130, "interrupted; nothing was written")
+    print(path)
+    show(document)
+    return 0
+
+
+def _ended(code: int, why: str) -> int:
+    print(f"bench.training_step: {why}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
