@@ -7,17 +7,19 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from gpugrad.problem import ACCUMULATOR_ITEMSIZE, ITEMSIZE, ColumnSum, Gemm, Problem
+from gpugrad.problem import ACCUMULATOR_ITEMSIZE, ITEMSIZE, ColumnSum, FusedLayer, Gemm, Problem
 
 GPU_SHARE = 0.6  # of the peak rates that properties promise, where nothing is measured
 GPU_LAUNCH = 3e-6  # seconds from one kernel to the next, where nothing is measured
 GPU_CALL = 4e-5  # seconds of a call beside its kernels, likewise
 HALVES = ("float16", "bfloat16")
 
+Step = Gemm | FusedLayer | ColumnSum
+
 
 @dataclass(frozen=True)
 class Rates:
-    """Multiply-adds a clock and multiprocessor, as the makers' data sheets have them.
+    """Multiply-adds a clock and multiprocessor, as the makers' data sheets have them; and memory.
 
     Attributes
     ----------
@@ -28,23 +30,27 @@ class Rates:
         what the device has not.
     tensor_64 : float
         On float64 tensor cores; 0 where there are none, or where they are no faster.
+    shared_kb : int
+        Shared memory that one block may ask for, in units of 1024 bytes, by the CUDA programming
+        guide.
     """
 
     float32: float
     float64: float
     tensor_16: float = 0
     tensor_64: float = 0
+    shared_kb: int = 64
 
 
 RATES = {
     (7, 5): Rates(64, 2),
-    (8, 0): Rates(64, 32, 1024, 64),
-    (8, 6): Rates(128, 2, 256),  # of the GeForce models; others of the generation have 512
-    (8, 9): Rates(128, 2, 256),
-    (9, 0): Rates(128, 64, 1290, 128),  # mma.sync reaches about 63 % of the 2048 that wgmma has
-    (10, 0): Rates(128, 64, 1024, 64),
-    (10, 3): Rates(128, 2, 1024),
-    (12, 0): Rates(128, 2, 256),
+    (8, 0): Rates(64, 32, 1024, 64, 163),
+    (8, 6): Rates(128, 2, 256, 0, 99),  # of the GeForce models; others of the generation have 512
+    (8, 9): Rates(128, 2, 256, 0, 99),
+    (9, 0): Rates(128, 64, 1290, 128, 227),  # mma.sync has about 63 % of the 2048 that wgmma has
+    (10, 0): Rates(128, 64, 1024, 64, 227),
+    (10, 3): Rates(128, 2, 1024, 0, 227),
+    (12, 0): Rates(128, 2, 256, 0, 99),
 }
 
 
@@ -153,7 +159,7 @@ def kernel_name(dtype: str, algorithm: str, planes: int, tile: int) -> str:
     return f"{kind} {algorithm}{of_planes}, tile {tile}"
 
 
-def multiply_adds(dtype: str, plan: Gemm, facts: DeviceFacts) -> float:
+def multiply_adds(dtype: str, plan: Gemm | FusedLayer, facts: DeviceFacts) -> float:
     """Give the multiply-adds a second of the kernel that computes a product."""
     name = kernel_name(dtype, plan.algorithm, plan.planes, plan.tile)
     measured = dict(facts.rates.multiply_adds).get(name)
@@ -189,9 +195,28 @@ def product_bytes(problem: Problem, name: str, plan: Gemm) -> float:
     return float(element * operands + size * plan.rows * plan.columns + workspace)
 
 
+def fused_work(plan: FusedLayer, sm_count: int) -> float:
+    """Count a layer's multiply-adds in one launch as they occupy the device."""
+    waves = math.ceil(plan.blocks * plan.splits / sm_count)
+    return float(waves * sm_count * 2 * plan.inputs * plan.tile * plan.split_length)
+
+
+def fused_bytes(problem: Problem, plan: FusedLayer) -> float:
+    """Count the bytes that a layer's gradients in one launch move, partial sums included.
+
+    Every block reads dy and y of its rows, although blocks that run together may share them; w
+    stays in a cache.
+    """
+    n, k, m, size = problem.n, problem.k, problem.m, ITEMSIZE[problem.dtype]
+    read = plan.blocks * problem.reads * n * m + n * k + k * m
+    written = n * k + k * m + m
+    workspace = 2 * ACCUMULATOR_ITEMSIZE[problem.dtype] * plan.workspace_elements
+    return float(size * (read + written) + workspace)
+
+
 def kernel_seconds(
     problem: Problem,
-    steps: Sequence[tuple[str, Gemm | ColumnSum]],
+    steps: Sequence[tuple[str, Step]],
     passes: Sequence[float],
     facts: DeviceFacts,
 ) -> float:
@@ -212,7 +237,12 @@ def kernel_seconds(
         if isinstance(plan, Gemm):
             work = product_work(plan, facts.sm_count) / multiply_adds(problem.dtype, plan, facts)
             moved = product_bytes(problem, name, plan) / rates.bandwidth
-            seconds += rates.launch * (1 + (plan.splits > 1)) + max(work, moved)
+        elif isinstance(plan, FusedLayer):
+            work = fused_work(plan, facts.sm_count) / multiply_adds(problem.dtype, plan, facts)
+            moved = fused_bytes(problem, plan) / rates.bandwidth
+        else:
+            continue
+        seconds += rates.launch * (1 + (plan.splits > 1)) + max(work, moved)
     return seconds
 
 

@@ -15,8 +15,15 @@ from dataclasses import dataclass, replace
 
 from gpugrad import gpu_costs
 from gpugrad._operations import OPERATIONS
-from gpugrad.gpu_costs import DeviceFacts, rates_of, transfer_seconds
-from gpugrad.problem import ITEMSIZE, ColumnSum, Gemm, Problem, products
+from gpugrad.gpu_costs import (
+    DeviceFacts,
+    Step,
+    fused_bytes,
+    product_bytes,
+    rates_of,
+    transfer_seconds,
+)
+from gpugrad.problem import ITEMSIZE, ColumnSum, FusedLayer, Gemm, Problem, products
 
 THREADS = 256  # of every block of every kernel
 GEMM_STEP = 16  # a split's length is a multiple of it
@@ -30,6 +37,12 @@ VECTOR_BYTES = 16  # one access of one thread
 EXACT_PLANES = 3  # of bfloat16, which hold every float32
 EXACT_TERMS = 192  # of a sum from which on they lose no more than multiply-adds; see numerics.md
 TYPICAL_ROWS = 4096  # of a batch, for the choice of an algorithm
+# Kernels that compute a layer's gradients in one launch, by dtype and algorithm: the outputs that a
+# block has room for, its inputs, the rows of a step, and until how many blocks the batch is split
+FUSED = {
+    ("float32", "ffma"): ((64, 64, 64, 1024), (128, 128, 32, 512)),
+}
+FUSED_STEPS = 2  # of a split, at least: fewer would leave more partial sums than they save
 ROWS_A_LANE = 8  # rows in flight a thread
 
 
@@ -51,7 +64,8 @@ class Plan:
     reason : str
         Why this device and algorithm, in words.
     steps : tuple
-        Name and Gemm or ColumnSum of each part of the work on a GPU.
+        Name and Gemm or ColumnSum of each part of the work on a GPU; or "layer" and its
+        FusedLayer, where one launch does all of it.
     """
 
     op: str
@@ -60,7 +74,7 @@ class Plan:
     cpu_seconds: float | None
     gpu_seconds: float | None
     reason: str
-    steps: tuple[tuple[str, Gemm | ColumnSum], ...] = ()
+    steps: tuple[tuple[str, Step], ...] = ()
 
     @property
     def predicted_seconds(self) -> float:
@@ -81,8 +95,16 @@ class Plan:
         return step
 
     @property
+    def layer(self) -> FusedLayer | None:
+        """The step that computes all gradients of a layer in one launch, if that is the plan."""
+        step = dict(self.steps).get("layer")
+        return step if isinstance(step, FusedLayer) else None
+
+    @property
     def planes(self) -> dict[str, int]:
         """Planes of the operands of each product, by its result; 0 where there are none."""
+        if self.layer:
+            return dict.fromkeys(("dx", "dw"), self.layer.planes)
         return {name: step.planes for name, step in self.steps if isinstance(step, Gemm)}
 
 
@@ -178,12 +200,13 @@ def choose(
     op = problem.op
     if device == "cpu":
         return Plan(op, "cpu", "numpy", seconds, elsewhere, reason)
-    if products(problem):
-        choice = taken(problem, precision, facts)
-        algorithm, steps = choice.algorithm, steps_of(problem, choice.algorithm, choice.planes)
+    choice = taken(problem, precision, facts)
+    algorithm, steps = choice.algorithm, steps_of(problem, choice.algorithm, choice.planes, facts)
+    together = "layer" in dict(steps)
+    if products(problem) or together:
         reason = f"{reason}; {choice.reason}"
+        reason += ", all gradients from one launch, for it moves the fewest bytes" * together
     else:
-        steps = steps_of(problem, "ffma", 0)
         algorithm = "column-sum" if steps else "elementwise"
     return Plan(op, "gpu", algorithm, elsewhere, seconds, reason, steps)
 
@@ -191,7 +214,8 @@ def choose(
 def taken(problem: Problem, precision: str, facts: DeviceFacts | None) -> Choice:
     """Choose how to compute a call's products: as for any number of rows, unless all are short."""
     choice = fastest(of_any_rows(problem), precision, facts)
-    if all(_short(one[3], choice.planes) for one in products(problem)):
+    wanted = products(problem)
+    if wanted and all(_short(one[3], choice.planes) for one in wanted):
         words = f"{_words('ffma', 0, problem.dtype)}, as sums have few terms"
         return Choice("ffma", 0, choice.seconds, words)
     return choice
@@ -269,10 +293,59 @@ def _words(algorithm: str, planes: int, dtype: str) -> str:
     return f"products on tensor cores from {planes} {kind} plane{'s' * (planes > 1)}"
 
 
+def fused_layer(problem: Problem, algorithm: str) -> FusedLayer | None:
+    """Plan a layer's gradients in one launch by shape, if a kernel has room for it."""
+    if problem.op != "dense_sigmoid_backward":
+        return None
+    n, k, m = problem.n, problem.k, problem.m
+    for tile, inputs, rows, most in FUSED.get((problem.dtype, algorithm), ()):
+        if m <= tile:
+            blocks = max(1, math.ceil(k / inputs))
+            splits = max(1, min(math.ceil(n / (FUSED_STEPS * rows)), most // blocks))
+            length = max(1, math.ceil(math.ceil(n / splits) / rows)) * rows
+            parts = max(1, math.ceil(n / length))
+            planes = int(algorithm == "mma")
+            return FusedLayer(n, k, m, tile, inputs, rows, parts, length, algorithm, planes)
+    return None
+
+
+def in_one_launch(problem: Problem, algorithm: str, facts: DeviceFacts) -> FusedLayer | None:
+    """Plan a layer's gradients in one launch where that moves fewer bytes than several do.
+
+    It depends on the shape and the dtype, and on whether a block may have the shared memory. The
+    bits of dx are the same either way. Those of dw and db are not, and so it does not depend on
+    what is wanted.
+    """
+    every = replace(problem, wrt=OPERATIONS[problem.op].wrt)
+    layer = fused_layer(every, algorithm)
+    limit = rates_of(facts.compute_capability).shared_kb << 10
+    if layer is None or layer.shared_bytes > limit:
+        return None
+    several = sum(passes(every, algorithm, layer.planes))
+    for name, step in separate_steps(every, algorithm, layer.planes):
+        if isinstance(step, Gemm):
+            several += product_bytes(every, name, step)
+    return layer if fused_bytes(every, layer) < several else None
+
+
 def steps_of(
+    problem: Problem, algorithm: str, planes: int, facts: DeviceFacts | None = None
+) -> tuple[tuple[str, Step], ...]:
+    """Plan each part of the work that has tiles or splits.
+
+    Without facts of a device, each of a layer's gradients has a step of its own.
+    """
+    if facts is not None and problem.wrt and (algorithm == "ffma" or planes == 1):
+        layer = in_one_launch(problem, algorithm, facts)
+        if layer is not None:
+            return (("layer", layer),)
+    return separate_steps(problem, algorithm, planes)
+
+
+def separate_steps(
     problem: Problem, algorithm: str, planes: int
 ) -> tuple[tuple[str, Gemm | ColumnSum], ...]:
-    """Plan each part of the work that has tiles or splits."""
+    """Plan each part of the work by itself."""
     steps: list[tuple[str, Gemm | ColumnSum]] = []
     with_db = problem.op in ("bias_backward", "sigmoid_bias_backward") or "b" in problem.wrt
     # On tensor cores the pass that computes dz sums its columns, wanted or not.
@@ -307,9 +380,9 @@ def gpu_seconds(problem: Problem, precision: str, facts: DeviceFacts, *, from_ho
 
 def kernel_seconds(problem: Problem, algorithm: str, planes: int, facts: DeviceFacts) -> float:
     """Predict the time of a call's kernels, with an algorithm for its products."""
-    return gpu_costs.kernel_seconds(
-        problem, steps_of(problem, algorithm, planes), passes(problem, algorithm, planes), facts
-    )
+    steps = steps_of(problem, algorithm, planes, facts)
+    beside = [] if "layer" in dict(steps) else passes(problem, algorithm, planes)
+    return gpu_costs.kernel_seconds(problem, steps, beside, facts)
 
 
 def passes(problem: Problem, algorithm: str, planes: int) -> list[float]:

@@ -118,6 +118,56 @@ class Gemm:
 
 
 @dataclass(frozen=True)
+class FusedLayer:
+    """How dx, dw and db of a layer are computed in one launch.
+
+    Attributes
+    ----------
+    n, k, m : int
+        As those of the problem.
+    tile : int
+        Outputs that a block has room for, at least m.
+    inputs : int
+        Inputs of one block; a layer with more takes several, each of which reads dy and y.
+    rows : int
+        Of a block's step.
+    splits : int
+        Parts that the rows are cut into; more than one need a workspace.
+    split_length : int
+        Rows a part, a multiple of `rows`.
+    algorithm : {"ffma", "mma"}
+    planes : int
+        With "mma" 1, else 0.
+    """
+
+    n: int
+    k: int
+    m: int
+    tile: int
+    inputs: int
+    rows: int
+    splits: int
+    split_length: int
+    algorithm: str
+    planes: int
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of threads of one split."""
+        return max(1, math.ceil(self.k / self.inputs))
+
+    @property
+    def workspace_elements(self) -> int:
+        """Accumulators that the splits leave for the second stage, for dw and db."""
+        return self.splits * (self.k + 1) * self.m if self.splits > 1 else 0
+
+    @property
+    def shared_bytes(self) -> int:
+        """Bytes of shared memory of a block: w, and x and dz of a step."""
+        return 4 * (self.inputs * self.tile + 2 * self.rows * (self.tile + 4))
+
+
+@dataclass(frozen=True)
 class ColumnSum:
     """How the columns of an (n, m) matrix are summed.
 

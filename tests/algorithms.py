@@ -7,10 +7,13 @@ from typing import Any
 Candidate = tuple[str, int]  # algorithm and planes
 
 
-def products_by(take: Callable[[Sequence[Candidate]], Candidate]) -> dict[str, Any]:
+def products_by(
+    take: Callable[[Sequence[Candidate]], Candidate], *, one_launch: bool = False
+) -> dict[str, Any]:
     """Give what in gpugrad.plan must be exchanged to take one of the candidates.
 
-    Neither predicted times nor the length of a sum, which is short in tests, count any more.
+    Neither predicted times nor the length of a sum, which is short in tests, count any more. All
+    gradients of a layer come from one launch wherever there is a kernel for it, or nowhere.
     """
     plan = import_module("gpugrad.plan")  # gpugrad.plan is a function
 
@@ -18,11 +21,19 @@ def products_by(take: Callable[[Sequence[Candidate]], Candidate]) -> dict[str, A
         algorithm, planes = take(plan.candidates(problem, precision, facts.compute_capability))
         return plan.Choice(algorithm, planes, 1e-3, f"products by {algorithm}, because it is told")
 
-    return {"fastest": chosen, "EXACT_TERMS": 0}
+    def layer(problem: Any, algorithm: str, facts: Any) -> Any:
+        return plan.fused_layer(problem, algorithm) if one_launch else None
+
+    return {"fastest": chosen, "EXACT_TERMS": 0, "in_one_launch": layer}
 
 
 def by_multiply_adds(candidates: Sequence[Candidate]) -> Candidate:
     return candidates[0]
+
+
+def in_one_launch(candidates: Sequence[Candidate]) -> Candidate:
+    """Take what has a kernel for a whole layer: multiply-adds, tensor cores of 16-bit matrices."""
+    return candidates[1] if candidates[1:] == (("mma", 1),) else candidates[0]
 
 
 def on_tensor_cores(candidates: Sequence[Candidate]) -> Candidate:

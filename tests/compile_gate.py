@@ -192,6 +192,7 @@ PRODUCTS = {  # matrices read
 }
 BLOCKS_AN_SM = {  # of the others that state them
     "reduce_splits": 4,
+    "reduce_layer_splits": 2,
     "split_planes": 3,
     "sigmoid_bias_planes": 2,
     "plane_maxima": 2,
@@ -262,13 +263,26 @@ def promised(subject: Subject) -> Counts:
         return {"load_128": read * 4, "store_64": written * planes * 4, "barrier": 1}
     if kernel == "plane_maxima":
         return {"load_128": (2 if "GRADIENT" in macros else 1) * 4, "barrier": 1}
-    if kernel in ("reduce_splits", "plane_exponents"):
+    if kernel in ("reduce_splits", "reduce_layer_splits", "plane_exponents"):
         return {"barrier": 1}
+    if kernel == "dense_sigmoid_backward_fused_ffma":
+        side = _tile(macros) // 16  # of a thread's share of dw; of dx it is 4 × 4
+        ahead = 1 if side == 4 else 2  # quads of outputs at once; of rows there are four
+        return {
+            "load_128": 2 * 3 * 4 + 1,  # dy, saved and x of the first step and of others; w
+            "store_128": 4 + 2 * side * side // 4,  # dx; dw and its partial sums
+            "shared_load_128": 4 * 2 * side // 4 + ahead * 2 * 4,
+            "shared_store_128": 2 * 4 + 1,
+            "ffma": 4 * side * side + ahead * 4 * 16,
+            "barrier": 4,
+        }
     raise ValueError(f"{subject}: compile_gate.promised does not know this kernel")
 
 
 def blocks_a_multiprocessor(subject: Subject) -> int:
     """Give the second argument of the kernel's launch bounds."""
+    if subject.kernel == "dense_sigmoid_backward_fused_ffma":
+        return 1 if _tile(subject.macros.split()) > 64 else 2
     if subject.kernel in PRODUCTS:
         macros = subject.macros.split()
         return 1 if _tile(macros) > 64 or "ELEMENT_F64" in macros else 2

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from gpugrad import _dispatch
-from tests.algorithms import by_multiply_adds, on_tensor_cores, products_by
+from gpugrad.plan import FUSED
+from tests.algorithms import by_multiply_adds, in_one_launch, on_tensor_cores, products_by
 from tests.emulator_runtime import EmulatorRuntime
 
 hypothesis.settings.register_profile(
@@ -60,6 +61,12 @@ class EmulatedTensorCores(EmulatedBackend):
     name = "emulator-tensor-cores"
 
 
+class EmulatedOneLaunch(EmulatedBackend):
+    """The same, and all gradients of a layer from one launch wherever there is a kernel for it."""
+
+    name = "emulator-one-launch"
+
+
 class CupyBackend(Backend):
     """CuPy arrays computed by the kernels on a GPU."""
 
@@ -97,22 +104,33 @@ class CupyTensorCores(CupyBackend):
     name = "cupy-tensor-cores"
 
 
+class CupyOneLaunch(CupyBackend):
+    """The same, and all gradients of a layer from one launch wherever there is a kernel for it."""
+
+    name = "cupy-one-launch"
+
+
+ON_EMULATOR = (EmulatedBackend, EmulatedTensorCores, EmulatedOneLaunch)
 BACKENDS = {
-    one.name: one
-    for one in (Backend, EmulatedBackend, EmulatedTensorCores, CupyBackend, CupyTensorCores)
+    one.name: one for one in (Backend, *ON_EMULATOR, CupyBackend, CupyTensorCores, CupyOneLaunch)
 }
+IN_ONE_LAUNCH = {dtype for dtype, _ in FUSED}
 ON_A_GPU = _dispatch.gpu_missing() is None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what asks for `backend` on NumPy, on emulated kernels, and on a GPU if there is one.
 
-    Tests marked as `products` run once more with the products on tensor cores.
+    Tests marked as `products` run once more with the products on tensor cores, and those marked as
+    `layers` with all gradients of a layer from one launch.
     """
     if "backend" in metafunc.fixturenames:
-        names = ["numpy", "emulator", *(["cupy"] if ON_A_GPU else [])]
+        devices = ["emulator", *(["cupy"] if ON_A_GPU else [])]
+        names = ["numpy", *devices]
         if metafunc.definition.get_closest_marker("products"):
-            names += [f"{name}-tensor-cores" for name in names[1:]]
+            names += [f"{name}-tensor-cores" for name in devices]
+        if metafunc.definition.get_closest_marker("layers"):
+            names += [f"{name}-one-launch" for name in devices]
         metafunc.parametrize("backend", names, indirect=True)
 
 
@@ -132,6 +150,8 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     exchanged: dict[str, Any] = {}
     if name.endswith("tensor-cores"):
         exchanged = products_by(on_tensor_cores)
+    elif name.endswith("one-launch"):
+        exchanged = products_by(in_one_launch, one_launch=True)
     elif name == "emulator":
         exchanged = products_by(by_multiply_adds)
     for attribute, value in exchanged.items():
@@ -152,6 +172,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "kernels: what kernels promise and a BLAS does not")
     config.addinivalue_line("markers", "products: on tensor cores too")
+    config.addinivalue_line("markers", "layers: all gradients of a layer from one launch too")
     config.addinivalue_line("markers", "host: what CuPy's arrays cannot be")
 
 
@@ -162,7 +183,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _meant_for_its_backend(item: pytest.Item) -> bool:
     """Keep big cases from the emulator, and what a mark excludes from the others."""
     given = getattr(item, "callspec", None)
-    name = (given.params.get("backend") or "").partition("-")[0] if given else ""
+    name, _, way = (given.params.get("backend") or "").partition("-") if given else ("", "", "")
+    if given and way == "one-launch":
+        op = given.params.get("name", "dense_sigmoid_backward")
+        dtype = given.params.get("dtype", "float32")
+        if op != "dense_sigmoid_backward" or dtype not in IN_ONE_LAUNCH:
+            return False  # nothing but what the others compute
     if name == "emulator":
         return not any(getattr(value, "big", False) for value in given.params.values())
     excluding = {"numpy": "kernels", "cupy": "host"}.get(name)

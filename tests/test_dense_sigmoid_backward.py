@@ -17,7 +17,7 @@ from tests.cases import (
 )
 from tests.operations import compute, expect_right
 
-pytestmark = pytest.mark.products
+pytestmark = [pytest.mark.products, pytest.mark.layers]
 OP = "dense_sigmoid_backward"
 LAYER = Layer((67,), 19, 35)
 

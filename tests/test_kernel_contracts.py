@@ -9,7 +9,8 @@ import pytest
 
 import gpugrad
 from gpugrad.gpu import dmma, mma, source
-from gpugrad.plan import GEMM_STEP, THREADS
+from gpugrad.plan import FUSED, GEMM_STEP, THREADS, fused_layer
+from gpugrad.problem import Problem
 from tests import compile_gate
 from tests.instantiations import INSTANTIATIONS
 
@@ -27,10 +28,20 @@ FAST_MATH = re.compile(
     r"|use_fast_math|fast_math|-ftz=true|ftz=True|prec_(div|sqrt)=(False|false)|fmad=true"
 )
 DYNAMIC = re.compile(r"([\w ×+()]+) bytes, dynamic")
-ASKED: dict[str, Callable[[str], int]] = {  # for macros, by the last word of a stem
+ASKED: dict[str, Callable[[str], int]] = {  # for macros, by the end of a stem
+    "fused_ffma": lambda macros: fused_bytes("float32", "ffma", number("TILE", macros)),
     "mma": lambda macros: mma.shared_bytes(number("TILE", macros), number("PLANES", macros)),
     "dmma": lambda macros: dmma.shared_bytes(number("TILE", macros)),
 }
+
+
+def fused_bytes(dtype: str, algorithm: str, tile: int) -> int:
+    """Give what the package asks for, for a layer with as many outputs as the tile has room for."""
+    plan = fused_layer(Problem("dense_sigmoid_backward", 1, 1, tile, dtype), algorithm)
+    assert plan is not None
+    return plan.shared_bytes
+
+
 EXTENTS = re.compile(r"n|m|k|rows|columns|contraction|splits|split_length|count|(\w+_)?stride")
 
 
@@ -221,6 +232,9 @@ def value(product: str, macros: str) -> int:
     size = 8 if "ELEMENT_F64" in macros else 2 if "16" in macros.split()[0] else 4
     names = {"VECTOR": 16 // size, **{name: number(name, macros) for name in ("TILE", "PLANES")}}
     names["BLOCK_K"], names["STAGES"] = mma.stages(names["TILE"], names["PLANES"])
+    names["ROWS"] = {tile: rows for tile, _, rows, _ in FUSED["float32", "ffma"]}.get(
+        names["TILE"], 0
+    )
     product = re.sub(r"[A-Z]\w*", lambda name: str(names[name[0]]), product).replace("×", "*")
     assert re.fullmatch(r"[\d *+()]+", product)
     return int(eval(product))
@@ -234,7 +248,8 @@ def number(name: str, macros: str) -> int:
 
 def test_dynamic_shared_memory_is_what_the_package_asks_for(kernel_file: Path) -> None:
     stated = DYNAMIC.fullmatch(contract(read(kernel_file))[1]["shared"])
-    asked = ASKED.get(kernel_file.stem.rpartition("_")[2])
+    words = kernel_file.stem.rsplit("_", 2)
+    asked = ASKED.get("_".join(words[1:])) or ASKED.get(words[-1])
     assert bool(stated) == bool(asked)
     for stem, macros in INSTANTIATIONS:
         if stated and asked and stem == kernel_file.stem:

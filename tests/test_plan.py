@@ -20,6 +20,7 @@ from gpugrad.plan import (
     COLUMN_SUM_BLOCKS,
     EXACT_PLANES,
     EXACT_TERMS,
+    FUSED,
     GEMM_STEP,
     LARGE_TILE,
     SMALL_TILE,
@@ -30,12 +31,13 @@ from gpugrad.plan import (
     choose,
     column_sum,
     fastest,
+    fused_layer,
     gemm,
     gpu_seconds,
     kernel_seconds,
     of_any_rows,
 )
-from gpugrad.problem import ITEMSIZE, Gemm, Problem
+from gpugrad.problem import ITEMSIZE, FusedLayer, Gemm, Problem
 from tests.cases import DTYPES, LARGE_TILES
 
 EXTENTS = (0, 1, 2, 15, 16, 17, 63, 64, 65, 128, 129, 1000, 4099, 12161, 10**6, 2**31 + 5)
@@ -53,7 +55,7 @@ DEVICES = (
     DeviceFacts("B200", (10, 0), 148, 1.85e9, 8e12, 180 << 30),
     DeviceFacts("RTX 5090", (12, 0), 170, 2.4e9, 1.8e12, 32 << 30),
 )
-SHARED_A_BLOCK = {  # kilobytes that a launch may ask for, from the CUDA programming guide
+SHARED_A_BLOCK = {  # units of 1024 bytes that a launch may ask for, from the CUDA programming guide
     (7, 5): 64,
     (8, 0): 163,
     (8, 6): 99,
@@ -197,6 +199,13 @@ def test_every_launch_is_legal_on_its_device(facts):
     for problem, precision in itertools.product(problems(), PRECISIONS):
         plan = choose(problem, "gpu", precision, "", 0, facts)
         for name, step in plan.steps:
+            if isinstance(step, FusedLayer):
+                assert step.blocks <= GRID_X
+                assert step.splits <= GRID_Y
+                assert step.shared_bytes <= limit
+                assert (step.algorithm, step.planes) in candidates(
+                    of_any_rows(problem), precision, facts.compute_capability
+                )
             if not isinstance(step, Gemm):
                 continue
             seen.add((step.algorithm, step.planes))
@@ -238,8 +247,10 @@ def test_a_row_is_computed_alike_in_every_batch_and_whatever_else_is_wanted(fact
                 wrts = [("x",), ("x", "w"), OPERATIONS[op].wrt] if name == "dx" else [()]
                 for wrt in wrts:
                     problem = Problem(op, n, k, m, dtype, wrt, OPERATIONS[op].reads)
-                    step = choose(problem, "gpu", precision, "", 0, facts).gemm(name)
-                    found.add((step.algorithm, step.planes, step.splits))
+                    plan = choose(problem, "gpu", precision, "", 0, facts)
+                    step = plan.layer or plan.gemm(name)
+                    splits = 1 if plan.layer else step.splits  # which are of dw alone
+                    found.add((step.algorithm, step.planes, splits))
             assert len(found) == 1
 
 
@@ -263,7 +274,8 @@ def test_tensor_cores_where_they_pay():
 
     def chosen(facts, precision="highest", dtype="float32", shape=(8192, 4096, 4096)):
         problem = Problem("dense_sigmoid_backward", *shape, dtype, ("x", "w", "b"), 2)
-        step = choose(problem, "gpu", precision, "", 0, facts).gemm("dx")
+        plan = choose(problem, "gpu", precision, "", 0, facts)
+        step = plan.layer or plan.gemm("dx")
         return step.algorithm, step.planes
 
     assert [chosen(one) for one in (a100, h200)] == [("mma", 3)] * 2
@@ -298,6 +310,95 @@ def test_a_call_of_short_sums_alone_is_by_multiply_adds(op):
     assert choose(longer, "gpu", "highest", "", 0, FAST).algorithm == "mma"
     times = (gpu_seconds(one, "highest", FAST, from_host=False) for one in (problem, longer))
     assert all(0 < seconds < 1e-3 for seconds in times)
+
+
+# ---- a layer in one launch
+
+
+@pytest.mark.parametrize(("dtype", "algorithm"), FUSED)
+def test_layers_in_one_launch(dtype, algorithm):
+    """Splits are whole steps that cover the rows, none of them empty; blocks cover the inputs."""
+    for n, k, m in itertools.product(EXTENTS, repeat=3):
+        problem = Problem("dense_sigmoid_backward", n, k, m, dtype, ("x", "w", "b"), 2)
+        plan = fused_layer(problem, algorithm)
+        room = [tile for tile, *_ in FUSED[dtype, algorithm] if m <= tile]
+        assert (plan is None) == (not room)
+        if plan is None or k > 2**30:
+            continue
+        assert (plan.n, plan.k, plan.m, plan.tile) == (n, k, m, min(room))
+        assert plan.algorithm == algorithm
+        assert (plan.blocks - 1) * plan.inputs < max(1, k) <= plan.blocks * plan.inputs
+        assert plan.split_length % plan.rows == 0
+        assert plan.splits * plan.split_length >= n
+        assert (plan.splits - 1) * plan.split_length < max(1, n)
+        assert plan.blocks <= GRID_X
+        assert 1 <= plan.splits <= GRID_Y
+        if plan.splits > 1:
+            assert plan.blocks * plan.splits <= 1024
+    assert fused_layer(Problem("matmul_backward", 9, 9, 9, dtype, ("x",)), algorithm) is None
+
+
+def bytes_of_one_launch(problem, plan):
+    """Count what each block moves of its rows; w stays in a cache."""
+    n, k, m, moved = problem.n, problem.k, problem.m, 0
+    for split, block in itertools.product(range(plan.splits), range(plan.blocks)):
+        rows = min(plan.split_length, n - split * plan.split_length)
+        inputs = min(plan.inputs, k - block * plan.inputs)
+        moved += rows * (2 * m + inputs)  # dy, y, x
+        moved += rows * inputs  # dx
+    moved += 2 * k * m + m  # w; dw and db
+    partial = 2 * 4 * plan.splits * (k * m + m) if plan.splits > 1 else 0
+    return ITEMSIZE[problem.dtype] * moved + partial
+
+
+def bytes_of_several_launches(problem, algorithm):
+    """Count what each launch moves if its operands come once from memory."""
+    n, k, m = problem.n, problem.k, problem.m
+    splits = gemm(k, m, n, problem.dtype, split=True, algorithm=algorithm).splits
+    dz = n * m if algorithm == "mma" else 2 * n * m  # stored, or dy and y again
+    db = 2 * n * m + (n * m if algorithm == "mma" else 0)
+    dx, dw = dz + k * m + n * k, n * k + dz + k * m
+    partial = 2 * 4 * splits * k * m if splits > 1 else 0
+    return ITEMSIZE[problem.dtype] * (db + dx + dw) + partial
+
+
+@pytest.mark.parametrize(("dtype", "algorithm"), FUSED)
+def test_one_launch_where_it_moves_fewer_bytes(dtype, algorithm):
+    """And nowhere else, whatever is wanted and on every device with the shared memory for it."""
+    precision = "ieee" if algorithm == "ffma" else "highest"
+    every, chosen = ("x", "w", "b"), set()
+    extents = (1, 10, 64, 65, 128, 129, 200, 256, 257, 1000)
+    for n, k, m in itertools.product((1, 64, 1000, 40_000, 10**6), extents, extents):
+        problem = Problem("dense_sigmoid_backward", n, k, m, dtype, every, 2)
+        layer = fused_layer(problem, algorithm)
+        fewer = layer is not None and bytes_of_one_launch(
+            problem, layer
+        ) < bytes_of_several_launches(problem, algorithm)
+        chosen.add(fewer)
+        for facts, wrt in zip(DEVICES, itertools.cycle([every, ("w",), ("x",), ("b",)])):
+            if algorithm == "mma":
+                taken = choose(problem, "gpu", precision, "", 0, facts)
+                if taken.algorithm != "mma":
+                    continue
+            fits = layer and layer.shared_bytes <= SHARED_A_BLOCK[facts.compute_capability] << 10
+            plan = choose(replace(problem, wrt=wrt), "gpu", precision, "", 0, facts)
+            assert plan.layer == (layer if fewer and fits else None)
+            assert ("all gradients from one launch" in plan.reason) == (plan.layer is not None)
+    assert chosen == {False, True}
+
+
+def test_skinny_layers_are_in_one_launch():
+    """The layers of the targets, on every device with the shared memory; nothing if not wanted."""
+    for facts, k in itertools.product(DEVICES, (64, 128)):
+        problem = Problem("dense_sigmoid_backward", 10**6, k, k, "float32", ("x", "w", "b"), 2)
+        layer = choose(problem, "gpu", "highest", "", 0, facts).layer
+        assert (layer is not None) == (k == 64 or facts.compute_capability > (7, 5))
+        assert choose(replace(problem, wrt=()), "gpu", "highest", "", 0, facts).steps == ()
+        assert choose(problem, "gpu", "highest", "", 0).layer is None  # of no device
+
+
+def test_shared_memory_of_devices():
+    assert {one: rates_of(one).shared_kb for one in SHARED_A_BLOCK} == SHARED_A_BLOCK
 
 
 def test_unknown_devices_have_the_rates_of_what_is_known_below():
@@ -449,4 +550,9 @@ def test_z_and_wrt_are_options(gpu):
     gpu(FAST)
     dy, x, w = layer(5000, 64, 32)
     plan = gpugrad.plan("dense_sigmoid_backward", dy, None, x, w, z=dy, wrt=("b",), device="gpu")
+    assert set(dict(plan.steps)) == {"layer"}
+    plan = gpugrad.plan(
+        "dense_sigmoid_backward", *layer(5000, 64, 512)[:1], None, *layer(5000, 64, 512)[1:],
+        z=layer(5000, 64, 512)[0], wrt=("b",), device="gpu",
+    )  # fmt: skip
     assert set(dict(plan.steps)) == {"db"}

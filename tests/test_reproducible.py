@@ -1,5 +1,7 @@
 """The same call gives the same bits; rows of dx and y do not depend on their neighbours."""
 
+from importlib import import_module
+
 import numpy as np
 import pytest
 
@@ -19,6 +21,7 @@ PRODUCTS = [name for name, one in OPERATIONS.items() if one.takes_precision]
 
 
 @pytest.mark.products
+@pytest.mark.layers
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_same_bits_twice(backend, name, dtype):
@@ -28,6 +31,7 @@ def test_same_bits_twice(backend, name, dtype):
 
 
 @pytest.mark.products
+@pytest.mark.layers
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", OF_A_ROW)
 def test_rows_do_not_depend_on_the_values_of_others(backend, name, dtype):
@@ -41,6 +45,7 @@ def test_rows_do_not_depend_on_the_values_of_others(backend, name, dtype):
 
 
 @pytest.mark.products
+@pytest.mark.layers
 @pytest.mark.kernels
 @pytest.mark.parametrize("name", OF_A_ROW)
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -64,7 +69,21 @@ def test_rows_do_not_depend_on_the_tile(backend, name, dtype, request):
     assert same_bits(compute(backend, name, arrays)[OF_A_ROW[name]], small)
 
 
+@pytest.mark.kernels
+@pytest.mark.layers
+@pytest.mark.parametrize("layer", [Layer((130,), 19, 35), Layer((70,), 70, 100)], ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rows_do_not_depend_on_the_number_of_launches(backend, dtype, layer, monkeypatch):
+    """One launch for all gradients of a layer, or one for each: dx has the same bits."""
+    arrays = layer_arrays(layer, dtype)
+    dx = compute(backend, "dense_sigmoid_backward", arrays)["dx"]
+    plan = import_module("gpugrad.plan")  # gpugrad.plan is a function
+    monkeypatch.setattr(plan, "in_one_launch", lambda *_: None)
+    assert same_bits(compute(backend, "dense_sigmoid_backward", arrays)["dx"], dx)
+
+
 @pytest.mark.products
+@pytest.mark.layers
 @pytest.mark.kernels
 @pytest.mark.parametrize(
     "layout", ["fortran", "sliced", "reversed", "padded rows", "element offset"]

@@ -9,8 +9,11 @@ from bench.model import predict
 from bench.model.devices import DEVICES
 from bench.model.predict import PRECISIONS, Precision
 from gpugrad.gpu import dmma, mma
-from gpugrad.gpu.launch import flags, integers
+from gpugrad.gpu.launch import defines, flags, integers
+from gpugrad.plan import FUSED, fused_layer
+from gpugrad.problem import Problem
 from tests import emulator_runtime
+from tests.cases import dtype_of
 from tests.emulator import uninitialised
 from tests.emulator.wavefronts import Requests
 
@@ -61,6 +64,41 @@ def conflicts(found: list[Requests]) -> dict[str, float]:
         for one in found
         if one.wavefronts > one.ideal
     }
+
+
+def requests_of_a_layer(dtype: str, algorithm: str, tile: int) -> list[Requests]:
+    """Run one block of the kernel for a whole layer with as many inputs and outputs as it takes."""
+    rows = 64
+    plan = fused_layer(Problem("dense_sigmoid_backward", rows, 1, tile, dtype), algorithm)
+    assert plan is not None
+    k, m, shape = plan.inputs, tile, (rows, tile)
+    element = np.float32 if dtype == "float32" else np.uint16
+    inputs = [np.zeros(one, element) for one in (shape, shape, (rows, k), (k, m))]
+    stem = f"dense_sigmoid_backward_fused_{algorithm}"
+    macros = (*defines(np.dtype(dtype_of(dtype))), f"TILE={tile}")
+    arguments: list[Any] = []
+    for one in inputs:
+        arguments += [one, *integers(one.shape[1], 1), *flags(True)]
+    for shape in ((rows, k), (k, m)):
+        arguments += [uninitialised(shape, element), *integers(shape[1], 1), *flags(True)]
+    arguments += [None, uninitialised((m,), element), *integers(1), None, *flags(0, 0, 0)]
+    arguments += integers(rows, k, m, rows)
+    function = emulator_runtime.module(RUNTIME.kernels / f"{stem}.cu", macros).get_function(stem)
+    options = {"shared_mem": plan.shared_bytes, "count_wavefronts": True}
+    function((1, 1), (256,), tuple(arguments), **options)
+    return function.shared_requests
+
+
+@pytest.mark.parametrize(
+    ("dtype", "algorithm", "tile"),
+    [(*key, tile) for key, sizes in FUSED.items() for tile, *_ in sizes],
+)
+def test_layers_in_one_launch_are_free_of_bank_conflicts(
+    dtype: str, algorithm: str, tile: int
+) -> None:
+    found = requests_of_a_layer(dtype, algorithm, tile)
+    assert conflicts(found) == {}
+    assert {one.kind for one in found} >= {"load", "store"}
 
 
 def name(value: Any) -> str:

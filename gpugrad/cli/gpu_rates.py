@@ -166,14 +166,14 @@ def _near(runtime: Runtime, op: str, size: operations.Size, dtype: str) -> opera
 
 
 def _launches(runtime: Runtime, clock: Clock) -> tuple[float, float]:
-    """Tell a call from its kernels: one call has a single kernel, the other three."""
+    """Tell a call from its kernels: one call has a single kernel, the other two."""
 
     def seconds(op: str) -> float:
         near = _near(runtime, op, TINY, "float32")
         return clock.until_done(f"call {op}", lambda: operations.call(op, near, device="gpu"))
 
-    one, three = seconds("sigmoid"), seconds("dense_sigmoid_backward")
-    launch = min(max((three - one) / 2, 0.1 * gpu_costs.GPU_LAUNCH), one / 2)
+    one, two = seconds("sigmoid"), seconds("matmul_backward")
+    launch = min(max(two - one, 0.1 * gpu_costs.GPU_LAUNCH), one / 2)
     return one - launch, launch
 
 

@@ -1,5 +1,7 @@
 """dx = dz wᵀ, dw = xᵀ dz, db = Σ_i dz.
 
+Of layers with few outputs one launch computes all of them (gpugrad/gpu/fused.py). Else:
+
 By multiply-adds (kernels/dense_sigmoid_backward_dx_ffma.cu, _dw_ffma.cu) dz is computed where it is
 read, and never stored. On tensor cores one pass computes it, sums db and leaves dz as the products
 want it: as planes (kernels/sigmoid_bias_planes.cu), or in its own dtype
@@ -8,7 +10,7 @@ want it: as planes (kernels/sigmoid_bias_planes.cu), or in its own dtype
 
 from typing import Any, NamedTuple
 
-from gpugrad.gpu import dmma, mma
+from gpugrad.gpu import dmma, fused, mma
 from gpugrad.gpu.column_sum import launch_column_sum
 from gpugrad.gpu.gemm import launch_gemm, operand, walk
 from gpugrad.gpu.launch import Arguments, aligned_rows, defines, flags, integers, packed, strides
@@ -46,6 +48,10 @@ def dense_sigmoid_backward(
 ) -> None:
     """Write dx (n, k), dw (k, m) and db (m,); dy and y or z are (n, m)."""
     upstream = Upstream(dy, y, False) if z is None else Upstream(dy, z, True)
+    if plan.layer is not None:
+        arrays = (upstream.dy, upstream.saved, x, w, dx, dw, db)
+        fused.gradients(runtime, plan.layer, *arrays, logits=upstream.logits, accumulate=accumulate)
+        return
     outputs = {name: out for name, out in (("dx", dx), ("dw", dw)) if out is not None}
     steps = {name: plan.gemm(name) for name in outputs}
     by = {name: step.algorithm for name, step in steps.items()}

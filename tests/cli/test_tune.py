@@ -240,7 +240,7 @@ class Recorded(gpu_rates.Clock):
         work()
         kind, _, what = name.rpartition(" ")
         if kind == "call":
-            return CALL + LAUNCH * {"sigmoid": 1, "dense_sigmoid_backward": 3}[what]
+            return CALL + LAUNCH * {"sigmoid": 1, "matmul_backward": 2}[what]
         size, copy = int(what), COPIES[kind]
         return copy.latency + (size - gpu_rates.COPY_BYTES[0]) / copy.bandwidth
 

@@ -6,7 +6,17 @@ checker, or a result that is beyond its error bound. `python -m tests.mutants` p
 and what caught it.
 """
 
-from tests.mutants import column_sums, dmma, elements, elementwise, mma, planes, products, tiles
+from tests.mutants import (
+    column_sums,
+    dmma,
+    elements,
+    elementwise,
+    fused,
+    mma,
+    planes,
+    products,
+    tiles,
+)
 from tests.mutants.mutant import Mutant
 
 MUTANTS: tuple[Mutant, ...] = (
@@ -14,6 +24,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *elementwise.MUTANTS,
     *column_sums.MUTANTS,
     *dmma.MUTANTS,
+    *fused.MUTANTS,
     *mma.MUTANTS,
     *planes.MUTANTS,
     *products.MUTANTS,

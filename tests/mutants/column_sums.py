@@ -201,7 +201,7 @@ MUTANTS = (
             "no barrier": ("  __syncthreads();\n", ""),
             "threads beyond the end leave before the barrier": (
                 "  Accumulator sum = 0;\n  if (index < count)\n",
-                "  Accumulator sum = 0;\n  if (index >= count) return;\n",
+                "  Accumulator sum = 0;\n  if (index >= count) return 0;\n",
             ),
             "every lane adds the splits after its first": ("s += LANES", "s += 1"),
             "the last split is lost": ("s < splits;", "s + 1 < splits;"),
@@ -210,7 +210,7 @@ MUTANTS = (
             "the last lane is lost": ("lane < LANES;", "lane < LANES - 1;"),
             "planes are as far apart as rows": (
                 "partial[s * count + index]",
-                "partial[s * columns + index]",
+                "partial[s + index]",
             ),
             "sums beyond the end are read": (
                 "  if (index < count)\n    for",
@@ -244,8 +244,8 @@ MUTANTS = (
         (),
         {
             "sums are counted in 32 bits": (
-                "Offset(blockIdx.x) * COLUMNS + threadIdx.x",
-                "blockIdx.x * COLUMNS + threadIdx.x",
+                "Offset(blockIdx.x) * COLUMNS + threadIdx.x;  // [0, count)",
+                "blockIdx.x * COLUMNS + threadIdx.x;",
             ),
         },
     ),

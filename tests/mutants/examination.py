@@ -22,13 +22,14 @@ from tests.mutants.dmma_probes import DMMA_PROBES, ProductProbe
 from tests.mutants.mma_probes import MMA_PROBES, MmaProbe
 from tests.mutants.mutant import Mutant, NotAMutantError
 from tests.mutants.plane_probes import PLANE_PROBES, PlaneProbe
-from tests.mutants.probes import PROBES, TENSOR_CORE_PROBES, Probe
+from tests.mutants.probes import ONE_LAUNCH_PROBES, PROBES, TENSOR_CORE_PROBES, Probe
 from tests.test_kernel_contracts import FAST_MATH, code, faults_of_offsets
 
 SCHEDULES = ("ascending", "random")
 ALL_PROBES: dict[str, Sequence[Probe | PlaneProbe | ProductProbe | MmaProbe]] = {
     **PROBES,
     **TENSOR_CORE_PROBES,
+    **ONE_LAUNCH_PROBES,
     **PLANE_PROBES,
     **DMMA_PROBES,
     **MMA_PROBES,

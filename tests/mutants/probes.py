@@ -15,7 +15,7 @@ from unittest import mock
 import numpy as np
 
 from gpugrad.gpu import execute, launch
-from tests.algorithms import by_multiply_adds, on_tensor_cores, products_by
+from tests.algorithms import by_multiply_adds, in_one_launch, on_tensor_cores, products_by
 from tests.cases import LAYOUTS, Layer, elementwise_arrays, layer_arrays, random_array
 from tests.conftest import EmulatedBackend
 from tests.operations import OPERATIONS, expect_right
@@ -50,6 +50,8 @@ class Probe:
         As though there were enough of them.
     tensor_cores : bool
         Products are computed there, with the fewest planes that `precision` allows.
+    one_launch : bool
+        All gradients of a layer come from one launch.
     precision : str
     grid_rows : int
         Rows of blocks that a grid may have.
@@ -69,6 +71,7 @@ class Probe:
     on_device: bool = False
     large_tiles: bool = False
     tensor_cores: bool = False
+    one_launch: bool = False
     precision: str = "highest"
     grid_rows: int = MAX_GRID_Y
     changed: Mapping[str, Callable[[], np.ndarray] | None] = field(default_factory=dict)
@@ -79,7 +82,9 @@ class Probe:
         words += [f"{name} {layout}" for name, layout in (self.layouts | self.out).items()]
         words += [f"sums {self.sums}"] if self.sums else []
         words += [f"changed {name}" for name in self.changed]
-        switches = ("from_z", "accumulate", "on_device", "large_tiles", "tensor_cores")
+        switches = (
+            *("from_z", "accumulate", "on_device", "large_tiles", "tensor_cores", "one_launch"),
+        )
         words += [name.replace("_", " ") for name in switches if getattr(self, name)]
         words += [f"precision {self.precision}"] if self.precision != "highest" else []
         words += [f"{self.grid_rows} rows of blocks"] if self.grid_rows != MAX_GRID_Y else []
@@ -130,6 +135,8 @@ class Probe:
     def _circumstances(self) -> Iterator[None]:
         plan = import_module("gpugrad.plan")  # gpugrad.plan is a function
         exchanged = products_by(on_tensor_cores if self.tensor_cores else by_multiply_adds)
+        if self.one_launch:
+            exchanged = products_by(in_one_launch, one_launch=True)
         with ExitStack() as stack:
             stack.enter_context(mock.patch.multiple(plan, **exchanged))
             if self.on_device:
@@ -365,6 +372,31 @@ def _dense_sigmoid_on_tensor_cores() -> list[Probe]:
     ]
 
 
+def _in_one_launch() -> list[Probe]:
+    """Probe layers of one block of inputs and of several, of one split and of several."""
+    every = OPERATIONS["dense_sigmoid_backward"].results
+
+    def probe(shape: tuple[int, ...], **more: Any) -> Probe:
+        return Probe("dense_sigmoid_backward", shape, one_launch=True, **more)
+
+    return [
+        probe((67, 36, 20)),  # two steps of the small tile, in packs
+        probe((300, 70, 33)),  # two blocks of inputs, three splits
+        probe((70, 130, 68)),  # the same with the large tile, two splits
+        probe((35, 64, 128)),
+        probe((5, 3, 2), from_z=True),
+        *(probe((67, 36, 20), layouts={name: OFFSET}) for name in ("dy", "y", "x", "w")),
+        *(probe((67, 36, 20), layouts={name: "fortran"}) for name in ("dy", "y", "x", "w")),
+        probe((67, 33, 35), layout=PADDED, out=dict.fromkeys(every, PADDED), on_device=True),
+        *(
+            probe((67, 36, 20), out=dict.fromkeys(every, layout), accumulate=True)
+            for layout in ("C", "sliced", OFFSET)
+        ),
+        *(probe((300, 36, 20), out={name: "sliced"}, accumulate=True) for name in every),
+        *(probe((67, 36, 20), out={name: "sliced"}, accumulate=True) for name in every),
+    ]
+
+
 def _gradients_from_far_logits() -> Iterator[Probe]:
     ones = {"dy": lambda: np.ones(301, np.float32)}
     for far in (20.0, 100.0):
@@ -397,6 +429,8 @@ PROBES: dict[str, list[Probe]] = {
         *_products("dense_sigmoid_backward", from_z=True)[:6],
     ],
 }
+
+ONE_LAUNCH_PROBES = {"dense_sigmoid_backward in one launch": _in_one_launch()}
 
 TENSOR_CORE_PROBES: dict[str, list[Probe]] = {
     "matmul_backward on tensor cores": _matmul_backward_on_tensor_cores(),

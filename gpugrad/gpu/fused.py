@@ -1,0 +1,95 @@
+"""All gradients of a layer in one launch: kernels/dense_sigmoid_backward_fused_ffma.cu."""
+
+from typing import Any
+
+from gpugrad.gpu.column_sum import REDUCE_BLOCK, reduce_splits
+from gpugrad.gpu.gemm import QUAD
+from gpugrad.gpu.launch import (
+    NULL,
+    Arguments,
+    defines,
+    flags,
+    integers,
+    packed,
+    partial_sums,
+    strides,
+)
+from gpugrad.gpu.runtime import Runtime
+from gpugrad.plan import THREADS
+from gpugrad.problem import FusedLayer
+
+STEM = "dense_sigmoid_backward_fused_"  # and the algorithm
+
+
+def gradients(
+    runtime: Runtime,
+    plan: FusedLayer,
+    dy: Any,
+    saved: Any,
+    x: Any,
+    w: Any,
+    dx: Any,
+    dw: Any,
+    db: Any,
+    *,
+    logits: bool,
+    accumulate: tuple[str, ...],
+) -> None:
+    """Write dx (n, k), dw (k, m) and db (m,), those that are not None."""
+    element = dy.dtype
+    # Sums of several blocks, and those that leave wider than the inputs, go by way of a workspace.
+    parts = {
+        name: partial_sums(runtime, element, (plan.splits, *out.shape))
+        for name, out in (("dw", dw), ("db", db))
+        if out is not None and (plan.splits > 1 or out.dtype != element)
+    }
+
+    stem = STEM + plan.algorithm
+    args: Arguments = ()
+    for matrix in (dy, saved, x, w):
+        args += (matrix, *strides(matrix), *flags(packed(matrix)))
+    for out in (dx, None if "dw" in parts else dw):
+        if out is None:
+            args += (NULL, *integers(0, 0), *flags(False))
+        else:
+            args += (out, *strides(out), *flags(packed(out, elements=QUAD)))
+    args += (parts.get("dw", NULL),)
+    args += (NULL, *integers(0)) if db is None or "db" in parts else (db, *strides(db))
+    args += (parts.get("db", NULL),)
+    args += flags(*(name in accumulate for name in ("dx", "dw", "db")))
+    args += integers(plan.n, plan.k, plan.m, plan.split_length)
+    macros = (*defines(element, logits=logits), f"TILE={plan.tile}")
+    kernel = runtime.kernel(stem, stem, macros, plan.shared_bytes)
+    kernel((plan.blocks, plan.splits), (THREADS,), args)
+    _reduce(runtime, element, parts, dw, db, accumulate)
+
+
+def _reduce(
+    runtime: Runtime,
+    element: Any,
+    parts: dict[str, Any],
+    dw: Any,
+    db: Any,
+    accumulate: tuple[str, ...],
+) -> None:
+    """Add partial sums in order: those of both results in one launch, if their dtype is one."""
+    if len(parts) == 2 and dw.dtype == db.dtype:
+        count = dw.size + db.size
+        if count == 0:
+            return
+        args = (
+            *parts.values(),
+            *integers(len(parts["dw"])),
+            *(dw, *strides(dw), db, *strides(db)),
+            *integers(*dw.shape),
+            *flags("dw" in accumulate, "db" in accumulate),
+        )
+        kernel = runtime.kernel(
+            "reduce_splits", "reduce_layer_splits", defines(element, result=dw.dtype)
+        )
+        kernel((-(-count // REDUCE_BLOCK[0]),), REDUCE_BLOCK, args)
+        return
+    for name, out in (("dw", dw), ("db", db)):
+        if name in parts and out.size:
+            rows = out if out.ndim == 2 else out[None, :]
+            reduce_splits(runtime, element, parts[name], rows, name in accumulate)

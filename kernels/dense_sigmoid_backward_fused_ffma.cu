@@ -1,0 +1,194 @@
+// dense_sigmoid_backward_fused_ffma: dx = dz wᵀ, dw = xᵀ dz and db = Σ_i dz_i in one launch, where
+// dz = dy y (1 − y), or dy σ(z) σ(−z) where FROM_LOGITS is defined; for layers of few outputs, by
+// IEEE multiply-adds.
+//
+// shapes    dy, saved (y or z): (n, m), x, dx: (n, k), w, dw: (k, m), db: (m,), any strides, in
+//           elements; dw_partial: (splits, k, m), db_partial: (splits, m); null is what is not
+//           wanted, of dw and db the result or the partial sums
+// launch    grid (⌈k / TILE⌉, splits), at least 1 each way, block (256)
+// shared    (TILE × TILE + 2 × ROWS × (TILE + 4)) × 4 bytes, dynamic
+// requires  m ≤ TILE; split_length a multiple of ROWS, which is 64 for a TILE of 64 and 32 for one
+//           of 128; partial sums where splits > 1, 16-byte aligned; packed of inputs: column
+//           stride 1, every row 16-byte aligned; of dx and dw: the same
+// traffic   4 n k m flops; reads x once, w once a split, dy and saved once for every TILE of k;
+//           writes dx once, dw and db once or as partial sums
+// order     dz in the accumulator's dtype; dx: one chain over m; dw: one chain over the rows of a
+//           split; db: each thread its rows of a split ascending, then the threads; then
+//           reduce_splits
+#include "layer_rows.cuh"
+
+#if !defined(TILE)
+#define TILE 64
+#endif
+
+constexpr int BLOCK = TILE;                  // inputs of a block, and the most outputs there may be
+constexpr int ROWS = BLOCK > 64 ? 32 : 64;   // of a step
+constexpr int PITCH = BLOCK + 4;             // of a row of x and dz in shared memory
+constexpr int QUADS = BLOCK / 64;            // a thread's share of dw each way, in fours
+constexpr int SHARE = 4;                     // and of dx, in elements
+constexpr int ROW_LANES = ROWS / SHARE, COLUMN_LANES = BLOCK / SHARE;  // threads that share dx
+constexpr int BLOCKS_A_SM = BLOCK > 64 ? 1 : 2;
+constexpr int AHEAD = BLOCK > 64 ? 2 : 1;    // quads of outputs at once: of small tiles, two spill
+constexpr int SHARED_BYTES = (BLOCK * BLOCK + 2 * ROWS * PITCH) * int(sizeof(Accumulator));
+static_assert(sizeof(Accumulator) == 4 && VECTOR == 4, "float32, in packs of four");
+static_assert(ROW_LANES * COLUMN_LANES == THREADS, "every thread has a share of dx");
+static_assert(COLUMN_LANES % 8 == 0 && ROW_LANES % 4 == 0, "of which a warp has 4 × 8");
+
+typedef Pack<Accumulator, 4> Quad;
+typedef GradientRows<ROWS, BLOCK> Gradient;
+typedef Strip<ROWS, BLOCK> Inputs;
+
+// w in shared memory: quads are exchanged within a row, so that quads of one column and of every
+// fourth row lie in different banks.
+__device__ __forceinline__ int place_in_w(int row, int quad) {
+  return row * BLOCK + (quad ^ row / 4 % 8) * 4;
+}
+
+__device__ __forceinline__ Quad& quad_at(Accumulator* p) { return *reinterpret_cast<Quad*>(p); }
+
+// sum += xᵀ dz over the rows of a step. A thread's inputs and outputs are quads 64 apart.
+__device__ __forceinline__ void add_dw(Accumulator* x_tile, Accumulator* dz_tile, int ty, int tx,
+                                       int rows_left, Accumulator (&sum)[QUADS * 4][QUADS * 4]) {
+#pragma unroll 1
+  for (int r = 0; r < rows_left; r += 4)
+#pragma unroll
+    for (int u = 0; u < 4; ++u) {  // beyond the last row there are zeros
+      Quad a[QUADS], b[QUADS];
+#pragma unroll
+      for (int h = 0; h < QUADS; ++h) {
+        a[h] = quad_at(x_tile + (r + u) * PITCH + h * 64 + ty * 4);
+        b[h] = quad_at(dz_tile + (r + u) * PITCH + h * 64 + tx * 4);
+      }
+#pragma unroll
+      for (int i = 0; i < QUADS * 4; ++i)
+#pragma unroll
+        for (int j = 0; j < QUADS * 4; ++j)
+          sum[i][j] = multiply_add(a[i / 4].v[i % 4], b[j / 4].v[j % 4], sum[i][j]);
+    }
+}
+
+// dx of rows ry, ry + ROW_LANES, … of a step, and of the inputs 4 kx to 4 kx + 3.
+__device__ __forceinline__ void multiply_dx(Accumulator* dz_tile, Accumulator* w_tile, int ry,
+                                            int kx, int outputs,
+                                            Accumulator (&sum)[SHARE][SHARE]) {
+#pragma unroll 1
+  for (int q = 0; q < outputs; q += 4 * AHEAD)
+#pragma unroll
+    for (int u = 0; u < AHEAD; ++u) {  // beyond the last output there are zeros
+      Quad a[SHARE], b[SHARE];
+#pragma unroll
+      for (int i = 0; i < SHARE; ++i) {
+        a[i] = quad_at(dz_tile + (ry + i * ROW_LANES) * PITCH + q + u * 4);
+        b[i] = quad_at(w_tile + place_in_w(kx * 4 + i, q / 4 + u));
+      }
+#pragma unroll
+      for (int e = 0; e < 4; ++e)
+#pragma unroll
+        for (int i = 0; i < SHARE; ++i)
+#pragma unroll
+          for (int j = 0; j < SHARE; ++j)
+            sum[i][j] = multiply_add(a[i].v[e], b[j].v[e], sum[i][j]);
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_A_SM)
+dense_sigmoid_backward_fused_ffma(
+    const Element* __restrict__ dy, Offset dy_n, Offset dy_m, int dy_packed,
+    const Element* __restrict__ saved, Offset saved_n, Offset saved_m, int saved_packed,
+    const Element* __restrict__ x, Offset x_n, Offset x_k, int x_packed,
+    const Element* __restrict__ w, Offset w_k, Offset w_m, int w_packed, Element* dx, Offset dx_n,
+    Offset dx_k, int dx_packed, Element* dw, Offset dw_k, Offset dw_m, int dw_packed,
+    Accumulator* dw_partial, Element* db, Offset db_stride, Accumulator* db_partial,
+    int accumulate_dx, int accumulate_dw, int accumulate_db, Offset n, Offset k, Offset m,
+    Offset split_length) {
+  extern __shared__ __align__(16) Accumulator shared[];
+  Accumulator* const w_tile = shared;                     // (BLOCK, BLOCK)
+  Accumulator* const x_tile = w_tile + BLOCK * BLOCK;     // (ROWS, PITCH)
+  Accumulator* const dz_tile = x_tile + ROWS * PITCH;     // (ROWS, PITCH)
+  const Matrix of_dy{dy, dy_n, dy_m, dy_packed}, of_saved{saved, saved_n, saved_m, saved_packed};
+  const Matrix of_x{x, x_n, x_k, x_packed}, of_w{w, w_k, w_m, w_packed};
+  const LayerSums sums{dw, dw_k, dw_m, dw_packed, dw_partial, db, db_stride, db_partial,
+                       accumulate_dw, accumulate_db, k, m};
+  const Offset k0 = Offset(blockIdx.x) * BLOCK;
+  const Offset first = blockIdx.y * split_length;
+  const Offset last = first + split_length < n ? first + split_length : n;
+
+  // A warp covers 4 × 8 threads. Lanes that differ in bit 0, or in bit 1, read the same quads, so
+  // that shared memory serves half a warp at once.
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  const int lane_y = lane / 16 * 2 + lane % 2;                         // [0, 4)
+  const int lane_x = lane / 2 % 8;                                     // [0, 8)
+  const int ty = warp / 2 * 4 + lane_y, tx = warp % 2 * 8 + lane_x;    // [0, 16)
+  const int ry = warp / (COLUMN_LANES / 8) * 4 + lane_y;               // [0, ROW_LANES)
+  const int kx = warp % (COLUMN_LANES / 8) * 8 + lane_x;               // [0, COLUMN_LANES)
+
+  if (dx)
+    for (int quad = threadIdx.x; quad < BLOCK * BLOCK / 4; quad += THREADS) {
+      const int row = quad / (BLOCK / 4), at = quad % (BLOCK / 4);
+      Accumulator value[4] = {};
+      if (k0 + row < k)
+        load_row(of_w.p + (k0 + row) * of_w.row_stride, of_w.column_stride, at * 4, m, of_w.packed,
+                 value);
+      quad_at(w_tile + place_in_w(row, at)) = {value[0], value[1], value[2], value[3]};
+    }
+
+  Accumulator dw_sum[QUADS * 4][QUADS * 4] = {};
+  Gradient gradient;
+  Inputs inputs;
+  if (first < last) {
+    gradient.load(of_dy, of_saved, first, last, m);
+    if (sums.with_dw()) inputs.load(of_x, first, last, k0, k);
+  }
+#pragma unroll 1
+  for (Offset row0 = first; row0 < last; row0 += ROWS) {
+    __syncthreads();  // nobody reads the rows before
+#pragma unroll
+    for (int i = 0; i < Gradient::Part::COUNT; ++i) {
+      Accumulator value[4];
+      gradient.take(i, value);
+      quad_at(dz_tile + Gradient::Part::row(i) * PITCH + Gradient::Part::column()) = {
+          value[0], value[1], value[2], value[3]};
+    }
+    if (sums.with_dw())
+#pragma unroll
+      for (int i = 0; i < Inputs::COUNT; ++i) {
+        Accumulator value[4];
+        widen_pack(inputs.pack[i], value);
+        quad_at(x_tile + Inputs::row(i) * PITCH + Inputs::column()) = {value[0], value[1],
+                                                                       value[2], value[3]};
+      }
+    __syncthreads();
+    if (dx) {
+      Accumulator sum[SHARE][SHARE] = {};
+      multiply_dx(dz_tile, w_tile, ry, kx, int(m), sum);
+#pragma unroll
+      for (int i = 0; i < SHARE; ++i) {
+        const Offset row = row0 + ry + i * ROW_LANES;
+        if (row < last)
+          store_row(dx + row * dx_n, dx_k, k0 + kx * 4, k, dx_packed, accumulate_dx, sum[i]);
+      }
+    }
+    if (row0 + ROWS < last) {  // dx is done: its registers are free for what comes
+      gradient.load(of_dy, of_saved, row0 + ROWS, last, m);
+      if (sums.with_dw()) inputs.load(of_x, row0 + ROWS, last, k0, k);
+    }
+    if (sums.with_dw())
+      add_dw(x_tile, dz_tile, ty, tx, last - row0 < ROWS ? int(last - row0) : ROWS, dw_sum);
+  }
+
+  if (sums.with_dw())
+#pragma unroll
+    for (int i = 0; i < QUADS * 4; ++i)
+#pragma unroll
+      for (int h = 0; h < QUADS; ++h) {
+        const Accumulator value[4] = {dw_sum[i][h * 4], dw_sum[i][h * 4 + 1],
+                                      dw_sum[i][h * 4 + 2], dw_sum[i][h * 4 + 3]};
+        sums.store_dw(k0 + i / 4 * 64 + ty * 4 + i % 4, h * 64 + tx * 4, value);
+      }
+  if (sums.with_db() && blockIdx.x == 0) {
+    __syncthreads();
+    gradient.gather(dz_tile);
+    __syncthreads();
+    if (threadIdx.x < BLOCK) sums.store_db(threadIdx.x, Gradient::total(dz_tile, threadIdx.x));
+  }
+}
