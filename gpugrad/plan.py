@@ -41,6 +41,8 @@ TYPICAL_ROWS = 4096  # of a batch, for the choice of an algorithm
 # block has room for, its inputs, the rows of a step, and until how many blocks the batch is split
 FUSED = {
     ("float32", "ffma"): ((64, 64, 64, 1024), (128, 128, 32, 512)),
+    ("float16", "mma"): ((64, 64, 64, 512), (128, 128, 64, 256), (256, 64, 32, 256)),
+    ("bfloat16", "mma"): ((64, 64, 64, 512), (128, 128, 64, 256), (256, 64, 32, 256)),
 }
 FUSED_STEPS = 2  # of a split, at least: fewer would leave more partial sums than they save
 ROWS_A_LANE = 8  # rows in flight a thread

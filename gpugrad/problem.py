@@ -163,7 +163,10 @@ class FusedLayer:
 
     @property
     def shared_bytes(self) -> int:
-        """Bytes of shared memory of a block: w, and x and dz of a step."""
+        """Bytes of shared memory of a block: w, and x and dz of a step, with "mma" dx too."""
+        if self.algorithm == "mma":
+            tiles = self.inputs * self.tile + self.rows * (self.tile + self.inputs)
+            return 2 * tiles + 4 * self.rows * (self.inputs + 8)
         return 4 * (self.inputs * self.tile + 2 * self.rows * (self.tile + 4))
 
 

@@ -28,6 +28,11 @@ constexpr int QUADS = BLOCK / 64;            // a thread's share of dw each way,
 constexpr int SHARE = 4;                     // and of dx, in elements
 constexpr int ROW_LANES = ROWS / SHARE, COLUMN_LANES = BLOCK / SHARE;  // threads that share dx
 constexpr int BLOCKS_A_SM = BLOCK > 64 ? 1 : 2;
+#if __CUDA_ARCH__ >= 1200
+constexpr int ROWS_AHEAD = BLOCK > 64 ? 4 : 1;  // rows at once, of dw: here, two spill
+#else
+constexpr int ROWS_AHEAD = BLOCK > 64 ? 4 : 2;
+#endif
 constexpr int AHEAD = BLOCK > 64 ? 2 : 1;    // quads of outputs at once: of small tiles, two spill
 constexpr int SHARED_BYTES = (BLOCK * BLOCK + 2 * ROWS * PITCH) * int(sizeof(Accumulator));
 static_assert(sizeof(Accumulator) == 4 && VECTOR == 4, "float32, in packs of four");
@@ -36,7 +41,7 @@ static_assert(COLUMN_LANES % 8 == 0 && ROW_LANES % 4 == 0, "of which a warp has 
 
 typedef Pack<Accumulator, 4> Quad;
 typedef GradientRows<ROWS, BLOCK> Gradient;
-typedef Strip<ROWS, BLOCK> Inputs;
+typedef InputRows<ROWS, BLOCK> Inputs;
 
 // w in shared memory: quads are exchanged within a row, so that quads of one column and of every
 // fourth row lie in different banks.
@@ -46,25 +51,24 @@ __device__ __forceinline__ int place_in_w(int row, int quad) {
 
 __device__ __forceinline__ Quad& quad_at(Accumulator* p) { return *reinterpret_cast<Quad*>(p); }
 
-// sum += xᵀ dz over the rows of a step. A thread's inputs and outputs are quads 64 apart.
+// sum += xᵀ dz over the rows of a step, of which those beyond the last are zeros. A thread's inputs
+// and outputs are quads 64 apart.
 __device__ __forceinline__ void add_dw(Accumulator* x_tile, Accumulator* dz_tile, int ty, int tx,
-                                       int rows_left, Accumulator (&sum)[QUADS * 4][QUADS * 4]) {
-#pragma unroll 1
-  for (int r = 0; r < rows_left; r += 4)
+                                       Accumulator (&sum)[QUADS * 4][QUADS * 4]) {
+#pragma unroll(ROWS_AHEAD)
+  for (int r = 0; r < ROWS; ++r) {
+    Quad a[QUADS], b[QUADS];
 #pragma unroll
-    for (int u = 0; u < 4; ++u) {  // beyond the last row there are zeros
-      Quad a[QUADS], b[QUADS];
-#pragma unroll
-      for (int h = 0; h < QUADS; ++h) {
-        a[h] = quad_at(x_tile + (r + u) * PITCH + h * 64 + ty * 4);
-        b[h] = quad_at(dz_tile + (r + u) * PITCH + h * 64 + tx * 4);
-      }
-#pragma unroll
-      for (int i = 0; i < QUADS * 4; ++i)
-#pragma unroll
-        for (int j = 0; j < QUADS * 4; ++j)
-          sum[i][j] = multiply_add(a[i / 4].v[i % 4], b[j / 4].v[j % 4], sum[i][j]);
+    for (int h = 0; h < QUADS; ++h) {
+      a[h] = quad_at(x_tile + r * PITCH + h * 64 + ty * 4);
+      b[h] = quad_at(dz_tile + r * PITCH + h * 64 + tx * 4);
     }
+#pragma unroll
+    for (int i = 0; i < QUADS * 4; ++i)
+#pragma unroll
+      for (int j = 0; j < QUADS * 4; ++j)
+        sum[i][j] = multiply_add(a[i / 4].v[i % 4], b[j / 4].v[j % 4], sum[i][j]);
+  }
 }
 
 // dx of rows ry, ry + ROW_LANES, … of a step, and of the inputs 4 kx to 4 kx + 3.
@@ -135,45 +139,33 @@ dense_sigmoid_backward_fused_ffma(
   Accumulator dw_sum[QUADS * 4][QUADS * 4] = {};
   Gradient gradient;
   Inputs inputs;
-  if (first < last) {
-    gradient.load(of_dy, of_saved, first, last, m);
-    if (sums.with_dw()) inputs.load(of_x, first, last, k0, k);
-  }
 #pragma unroll 1
-  for (Offset row0 = first; row0 < last; row0 += ROWS) {
-    __syncthreads();  // nobody reads the rows before
-#pragma unroll
-    for (int i = 0; i < Gradient::Part::COUNT; ++i) {
-      Accumulator value[4];
-      gradient.take(i, value);
-      quad_at(dz_tile + Gradient::Part::row(i) * PITCH + Gradient::Part::column()) = {
-          value[0], value[1], value[2], value[3]};
-    }
-    if (sums.with_dw())
-#pragma unroll
-      for (int i = 0; i < Inputs::COUNT; ++i) {
-        Accumulator value[4];
-        widen_pack(inputs.pack[i], value);
-        quad_at(x_tile + Inputs::row(i) * PITCH + Inputs::column()) = {value[0], value[1],
-                                                                       value[2], value[3]};
-      }
-    __syncthreads();
-    if (dx) {
+  for (Offset row0 = first;; row0 += ROWS) {  // brings rows from row0 on, multiplies those before
+    const Offset before = row0 - ROWS;
+    if (dx && row0 > first) {
       Accumulator sum[SHARE][SHARE] = {};
       multiply_dx(dz_tile, w_tile, ry, kx, int(m), sum);
 #pragma unroll
       for (int i = 0; i < SHARE; ++i) {
-        const Offset row = row0 + ry + i * ROW_LANES;
+        const Offset row = before + ry + i * ROW_LANES;
         if (row < last)
           store_row(dx + row * dx_n, dx_k, k0 + kx * 4, k, dx_packed, accumulate_dx, sum[i]);
       }
     }
-    if (row0 + ROWS < last) {  // dx is done: its registers are free for what comes
-      gradient.load(of_dy, of_saved, row0 + ROWS, last, m);
-      if (sums.with_dw()) inputs.load(of_x, row0 + ROWS, last, k0, k);
-    }
+    gradient.load(of_dy, of_saved, row0, last, m);  // dx is done: its registers are free for what comes
+    inputs.load(of_x, row0, sums.with_dw() ? last : 0, k0, k);
+    if (sums.with_dw() && row0 > first) add_dw(x_tile, dz_tile, ty, tx, dw_sum);
+    if (row0 >= last) break;
+    __syncthreads();  // nobody reads the rows before
+    gradient.take(of_dy, of_saved, row0, last, m,
+                  [=](int r, int c, const Accumulator (&value)[4]) {
+                    quad_at(dz_tile + r * PITCH + c) = {value[0], value[1], value[2], value[3]};
+                  });
     if (sums.with_dw())
-      add_dw(x_tile, dz_tile, ty, tx, last - row0 < ROWS ? int(last - row0) : ROWS, dw_sum);
+      inputs.take(of_x, row0, last, k0, k, [=](int r, int c, const Quad& pack) {
+        quad_at(x_tile + r * PITCH + c) = pack;
+      });
+    __syncthreads();
   }
 
   if (sums.with_dw())

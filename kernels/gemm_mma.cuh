@@ -16,8 +16,7 @@
 // computed once more, by plain multiply-adds of the values behind the planes: an infinity times a
 // zero plane, or a sum that overflowed only here, is replaced by what IEEE arithmetic gives.
 #pragma once
-#include "planes.cuh"
-#include "ptx.cuh"
+#include "fragments.cuh"
 #include "target.cuh"
 #include "tiles.cuh"
 
@@ -30,11 +29,9 @@ constexpr int BLOCK = TILE;  // BLOCK_M = BLOCK_N
 constexpr int BLOCK_K = PLANE_COUNT == 1 ? 64 : PLANE_COUNT == 2 || BLOCK == 64 ? 32 : 16;
 constexpr int STAGES = BLOCK_K == 16 ? 4 : 3;
 constexpr int WARPS_M = 2, WARPS_N = 4;
-constexpr int MMA_M = 16, MMA_N = 8, MMA_K = 16;
 constexpr int STEPS = BLOCK_K / MMA_K;
 constexpr int MMAS_M = BLOCK / WARPS_M / MMA_M;  // a warp's share of the tile, in products of one
 constexpr int MMAS_N = BLOCK / WARPS_N / MMA_N;  // instruction
-constexpr int CHUNK = 8;                         // elements in one 16-byte access
 constexpr int PLANE_TILE = BLOCK * BLOCK_K;      // elements of one plane of one operand
 constexpr int STAGE = 2 * PLANE_COUNT * PLANE_TILE;
 constexpr int SUM_PITCH = BLOCK + 8;             // of a row of sums in shared memory
@@ -45,18 +42,12 @@ static_assert(MMAS_N % 2 == 0, "ldmatrix brings the right operand of two product
 static_assert(PLANE_TILE % (CHUNK * THREADS) == 0, "each thread copies as many chunks");
 static_assert(BLOCK * SUM_PITCH * int(sizeof(float)) <= SHARED_BYTES, "sums overlay the stages");
 
-// A tile of a plane in shared memory: rows of COLUMNS elements in chunks, which are exchanged within
-// a row so that eight rows' chunks of one column lie in different banks.
+// A tile of a plane in shared memory.
 template <bool ALONG>
-struct Tile {
-  static constexpr int ROWS = ALONG ? BLOCK : BLOCK_K;
-  static constexpr int COLUMNS = ALONG ? BLOCK_K : BLOCK;
-  static constexpr int CHUNKS = COLUMNS / CHUNK;  // 2, 4, 8 or 16
+struct Tile : ChunkedRows<ALONG ? BLOCK_K : BLOCK> {};
 
-  static __device__ __forceinline__ int exchange(int row) {
-    return CHUNKS < 8 ? row / (8 / CHUNKS) % CHUNKS : row % 8;
-  }
-};
+template <bool ALONG, int UPPER_OUTER>
+using Reader = FragmentReader<ALONG, Tile<ALONG>::COLUMNS, UPPER_OUTER>;
 
 // An operand (outer, contraction) as planes (PLANE_COUNT, rows, columns): a row is an outer index if
 // ALONG, an index of the contraction if not.
@@ -125,43 +116,6 @@ struct Copier {
     (ALONG ? columns_left : rows_left) -= BLOCK_K;
   }
 };
-
-// Where a lane finds its rows of the 16 × 16 pieces of a warp's share of a tile. UPPER_OUTER is the
-// bit of the lane that asks for the upper eight outer indices: 3 for A, 4 for B, as mma.sync wants
-// its fragments; the other of the two asks for the upper eight of the contraction.
-template <bool ALONG, int UPPER_OUTER>
-struct Reader {
-  typedef Tile<ALONG> T;
-  int row_start, chunk;
-
-  __device__ __forceinline__ explicit Reader(int share) {  // its first, [0, BLOCK)
-    const int lane = threadIdx.x % 32;
-    const int upper_outer = lane >> UPPER_OUTER & 1, upper_q = lane >> (7 - UPPER_OUTER) & 1;
-    const int row = lane % 8 + (ALONG ? share + 8 * upper_outer : 8 * upper_q);
-    row_start = row * T::COLUMNS;
-    chunk = (ALONG ? upper_q : share / CHUNK + upper_outer) ^ T::exchange(row);
-  }
-
-  // Piece i of the share along the outer index, piece s of the tile along the contraction.
-  __device__ __forceinline__ void load(const Plane* tile, int i, int s, unsigned (&r)[4]) const {
-    const int down = ALONG ? i : s, right = ALONG ? s : i;
-    const Plane* at =
-        tile + row_start + down * 16 * T::COLUMNS + (chunk ^ right * (16 / CHUNK)) * CHUNK;
-    if (ALONG)
-      ptx::ldmatrix_x4(r, at);
-    else
-      ptx::ldmatrix_x4_trans(r, at);
-  }
-};
-
-__device__ __forceinline__ void multiply(float (&d)[4], const unsigned (&a)[4],
-                                         const unsigned (&b)[2]) {
-#if defined(PLANES_BF16)
-  ptx::mma_m16n8k16_bf16(d, a, b);
-#else
-  ptx::mma_m16n8k16_f16(d, a, b);
-#endif
-}
 
 // A warp's share of the tile of C.
 struct Sums {

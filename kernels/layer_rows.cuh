@@ -12,9 +12,35 @@ struct Matrix {
   const Element* p;
   Offset row_stride, column_stride;
   int packed;
+
+  __device__ __forceinline__ bool whole(Offset column, Offset column_end) const {
+    return packed && column + VECTOR <= column_end;
+  }
+  // VECTOR elements of a row from `column` on; those at or beyond an end are zero.
+  __device__ __forceinline__ Pack<Element, VECTOR> read(Offset row, Offset row_end, Offset column,
+                                                        Offset column_end) const {
+    if (whole(column, column_end)) return read_whole(row, row_end, column);
+    Pack<Element, VECTOR> found = zeros();
+    const Element* from = p + row * row_stride + column * column_stride;
+#pragma unroll
+    for (int e = 0; e < VECTOR; ++e, from += column_stride)
+      if (row < row_end && column + e < column_end) found.v[e] = *from;
+    return found;
+  }
+  // The same of what is whole, without a look at where columns end.
+  __device__ __forceinline__ Pack<Element, VECTOR> read_whole(Offset row, Offset row_end,
+                                                              Offset column) const {
+    return row < row_end ? load_pack<VECTOR>(p + row * row_stride + column) : zeros();
+  }
+  static __device__ __forceinline__ Pack<Element, VECTOR> zeros() {
+    Pack<Element, VECTOR> found;
+#pragma unroll
+    for (int e = 0; e < VECTOR; ++e) found.v[e] = Narrow<Element>::from(0);
+    return found;
+  }
 };
 
-// What a thread brings of ROWS rows of COLUMNS columns: packs of one column, ROW_STEP rows apart.
+// Where the packs of a thread lie in ROWS rows of COLUMNS columns: in one column, ROW_STEP rows apart.
 template <int ROWS, int COLUMNS>
 struct Strip {
   static constexpr int PACKS = COLUMNS / VECTOR;    // of a row
@@ -22,62 +48,93 @@ struct Strip {
   static constexpr int COUNT = ROWS / ROW_STEP;     // of a thread
   static_assert(THREADS % PACKS == 0 && ROWS % ROW_STEP == 0, "each thread brings as many packs");
 
-  Pack<Element, VECTOR> pack[COUNT];
-
   static __device__ __forceinline__ int row(int i) { return threadIdx.x / PACKS + i * ROW_STEP; }
   static __device__ __forceinline__ int column() { return threadIdx.x % PACKS * VECTOR; }
+};
 
-  // Reads from (row0, column0) on; what lies at or beyond an end is zero.
-  __device__ __forceinline__ void load(const Matrix& matrix, Offset row0, Offset row_end,
-                                       Offset column0, Offset column_end) {
-    const Offset first = column0 + column();
+// What a thread brings of a step's rows of x. Whole packs are on their way while the step before is
+// multiplied; elements that have to be read one by one are read when they are wanted, for they would
+// take too many registers meanwhile.
+template <int ROWS, int COLUMNS>
+struct InputRows {
+  typedef Strip<ROWS, COLUMNS> Part;
+  Pack<Element, VECTOR> pack[Part::COUNT];
+
+  __device__ __forceinline__ void load(const Matrix& x, Offset row0, Offset row_end, Offset column0,
+                                       Offset column_end) {
+    const Offset column = column0 + Part::column();
+    const Offset end = x.whole(column, column_end) ? row_end : 0;
 #pragma unroll
-    for (int i = 0; i < COUNT; ++i) {
-      const Element* from = matrix.p + (row0 + row(i)) * matrix.row_stride;
-      if (row0 + row(i) >= row_end) {
-        zero(pack[i]);
-      } else if (matrix.packed && first + VECTOR <= column_end) {
-        pack[i] = load_pack<VECTOR>(from + first);
-      } else {
-        zero(pack[i]);
-#pragma unroll
-        for (int e = 0; e < VECTOR; ++e)
-          if (first + e < column_end) pack[i].v[e] = from[(first + e) * matrix.column_stride];
-      }
-    }
+    for (int i = 0; i < Part::COUNT; ++i)
+      pack[i] = x.read_whole(row0 + Part::row(i), end, column);
   }
-  static __device__ __forceinline__ void zero(Pack<Element, VECTOR>& one) {
+  // store(row of the step, column, pack) for each pack.
+  template <typename Store>
+  __device__ __forceinline__ void take(const Matrix& x, Offset row0, Offset row_end,
+                                       Offset column0, Offset column_end, const Store& store) {
+    const Offset column = column0 + Part::column();
+    if (x.whole(column, column_end)) {
 #pragma unroll
-    for (int e = 0; e < VECTOR; ++e) one.v[e] = Narrow<Element>::from(0);
+      for (int i = 0; i < Part::COUNT; ++i) store(Part::row(i), Part::column(), pack[i]);
+    } else {
+#pragma unroll 1
+      for (int i = 0; i < Part::COUNT; ++i)
+        store(Part::row(i), Part::column(),
+              x.read(row0 + Part::row(i), row_end, column, column_end));
+    }
   }
 };
 
-// dz of a step's rows, and the sum of all that this thread has computed.
+// The same of dz, and the sum of all that this thread has computed of it.
 template <int ROWS, int COLUMNS>
 struct GradientRows {
   typedef Strip<ROWS, COLUMNS> Part;
-  Part dy, saved;
+  Pack<Element, VECTOR> dy_pack[Part::COUNT], saved_pack[Part::COUNT];
   Accumulator sum[VECTOR];
 
   __device__ __forceinline__ GradientRows() {
 #pragma unroll
     for (int e = 0; e < VECTOR; ++e) sum[e] = 0;
   }
-  __device__ __forceinline__ void load(const Matrix& of_dy, const Matrix& of_saved, Offset row0,
+  __device__ __forceinline__ void load(const Matrix& dy, const Matrix& saved, Offset row0,
                                        Offset row_end, Offset m) {
-    dy.load(of_dy, row0, row_end, 0, m);
-    saved.load(of_saved, row0, row_end, 0, m);
+    const int column = Part::column();
+    const Offset end = dy.whole(column, m) && saved.whole(column, m) ? row_end : 0;
+#pragma unroll
+    for (int i = 0; i < Part::COUNT; ++i) {
+      dy_pack[i] = dy.read_whole(row0 + Part::row(i), end, column);
+      saved_pack[i] = saved.read_whole(row0 + Part::row(i), end, column);
+    }
   }
-  // What was loaded as the i-th pack of the step; each is taken once.
-  __device__ __forceinline__ void take(int i, Accumulator (&value)[VECTOR]) {
-    Accumulator s[VECTOR];
-    widen_pack(dy.pack[i], value);
-    widen_pack(saved.pack[i], s);
+  // store(row of the step, column, values of dz) for each pack.
+  template <typename Store>
+  __device__ __forceinline__ void take(const Matrix& dy, const Matrix& saved, Offset row0,
+                                       Offset row_end, Offset m, const Store& store) {
+    const int column = Part::column();
+    if (dy.whole(column, m) && saved.whole(column, m)) {
+#pragma unroll
+      for (int i = 0; i < Part::COUNT; ++i) take_one(i, dy_pack[i], saved_pack[i], store);
+    } else {
+#pragma unroll 1
+      for (int i = 0; i < Part::COUNT; ++i) {
+        const Offset row = row0 + Part::row(i);
+        take_one(i, dy.read(row, row_end, column, m), saved.read(row, row_end, column, m), store);
+      }
+    }
+  }
+  template <typename Store>
+  __device__ __forceinline__ void take_one(int i, const Pack<Element, VECTOR>& dy,
+                                           const Pack<Element, VECTOR>& saved,
+                                           const Store& store) {
+    Accumulator value[VECTOR], s[VECTOR];
+    widen_pack(dy, value);
+    widen_pack(saved, s);
 #pragma unroll
     for (int e = 0; e < VECTOR; ++e) {
       value[e] = sigmoid_gradient(value[e], s[e]);
       sum[e] += value[e];
     }
+    store(Part::row(i), Part::column(), value);
   }
 
   // Adds the sums of all threads, in the order of their rows, through shared memory (ROW_STEP,

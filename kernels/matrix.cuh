@@ -44,6 +44,7 @@ __device__ __forceinline__ void store_one(T* p, bool accumulate, Accumulator val
 // What one store instruction takes.
 template <int BYTES> struct Word { typedef uint4 Type; };
 template <> struct Word<8> { typedef uint2 Type; };
+template <> struct Word<4> { typedef unsigned Type; };
 
 // Writes a pack in as few store instructions as there are words in it. Assigned as a whole it is
 // taken apart again: the compiler merges its elements' stores with those of the path that writes

@@ -265,15 +265,30 @@ def promised(subject: Subject) -> Counts:
         return {"load_128": (2 if "GRADIENT" in macros else 1) * 4, "barrier": 1}
     if kernel in ("reduce_splits", "reduce_layer_splits", "plane_exponents"):
         return {"barrier": 1}
+    if kernel == "dense_sigmoid_backward_fused_mma":
+        tile = _tile(macros)
+        inputs, rows = 128 if tile == 128 else 64, 32 if tile == 256 else 64
+        rows = 32 if tile == 64 and "FROM_LOGITS" in macros else rows
+        packs = rows * (2 * tile + inputs) // (8 * THREADS)  # of dy, saved and x, of a thread
+        pieces = (rows // 32) * (inputs // 32)  # of a warp's share of dx, by one instruction
+        return {
+            "load_128": packs + 1,  # and w
+            "store_64": 1,  # of dx; 16-bit elements leave in fours
+            "shared_load_128": 1,
+            "shared_store_128": rows * (tile + inputs) // (8 * THREADS) + 1,
+            "tensor": 4 * pieces + (inputs // 32) * (tile // 32),  # 64 terms; 16 rows of dw
+            "barrier": 3,
+        }
     if kernel == "dense_sigmoid_backward_fused_ffma":
         side = _tile(macros) // 16  # of a thread's share of dw; of dx it is 4 × 4
-        ahead = 1 if side == 4 else 2  # quads of outputs at once; of rows there are four
+        ahead = 1 if side == 4 else 2  # quads of outputs at once
+        rows = (1 if subject.arch == "sm_120" else 2) if side == 4 else 4
         return {
-            "load_128": 2 * 3 * 4 + 1,  # dy, saved and x of the first step and of others; w
+            "load_128": 3 * 4 + 1,  # dy, saved and x; w
             "store_128": 4 + 2 * side * side // 4,  # dx; dw and its partial sums
-            "shared_load_128": 4 * 2 * side // 4 + ahead * 2 * 4,
+            "shared_load_128": rows * 2 * side // 4 + ahead * 2 * 4,
             "shared_store_128": 2 * 4 + 1,
-            "ffma": 4 * side * side + ahead * 4 * 16,
+            "ffma": rows * side * side + ahead * 4 * 16,
             "barrier": 4,
         }
     raise ValueError(f"{subject}: compile_gate.promised does not know this kernel")
@@ -281,7 +296,7 @@ def promised(subject: Subject) -> Counts:
 
 def blocks_a_multiprocessor(subject: Subject) -> int:
     """Give the second argument of the kernel's launch bounds."""
-    if subject.kernel == "dense_sigmoid_backward_fused_ffma":
+    if subject.kernel.startswith("dense_sigmoid_backward_fused_"):
         return 1 if _tile(subject.macros.split()) > 64 else 2
     if subject.kernel in PRODUCTS:
         macros = subject.macros.split()

@@ -3,7 +3,7 @@
 ELEMENTS = ("ELEMENT_F32", "ELEMENT_F64", "ELEMENT_F16", "ELEMENT_BF16")
 HALVES = ("ELEMENT_F16", "ELEMENT_BF16")
 PLANES = ("PLANES=1", "PLANES=2", "PLANES=3")  # of float32
-FUSED_FFMA = "dense_sigmoid_backward_fused_ffma"
+FUSED_FFMA, FUSED_MMA = "dense_sigmoid_backward_fused_ffma", "dense_sigmoid_backward_fused_mma"
 ACROSS = ((), ("LEFT_ACROSS",), ("RIGHT_ACROSS",), ("LEFT_ACROSS", "RIGHT_ACROSS"))
 # By the last word of a stem: tensor cores as these kernels use them, and what is made for them.
 LEAST_ARCHITECTURE = {"mma": 80, "dmma": 80, "planes": 80, "exponents": 80}
@@ -32,6 +32,11 @@ def _instantiations() -> list[Instantiation]:
                 found += [("dense_sigmoid_backward_dw_ffma", (*macros, tile)) for tile in tiles]
     for logits in ((), ("FROM_LOGITS",)):
         found += [(FUSED_FFMA, ("ELEMENT_F32", *logits, tile)) for tile in ("TILE=64", "TILE=128")]
+        found += [
+            (FUSED_MMA, (element, *logits, f"TILE={tile}"))
+            for element in HALVES
+            for tile in (64, 128, 256)
+        ]
         found.append(("plane_exponents", ("ELEMENT_F32", *logits, "GRADIENT")))
         found += [("sigmoid_bias_planes", ("ELEMENT_F32", *logits, planes)) for planes in PLANES]
     found.append(("plane_exponents", ("ELEMENT_F32",)))

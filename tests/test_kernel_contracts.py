@@ -30,6 +30,7 @@ FAST_MATH = re.compile(
 DYNAMIC = re.compile(r"([\w ×+()]+) bytes, dynamic")
 ASKED: dict[str, Callable[[str], int]] = {  # for macros, by the end of a stem
     "fused_ffma": lambda macros: fused_bytes("float32", "ffma", number("TILE", macros)),
+    "fused_mma": lambda macros: fused_bytes("bfloat16", "mma", number("TILE", macros)),
     "mma": lambda macros: mma.shared_bytes(number("TILE", macros), number("PLANES", macros)),
     "dmma": lambda macros: dmma.shared_bytes(number("TILE", macros)),
 }
@@ -232,9 +233,9 @@ def value(product: str, macros: str) -> int:
     size = 8 if "ELEMENT_F64" in macros else 2 if "16" in macros.split()[0] else 4
     names = {"VECTOR": 16 // size, **{name: number(name, macros) for name in ("TILE", "PLANES")}}
     names["BLOCK_K"], names["STAGES"] = mma.stages(names["TILE"], names["PLANES"])
-    names["ROWS"] = {tile: rows for tile, _, rows, _ in FUSED["float32", "ffma"]}.get(
-        names["TILE"], 0
-    )
+    key = ("float32", "ffma") if "ELEMENT_F32" in macros else ("bfloat16", "mma")
+    sizes = {tile: (inputs, rows) for tile, inputs, rows, _ in FUSED[key]}
+    names["INPUTS"], names["ROWS"] = sizes.get(names["TILE"], (0, 0))
     product = re.sub(r"[A-Z]\w*", lambda name: str(names[name[0]]), product).replace("×", "*")
     assert re.fullmatch(r"[\d *+()]+", product)
     return int(eval(product))

@@ -394,6 +394,9 @@ def test_skinny_layers_are_in_one_launch():
         layer = choose(problem, "gpu", "highest", "", 0, facts).layer
         assert (layer is not None) == (k == 64 or facts.compute_capability > (7, 5))
         assert choose(replace(problem, wrt=()), "gpu", "highest", "", 0, facts).steps == ()
+        half = choose(replace(problem, dtype="bfloat16"), "gpu", "highest", "", 0, facts)
+        assert (half.layer is not None) == (facts.compute_capability > (7, 5))
+        assert half.planes == dict.fromkeys(("dx", "dw"), int(half.layer is not None))
         assert choose(problem, "gpu", "highest", "", 0).layer is None  # of no device
 
 

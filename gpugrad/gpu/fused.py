@@ -1,4 +1,4 @@
-"""All gradients of a layer in one launch: kernels/dense_sigmoid_backward_fused_ffma.cu."""
+"""All gradients of a layer in one launch: kernels/dense_sigmoid_backward_fused_ffma.cu, _mma.cu."""
 
 from typing import Any
 

@@ -9,33 +9,38 @@ MUTANTS = (
         "layer_rows.cuh",
         ONE_LAUNCH,
         {
-            "a row more than there is": (
-                "if (row0 + row(i) >= row_end) {",
-                "if (row0 + row(i) > row_end) {",
+            "a row of packs more than there is": (
+                "return row < row_end ? load_pack",
+                "return row <= row_end ? load_pack",
+            ),
+            "a row of elements more than there is": (
+                "if (row < row_end && column + e < column_end)",
+                "if (row <= row_end && column + e < column_end)",
             ),
             "packs of rows that are not aligned": (
-                "matrix.packed && first + VECTOR <= column_end",
-                "first + VECTOR <= column_end",
+                "return packed && column + VECTOR <= column_end;",
+                "return column + VECTOR <= column_end;",
             ),
             "packs go beyond the end of a row": (
-                "matrix.packed && first + VECTOR <= column_end",
-                "matrix.packed",
+                "return packed && column + VECTOR <= column_end;",
+                "return packed;",
             ),
-            "columns have no stride": (
-                "from[(first + e) * matrix.column_stride]",
-                "from[first + e]",
-            ),
+            "columns have no stride": ("++e, from += column_stride)", "++e, ++from)"),
             "a column more than there is": (
-                "if (first + e < column_end)",
-                "if (first + e <= column_end)",
-            ),
-            "the first columns for every block": (
-                "const Offset first = column0 + column();",
-                "const Offset first = column();",
+                "row < row_end && column + e < column_end",
+                "row < row_end && column + e <= column_end",
             ),
             "y is read where dy is": (
-                "saved.load(of_saved, row0,",
-                "saved.load(of_dy, row0,",
+                "saved_pack[i] = saved.read_whole(",
+                "saved_pack[i] = dy.read_whole(",
+            ),
+            "y is in packs where dy is": (
+                "const Offset end = dy.whole(column, m) && saved.whole(column, m) ? row_end : 0;",
+                "const Offset end = dy.whole(column, m) ? row_end : 0;",
+            ),
+            "all packs of a thread are its first": (
+                "take_one(i, dy_pack[i], saved_pack[i], store);",
+                "take_one(i, dy_pack[0], saved_pack[i], store);",
             ),
             "the last row of a thread alone is summed": (
                 "sum[e] += value[e];",
@@ -69,8 +74,8 @@ MUTANTS = (
                 "",
             ),
             "no barrier after the next rows": (
-                "    __syncthreads();\n    if (dx) {",
-                "    if (dx) {",
+                "      });\n    __syncthreads();\n  }",
+                "      });\n  }",
             ),
             "no barrier before the sums of threads": (
                 "    __syncthreads();\n    gradient.gather(dz_tile);",
@@ -90,11 +95,11 @@ MUTANTS = (
                 "of_w.p + row * of_w.row_stride",
             ),
             "the last outputs are lost": ("q < outputs;", "q + 4 < outputs;"),
-            "the last rows are lost": ("r < rows_left;", "r + 4 < rows_left;"),
+            "the last row of a step is lost": ("r < ROWS;", "r < ROWS - 1;"),
             "rows of dx beyond the split are written": ("if (row < last)", "if (row <= last)"),
             "a thread's rows of dx are neighbours": (
-                "row0 + ry + i * ROW_LANES;",
-                "row0 + ry + i;",
+                "before + ry + i * ROW_LANES;",
+                "before + ry + i;",
             ),
             "every block writes the first columns of dx": (
                 "dx_k, k0 + kx * 4, k,",
@@ -110,12 +115,12 @@ MUTANTS = (
                 "first + split_length",
             ),
             "the rows of a step are those before": (
-                "gradient.load(of_dy, of_saved, row0 + ROWS, last, m);",
                 "gradient.load(of_dy, of_saved, row0, last, m);",
+                "gradient.load(of_dy, of_saved, row0 > first ? before : first, last, m);",
             ),
             "x is that of the step before": (
-                "inputs.load(of_x, row0 + ROWS, last, k0, k);",
-                "inputs.load(of_x, row0, last, k0, k);",
+                "inputs.load(of_x, row0, sums",
+                "inputs.load(of_x, row0 > first ? before : first, sums",
             ),
         },
     ),
@@ -123,6 +128,60 @@ MUTANTS = (
         "dense_sigmoid_backward_fused_ffma.cu",
         (),
         {"an extent of 32 bits": ("Offset n, Offset k, Offset m,", "int n, Offset k, Offset m,")},
+    ),
+    *planted(
+        "dense_sigmoid_backward_fused_mma.cu",
+        ONE_LAUNCH,
+        {
+            "no barrier before the next rows": (
+                "__syncthreads();  // nobody reads the rows before, and their dx",
+                "//",
+            ),
+            "no barrier after the next rows": (
+                "      });\n    __syncthreads();\n  }",
+                "      });\n  }",
+            ),
+            "no barrier after the sums of threads": (
+                "gradient.gather(lanes);\n    __syncthreads();",
+                "gradient.gather(lanes);",
+            ),
+            "lanes bring dz of dx as they bring w": (
+                "FragmentReader<true, OUTPUTS, 3> dz_of_dx",
+                "FragmentReader<true, OUTPUTS, 4> dz_of_dx",
+            ),
+            "x of dw is not transposed": (
+                "FragmentReader<false, INPUTS, 3> x_of_dw",
+                "FragmentReader<true, INPUTS, 3> x_of_dw",
+            ),
+            "every warp has the first outputs of dw": (
+                "dz_of_dw(warp_n * (OUTPUTS / WARPS_N))",
+                "dz_of_dw(0)",
+            ),
+            "one piece of the contraction is all of it": (
+                "w_of_dx, w_tile, q / MMA_K + s);",
+                "w_of_dx, w_tile, s);",
+            ),
+            "sums of dx are not promoted": (
+                "        sum.promote(part);\n",
+                "        sum = part;\n",
+            ),
+            "rows of dw are promoted without those before": (
+                "dw_sum.promote(part);",
+                "dw_sum = part;",
+            ),
+            "the rows below are those above": ("e / 2 * 8 + lane / 4;", "lane / 4;"),
+            "rows of dx beyond the split are written": ("if (row < last)", "if (row <= last)"),
+            "dx is not added to": ("dx_packed, accumulate_dx, pack.v", "dx_packed, 0, pack.v"),
+            "every block writes the first columns of dx": (
+                "k0 + c, k, dx_packed",
+                "c, k, dx_packed",
+            ),
+            "w is that of the first inputs": ("of_w.read(k0 + r, k,", "of_w.read(r, k,"),
+            "threads' sums overlay w": (
+                "reinterpret_cast<Accumulator*>(dz_tile)",
+                "reinterpret_cast<Accumulator*>(dz_tile + STEP_ROWS * OUTPUTS)",
+            ),
+        },
     ),
     *planted(
         "reduce_splits.cu",

@@ -1,4 +1,4 @@
-"""Bugs in gemm_mma.cuh, in the kernels that are made of it, and in what they use.
+"""Bugs in gemm_mma.cuh and fragments.cuh, in the kernels that are made of it, and in what they use.
 
 Of planes.cuh, these are the bugs that products show; tests/mutants/planes.py has the others.
 """
@@ -6,6 +6,51 @@ Of planes.cuh, these are the bugs that products show; tests/mutants/planes.py ha
 from tests.mutants.mutant import planted
 
 MUTANTS = (
+    *planted(
+        "fragments.cuh",
+        ("mma.product",),
+        {
+            "chunks are exchanged only where they are written": (
+                "+ upper_outer) ^ T::exchange(row)",
+                "+ upper_outer)",
+            ),
+            "pieces are added to exchanged chunks": (
+                "(chunk ^ right * (16 / CHUNK))",
+                "((chunk + right * (16 / CHUNK)) % T::CHUNKS)",
+            ),
+            "tiles along the contraction are transposed": (
+                "    if (ALONG)\n      ptx::ldmatrix",
+                "    if (!ALONG)\n      ptx::ldmatrix",
+            ),
+            "no tile is transposed": ("ldmatrix_x4_trans", "ldmatrix_x4"),
+            "the upper rows of a piece are the lower": (
+                "share + 8 * upper_outer : 8 * upper_q",
+                "share : 8 * upper_q",
+            ),
+            "the upper terms of a piece are the lower": (
+                "share + 8 * upper_outer : 8 * upper_q",
+                "share + 8 * upper_outer : 0",
+            ),
+            "a piece down is a piece to the right": (
+                "down = ALONG ? i : s, right = ALONG ? s : i",
+                "down = ALONG ? s : i, right = ALONG ? i : s",
+            ),
+            "products are those of the other 16-bit format": (
+                "#if defined(PLANES_BF16)",
+                "#if !defined(PLANES_BF16)",
+            ),
+        },
+    ),
+    *planted(
+        "fragments.cuh",
+        ("dense_sigmoid_backward in one launch",),
+        {
+            "chunks are placed as though none were exchanged": (
+                "row * COLUMNS + (chunk ^ exchange(row)) * CHUNK",
+                "row * COLUMNS + chunk * CHUNK",
+            ),
+        },
+    ),
     *planted(
         "gemm_mma.cuh",
         ("mma.product",),
@@ -91,14 +136,6 @@ MUTANTS = (
                 "c * CHUNK",
             ),
             # fragments
-            "chunks are exchanged only where they are written": (
-                "+ upper_outer) ^ T::exchange(row)",
-                "+ upper_outer)",
-            ),
-            "pieces are added to exchanged chunks": (
-                "(chunk ^ right * (16 / CHUNK))",
-                "((chunk + right * (16 / CHUNK)) % T::CHUNKS)",
-            ),
             "lanes bring A as they bring B": (
                 "Reader<LEFT_ALONG, 3> read_left",
                 "Reader<LEFT_ALONG, 4> read_left",
@@ -106,23 +143,6 @@ MUTANTS = (
             "lanes bring B as they bring A": (
                 "Reader<RIGHT_ALONG, 4> read_right",
                 "Reader<RIGHT_ALONG, 3> read_right",
-            ),
-            "tiles along the contraction are transposed": (
-                "    if (ALONG)\n      ptx::ldmatrix",
-                "    if (!ALONG)\n      ptx::ldmatrix",
-            ),
-            "no tile is transposed": ("ldmatrix_x4_trans", "ldmatrix_x4"),
-            "the upper rows of a piece are the lower": (
-                "share + 8 * upper_outer : 8 * upper_q",
-                "share : 8 * upper_q",
-            ),
-            "the upper terms of a piece are the lower": (
-                "share + 8 * upper_outer : 8 * upper_q",
-                "share + 8 * upper_outer : 0",
-            ),
-            "a piece down is a piece to the right": (
-                "down = ALONG ? i : s, right = ALONG ? s : i",
-                "down = ALONG ? s : i, right = ALONG ? i : s",
             ),
             "the columns of a pair are exchanged": (
                 "{b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]}",

@@ -385,6 +385,14 @@ def _in_one_launch() -> list[Probe]:
         probe((70, 130, 68)),  # the same with the large tile, two splits
         probe((35, 64, 128)),
         probe((5, 3, 2), from_z=True),
+        probe((67, 40, 24), dtype="bfloat16"),  # two steps, in packs
+        probe((300, 70, 33), dtype="float16"),  # two blocks of inputs, three splits
+        probe((70, 130, 68), dtype="bfloat16"),
+        probe((70, 70, 130), dtype="float16"),
+        probe((37, 20, 33), dtype="bfloat16", from_z=True),
+        probe((67, 41, 35), dtype="float16", layout="fortran"),
+        probe((67, 24, 40), dtype="float16", out=dict.fromkeys(every, "C"), sums="float32"),
+        probe((67, 24, 40), dtype="bfloat16", out=dict.fromkeys(every, OFFSET), accumulate=True),
         *(probe((67, 36, 20), layouts={name: OFFSET}) for name in ("dy", "y", "x", "w")),
         *(probe((67, 36, 20), layouts={name: "fortran"}) for name in ("dy", "y", "x", "w")),
         probe((67, 33, 35), layout=PADDED, out=dict.fromkeys(every, PADDED), on_device=True),
