@@ -29,11 +29,11 @@ constexpr int SHARE = 4;                     // and of dx, in elements
 constexpr int ROW_LANES = ROWS / SHARE, COLUMN_LANES = BLOCK / SHARE;  // threads that share dx
 constexpr int BLOCKS_A_SM = BLOCK > 64 ? 1 : 2;
 #if __CUDA_ARCH__ >= 1200
-constexpr int ROWS_AHEAD = BLOCK > 64 ? 4 : 1;  // rows at once, of dw: here, two spill
+constexpr int ROWS_AHEAD = BLOCK > 64 ? 4 : 1;  // rows at once, of dw: here, more spill
 #else
-constexpr int ROWS_AHEAD = BLOCK > 64 ? 4 : 2;
+constexpr int ROWS_AHEAD = 4;
 #endif
-constexpr int AHEAD = BLOCK > 64 ? 2 : 1;    // quads of outputs at once: of small tiles, two spill
+constexpr int AHEAD = 2;  // quads of outputs at once, of dx
 constexpr int SHARED_BYTES = (BLOCK * BLOCK + 2 * ROWS * PITCH) * int(sizeof(Accumulator));
 static_assert(sizeof(Accumulator) == 4 && VECTOR == 4, "float32, in packs of four");
 static_assert(ROW_LANES * COLUMN_LANES == THREADS, "every thread has a share of dx");

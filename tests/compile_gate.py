@@ -281,8 +281,8 @@ def promised(subject: Subject) -> Counts:
         }
     if kernel == "dense_sigmoid_backward_fused_ffma":
         side = _tile(macros) // 16  # of a thread's share of dw; of dx it is 4 × 4
-        ahead = 1 if side == 4 else 2  # quads of outputs at once
-        rows = (1 if subject.arch == "sm_120" else 2) if side == 4 else 4
+        ahead = 2  # quads of outputs at once
+        rows = 1 if side == 4 and subject.arch == "sm_120" else 4
         return {
             "load_128": 3 * 4 + 1,  # dy, saved and x; w
             "store_128": 4 + 2 * side * side // 4,  # dx; dw and its partial sums

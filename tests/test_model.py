@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from bench.model import __main__ as command
-from bench.model import predict, sass, tables
+from bench.model import predict, sass, skinny, tables
 from bench.model.devices import DEVICES
 from bench.model.predict import PRECISIONS, Kernel, Span
 from bench.model.sass import Instruction
@@ -183,6 +183,38 @@ def test_branches():
     assert Instruction("CALL.REL.NOINC", "0x40").target is None
 
 
+ROWS_OF_A_LAYER = """
+    MOV R1, R2
+outer: LDG.E.128 R4, [R2]
+dx: LDS.128 R4, [R8]
+    FFMA R0, R0, R0, R0
+    FFMA R0, R0, R0, R0
+    @P0 BRA dx
+dw: LDS.128 R4, [R8]
+    FFMA R0, R0, R0, R0
+    @P0 BRA dw
+out: LDS.128 R4, [R8]
+    STG.E.64 [R2], R4
+    @P0 BRA out
+    STS.128 [R4], R4
+    BAR.SYNC 0x0
+    @P1 BRA outer
+    EXIT
+"""
+
+
+def test_a_turn_of_a_layer_has_its_products_as_often_as_they_are_needed():
+    counts = skinny.turn(listing(ROWS_OF_A_LAYER), "FFMA", 8, 3)
+    assert counts["FFMA"] == 16
+    assert counts["LDS.128"] == 4 + 8 + 3
+    assert (counts["STG.E.64"], counts["LDG.E.128"], counts["STS.128"]) == (3, 1, 1)
+    with pytest.raises(ValueError, match="an inner loop has 2 of 9 FFMA"):
+        skinny.turn(listing(ROWS_OF_A_LAYER), "FFMA", 9, 3)
+    without_dw = ROWS_OF_A_LAYER.replace("dw: LDS.128 R4, [R8]\n    FFMA", "dw: NOP\n    FADD")
+    with pytest.raises(ValueError, match="a turn lacks 8 of 16 FFMA"):
+        skinny.turn(listing(without_dw), "FFMA", 8, 3)
+
+
 # ---- arithmetic
 
 
@@ -271,7 +303,14 @@ ROWS = [tuple(line[2:-2].split(" | ")) for line in COMMITTED.split("\n") if line
 def test_the_tables_have_every_device_and_precision():
     named = [row[:2] for row in ROWS if row[0] in {device.name for device in DEVICES}]
     expected = [(device.name, one.name) for device in DEVICES for one in PRECISIONS]
-    assert named == expected + [pair for pair in expected for _ in tables.PRODUCTS]
+    in_one_launch = [
+        (device.name, one.name)
+        for device in DEVICES
+        for one in skinny.PRECISIONS
+        for _ in skinny.SIDES
+    ]
+    loops = [pair for pair in expected for _ in tables.PRODUCTS]
+    assert named == expected + loops + in_one_launch
 
 
 def shown(rows, header):
@@ -289,10 +328,12 @@ def test_the_tables_are_fresh():
         tables.loop_row(FLOAT64.on(RTX_4090), "dw", 64, RTX_4090),
     ]
     layers = [tables.layer_row(one, H200) for one in (HIGHEST, HIGH, FLOAT64)]
+    one_launch = [tables.skinny_row(one, 64, H200) for one in skinny.PRECISIONS]
     if f"by {compiler.version()}." in COMMITTED:
         stale = "python -m bench.model --update"
         assert set(shown(loops, tables.LOOPS)) <= set(ROWS), stale
         assert set(shown(layers, tables.LAYERS)) <= set(ROWS), stale
+        assert set(shown(one_launch, tables.SKINNY)) <= set(ROWS), stale
 
 
 def test_the_command_writes_between_the_markers(tmp_path, monkeypatch, capsys):
@@ -301,11 +342,13 @@ def test_the_command_writes_between_the_markers(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(tables, "DOCUMENT", document)
     width = len(tables.LAYERS), len(tables.LOOPS) - 2
     monkeypatch.setattr(tables, "layers", lambda: [("a",) * width[0]])
+    monkeypatch.setattr(tables, "skinny_layers", lambda: [("c",) * len(tables.SKINNY)])
     monkeypatch.setattr(tables, "loops", lambda tiles=(): [("", str(tiles), *"b" * width[1])])
     assert command.main(["--update"]) == 0
     text = document.read_text("utf-8")
     assert text.startswith(f"before\n{tables.BEGIN}\nPredicted, not measured; from machine code")
-    assert text.endswith(f"| b |\n{tables.END}\nafter\n")
+    assert "| b |\n\n| device | dtype |" in text
+    assert text.endswith(f"| c |\n{tables.END}\nafter\n")
     assert command.main([]) == 0
     assert capsys.readouterr().out == tables.committed(text) + "\n"
     assert command.main(["--tile", "64"]) == 0

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from bench import section
-from bench.model import predict
+from bench.model import predict, skinny
 from bench.model.devices import DEVICES, Device
 from bench.model.predict import PRECISIONS, Precision, Span
 from gpugrad.gpu import compiler
@@ -27,6 +27,12 @@ LOOPS = (
 LAYERS = (
     *("device", "precision", "TFLOP/s", "time", "passes in it", "peer, TFLOP/s", "times the peer"),
     *("at most", "target", "reached", "peak share for the target", "the plan takes"),
+)
+
+SKINNY = (
+    *("device", "dtype", "k = m", "moved", "memory alone", "time", "PyTorch at least", "times it"),
+    *("target", "reached", *(f"{pipe} cycles" for pipe in BUSY), "binds"),
+    *("registers", "shared memory", "blocks"),
 )
 
 Row = tuple[str, ...]
@@ -64,6 +70,24 @@ def layer_row(precision: Precision, device: Device) -> Row:
         *(f"{peer:g} ({device.public_is}, {precision.peer})", span(ratio), f"{limit:.2f}"),
         *aim,
         choice(precision, device),
+    )
+
+
+def skinny_row(precision: Precision, side: int, device: Device) -> Row:
+    """Tell of a skinny layer whose gradients come from one launch."""
+    found = skinny.predicted(precision, side, device)
+    moved = found.memory * device.copy_bandwidth / 1e9
+    reached = "yes" if found.ratio.worst >= skinny.TARGET else "if memory and pipes overlap"
+    if found.ratio.best < skinny.TARGET:
+        reached = "no"
+    return (
+        *(device.name, precision.name, str(side), f"{moved:.2f} GB"),
+        *(span(Span(found.memory, found.memory), "ms"), span(found.time, "ms")),
+        *(span(Span(found.peer, found.peer), "ms"), span(found.ratio)),
+        *(f"{skinny.TARGET:g}", reached),
+        *(f"{found.by_pipe[pipe]:.0f}" if found.by_pipe[pipe] else "" for pipe in BUSY),
+        *(found.binding, str(found.kernel.registers)),
+        *(f"{found.kernel.shared_bytes / 1024:.0f} KB", str(found.blocks)),
     )
 
 
@@ -129,6 +153,16 @@ def layers() -> list[Row]:
     return [layer_row(one.on(device), device) for device in DEVICES for one in PRECISIONS]
 
 
+def skinny_layers() -> list[Row]:
+    """Predict the skinny layers of the targets on every device."""
+    return [
+        skinny_row(precision, side, device)
+        for device in DEVICES
+        for precision in skinny.PRECISIONS
+        for side in skinny.SIDES
+    ]
+
+
 def table(header: Row, rows: Sequence[Row]) -> str:
     """Write a table; columns without an entry are left out."""
     kept = [i for i in range(len(header)) if any(row[i] for row in rows)]
@@ -142,6 +176,7 @@ def generated() -> str:
         f"Predicted, not measured; from machine code by {compiler.version()}.",
         table(LAYERS, layers()),
         table(LOOPS, loops()),
+        table(SKINNY, skinny_layers()),
     )
     return "\n\n".join(parts)
 
