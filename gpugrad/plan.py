@@ -311,6 +311,7 @@ def fused_layer(problem: Problem, algorithm: str) -> FusedLayer | None:
     return None
 
 
+@functools.lru_cache(maxsize=4096)
 def in_one_launch(problem: Problem, algorithm: str, facts: DeviceFacts) -> FusedLayer | None:
     """Plan a layer's gradients in one launch where that moves fewer bytes than several do.
 

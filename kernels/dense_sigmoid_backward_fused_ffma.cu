@@ -152,7 +152,8 @@ dense_sigmoid_backward_fused_ffma(
           store_row(dx + row * dx_n, dx_k, k0 + kx * 4, k, dx_packed, accumulate_dx, sum[i]);
       }
     }
-    gradient.load(of_dy, of_saved, row0, last, m);  // dx is done: its registers are free for what comes
+    // dx is done: its registers are free for what comes.
+    gradient.load(of_dy, of_saved, row0, last, m);
     inputs.load(of_x, row0, sums.with_dw() ? last : 0, k0, k);
     if (sums.with_dw() && row0 > first) add_dw(x_tile, dz_tile, ty, tx, dw_sum);
     if (row0 >= last) break;

@@ -36,6 +36,14 @@ def test_large_tiles(backend, dtype, from_z):
     expect_right(backend, OP, layer_arrays(LARGE_TILES, dtype), from_z=from_z)
 
 
+@pytest.mark.parametrize("from_z", [False, True], ids=["y", "z"])
+@pytest.mark.parametrize("layer", [Layer((150,), 70, 66), Layer((70,), 129, 130)], ids=str)
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_more_outputs(backend, dtype, layer, from_z):
+    """In one launch: two splits, or two blocks of inputs and more; every tile that there is."""
+    expect_right(backend, OP, layer_arrays(layer, dtype), from_z=from_z)
+
+
 @pytest.mark.parametrize("precision", ["highest", "high", "medium", "ieee"])
 def test_precisions(backend, precision):
     expect_right(backend, OP, layer_arrays(LAYER, "float32"), precision=precision)
@@ -66,6 +74,16 @@ def test_out(backend, dtype, packed, sums, accumulate, from_z):
         "db": random_array(arrays["b"].shape, sums, 9),
     }
     expect_right(backend, OP, arrays, from_z=from_z, out=out, accumulate=accumulate)
+
+
+@pytest.mark.parametrize("wide", ["dw", "db"])
+@pytest.mark.parametrize("rows", [67, 300])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_buffers_of_two_dtypes(backend, dtype, rows, wide):
+    arrays = layer_arrays(Layer((rows,), 19, 35), dtype)
+    dtypes = {"dw": dtype, "db": dtype} | {wide: "float32"}
+    out = {name: random_array(arrays[name[1]].shape, one, 7) for name, one in dtypes.items()}
+    expect_right(backend, OP, arrays, out=out, accumulate=True)
 
 
 @pytest.mark.parametrize("given", ["dx", "dw", "db"])
