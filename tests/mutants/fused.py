@@ -26,10 +26,6 @@ MUTANTS = (
                 "return packed;",
             ),
             "columns have no stride": ("++e, from += column_stride)", "++e, ++from)"),
-            "a column more than there is": (
-                "row < row_end && column + e < column_end",
-                "row < row_end && column + e <= column_end",
-            ),
             "y is read where dy is": (
                 "saved_pack[i] = saved.read_whole(",
                 "saved_pack[i] = dy.read_whole(",
@@ -38,26 +34,9 @@ MUTANTS = (
                 "const Offset end = dy.whole(column, m) && saved.whole(column, m) ? row_end : 0;",
                 "const Offset end = dy.whole(column, m) ? row_end : 0;",
             ),
-            "all packs of a thread are its first": (
-                "take_one(i, dy_pack[i], saved_pack[i], store);",
-                "take_one(i, dy_pack[0], saved_pack[i], store);",
-            ),
-            "the last row of a thread alone is summed": (
-                "sum[e] += value[e];",
-                "sum[e] = value[e];",
-            ),
             "the last lane is lost": ("lane < LANES;", "lane < LANES - 1;"),
-            "lanes are summed from themselves on": (
-                "found += lanes[lane * COLUMNS + column]",
-                "found += lanes[lane + column]",
-            ),
             "every split of dw is the first": ("(blockIdx.y * k + row) * m", "row * m"),
-            "every split of db is the first": (
-                "db_partial + blockIdx.y * m + column",
-                "db_partial + column",
-            ),
             "rows beyond dw are written": ("if (row >= k) return;", ""),
-            "columns beyond db are written": ("if (column >= m) return;", ""),
             "dw is not added to": ("dw_packed, accumulate_dw, value", "dw_packed, false, value"),
             "db is added to as dw is": (
                 "db_stride, accumulate_db, value",
@@ -77,10 +56,6 @@ MUTANTS = (
                 "      });\n    __syncthreads();\n  }",
                 "      });\n  }",
             ),
-            "no barrier before the sums of threads": (
-                "    __syncthreads();\n    gradient.gather(dz_tile);",
-                "    gradient.gather(dz_tile);",
-            ),
             "no barrier after the sums of threads": (
                 "gradient.gather(dz_tile);\n    __syncthreads();",
                 "gradient.gather(dz_tile);",
@@ -89,27 +64,14 @@ MUTANTS = (
                 "quad_at(w_tile + place_in_w(row, at)) =",
                 "quad_at(w_tile + row * BLOCK + at * 4) =",
             ),
-            "rows of w beyond the last are read": ("if (k0 + row < k)\n", "if (k0 + row <= k)\n"),
-            "every block has the first rows of w": (
-                "of_w.p + (k0 + row) * of_w.row_stride",
-                "of_w.p + row * of_w.row_stride",
-            ),
             "the last outputs are lost": ("q < outputs;", "q + 4 < outputs;"),
             "the last row of a step is lost": ("r < ROWS;", "r < ROWS - 1;"),
             "rows of dx beyond the split are written": ("if (row < last)", "if (row <= last)"),
-            "a thread's rows of dx are neighbours": (
-                "before + ry + i * ROW_LANES;",
-                "before + ry + i;",
-            ),
             "every block writes the first columns of dx": (
                 "dx_k, k0 + kx * 4, k,",
                 "dx_k, kx * 4, k,",
             ),
             "dx is not added to": ("dx_packed, accumulate_dx, sum[i]", "dx_packed, 0, sum[i]"),
-            "rows of dw are those of the first block": (
-                "sums.store_dw(k0 + i / 4",
-                "sums.store_dw(i / 4",
-            ),
             "the last split goes beyond the rows": (
                 "first + split_length < n ? first + split_length : n",
                 "first + split_length",
@@ -117,10 +79,6 @@ MUTANTS = (
             "the rows of a step are those before": (
                 "gradient.load(of_dy, of_saved, row0, last, m);",
                 "gradient.load(of_dy, of_saved, row0 > first ? before : first, last, m);",
-            ),
-            "x is that of the step before": (
-                "inputs.load(of_x, row0, sums",
-                "inputs.load(of_x, row0 > first ? before : first, sums",
             ),
         },
     ),
@@ -153,10 +111,6 @@ MUTANTS = (
                 "FragmentReader<false, INPUTS, 3> x_of_dw",
                 "FragmentReader<true, INPUTS, 3> x_of_dw",
             ),
-            "every warp has the first outputs of dw": (
-                "dz_of_dw(warp_n * (OUTPUTS / WARPS_N))",
-                "dz_of_dw(0)",
-            ),
             "one piece of the contraction is all of it": (
                 "w_of_dx, w_tile, q / MMA_K + s);",
                 "w_of_dx, w_tile, s);",
@@ -169,17 +123,11 @@ MUTANTS = (
                 "dw_sum.promote(part);",
                 "dw_sum = part;",
             ),
-            "the rows below are those above": ("e / 2 * 8 + lane / 4;", "lane / 4;"),
             "rows of dx beyond the split are written": ("if (row < last)", "if (row <= last)"),
             "dx is not added to": ("dx_packed, accumulate_dx, pack.v", "dx_packed, 0, pack.v"),
             "every block writes the first columns of dx": (
                 "k0 + c, k, dx_packed",
                 "c, k, dx_packed",
-            ),
-            "w is that of the first inputs": ("of_w.read(k0 + r, k,", "of_w.read(r, k,"),
-            "threads' sums overlay w": (
-                "reinterpret_cast<Accumulator*>(dz_tile)",
-                "reinterpret_cast<Accumulator*>(dz_tile + STEP_ROWS * OUTPUTS)",
             ),
         },
     ),
@@ -203,8 +151,6 @@ MUTANTS = (
                 "own / m * dw_row + own % m * dw_column",
                 "own / m * dw_column + own % m * dw_row",
             ),
-            "dw is added to as db is": ("dw_column, accumulate_dw", "dw_column, accumulate_db"),
-            "db has no stride": ("db + own * db_stride", "db + own"),
         },
     ),
 )
