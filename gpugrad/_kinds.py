@@ -10,6 +10,7 @@ CuPy arrays, after where their memory is, and results are NumPy or CuPy arrays.
 """
 
 import functools
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from gpugrad._seen import Seen, Unsupported, unsupported_if_it_fails
 
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 HALVES = ("float16", "bfloat16")  # computed in float32, rounded once
+JAX_ALIGNMENT = 64  # of memory, in bytes, that JAX takes over without a copy
 
 NUMPY = (np.ndarray, np.generic)
 CLASSES = (("cupy", "ndarray", "CuPy"), ("torch", "Tensor", "PyTorch"), ("jax", "Array", "JAX"))
@@ -120,7 +122,7 @@ def see(value: Any, kind: str) -> Seen:
 
 
 def empty(
-    kind: str, home: str, shape: tuple[int, ...], dtype: Any, order: str = "C"
+    kind: str, home: str, shape: tuple[int, ...], dtype: Any, order: Any = "C"
 ) -> tuple[Any, Any]:
     """Allocate a result: the NumPy or CuPy array to write, and the caller's array if it is made.
 
@@ -129,8 +131,12 @@ def empty(
     On a GPU, PyTorch allocates for its tensors, so that its allocator knows on which stream their
     memory is used; other results are made by `wrap` when they have been written.
     """
+    if home == "cpu" and kind == "JAX":
+        memory = np.empty(math.prod(shape) * dtype.itemsize + JAX_ALIGNMENT, np.uint8)
+        start = -memory.ctypes.data % JAX_ALIGNMENT
+        return np.ndarray(shape, dtype, memory, start, order=order), None
     if home == "cpu":
-        return np.empty(shape, dtype, order), None  # type: ignore[call-overload]
+        return np.empty(shape, dtype, order), None
     if kind == "PyTorch":
         torch: Any = sys.modules["torch"]
         turned = order == "F"

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import gpugrad
+from gpugrad import _kinds
 from gpugrad.errors import ArgumentError, DTypeError
-from tests.cases import DTYPES, Layer, layer_arrays, random_array
+from tests.cases import DTYPES, Layer, dtype_of, layer_arrays, random_array
 from tests.conftest import ON_A_GPU
 from tests.operations import OPERATIONS, same_bits
 
@@ -239,6 +240,18 @@ def test_jax_in_jax_out(jax, name, dtype):
     for result, array in zip(results, expected, strict=True):
         assert isinstance(result, jax.Array)
         assert same_bits(np.asarray(result), array)
+
+
+@pytest.mark.parametrize("dtype", DTYPES[1:])
+def test_jax_takes_over_the_memory_of_results(jax, dtype):
+    """Which a copy would take twice of, and half of the time."""
+    result = _kinds.empty("JAX", "cpu", (33, 7), dtype_of(dtype))[0]
+    result[...] = 1
+    with jax.default_device(jax.devices("cpu")[0]):
+        taken = _kinds.wrap(result, "JAX", jax.devices("cpu")[0])
+    assert taken.unsafe_buffer_pointer() == result.ctypes.data
+    assert taken.shape == (33, 7)
+    assert (np.asarray(taken) == 1).all()
 
 
 def test_jax_arrays_are_never_written(jax):
