@@ -24,35 +24,26 @@ class Recipe(NamedTuple):
     ----------
     compute : function
         The backend's, of the operands and results in its order.
-    shapes : tuple of (shape or None)
-        Of the results, in order; None for what is not wanted.
-    orders : tuple of {"C", "F"}
-        The memory orders of the results.
-    dtype : dtype
-        Of the results.
+    results : tuple of (tuple or None)
+        Shape, dtype and memory order of the results, in order; None for what is not wanted.
     rows : tuple of (shape or None), optional
         The shapes that operands and results are flattened to, None for those that are not; None
         where none is.
     """
 
     compute: Callable[..., None]
-    shapes: tuple[Shape | None, ...]
-    orders: tuple[Any, ...]
-    dtype: Any
+    results: tuple[tuple[Any, ...] | None, ...]
     rows: tuple[Shape | None, ...] | None
 
     def __call__(self, *operands: Any) -> list[Any]:
         """Compute the results of the operands; None is in the place of those not wanted."""
-        dtype = self.dtype
-        results = [
-            None if shape is None else np.empty(shape, dtype, order)
-            for shape, order in zip(self.shapes, self.orders, strict=True)
-        ]
-        if self.rows is None:
-            self.compute(*operands, *results)
+        compute, wanted, rows = self
+        results = [None if one is None else np.empty(*one) for one in wanted]
+        if rows is None:
+            compute(*operands, *results)
         else:
-            arrays = zip((*operands, *results), self.rows, strict=True)
-            self.compute(*(one if rows is None else one.reshape(rows) for one, rows in arrays))
+            arrays = zip((*operands, *results), rows, strict=True)
+            compute(*(one if flat is None else one.reshape(flat) for one, flat in arrays))
         return results
 
 
@@ -122,13 +113,12 @@ def remember(
         for arrays, known in ((inputs, taken), (outputs, given))
         for name, shape in known.items()
     )
-    _recipes[key] = Recipe(
-        compute,
-        tuple(given.values()),
-        tuple("F" if name == "dw" and key[3] else "C" for name in given),
-        next(iter(operands.values())).dtype,
-        rows if any(one is not None for one in rows) else None,
+    dtype = next(iter(operands.values())).dtype
+    results = tuple(
+        None if shape is None else (shape, dtype, "F" if name == "dw" and key[3] else "C")
+        for name, shape in given.items()
     )
+    _recipes[key] = Recipe(compute, results, rows if any(one is not None for one in rows) else None)
 
 
 def forget() -> None:

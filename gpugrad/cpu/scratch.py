@@ -18,15 +18,33 @@ KEPT_BYTES = 8 << 20  # that a Scratch may have and be kept
 KEPT_VIEWS = 128
 
 
+class _Free(threading.local):
+    """The buffers of a thread that nothing uses at the moment."""
+
+    def __init__(self) -> None:
+        self.all: list[Scratch] = []
+
+
+_free = _Free()
+
+
 class Scratch:
     """Arrays by name. The same name gives the same memory, which the next request overwrites.
 
     ``with take() as scratch`` uses one of the calling thread's.
+
+    Attributes
+    ----------
+    nbytes : int
+        The size of all buffers.
     """
+
+    __slots__ = ("_buffers", "_views", "nbytes")
 
     def __init__(self) -> None:
         self._buffers: dict[tuple[str, np.dtype[Any]], Array] = {}
         self._views: dict[tuple[str, tuple[int, ...], np.dtype[Any]], Array] = {}
+        self.nbytes = 0
 
     def __enter__(self) -> "Scratch":
         return self
@@ -37,8 +55,9 @@ class Scratch:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if error is None:  # otherwise another thread may still be at work there
-            _give_back(self)
+        # After an error another thread may still be at work there.
+        if error is None and self.nbytes <= KEPT_BYTES:
+            _free.all.append(self)
 
     def array(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """Give an array with whatever is in it."""
@@ -51,33 +70,14 @@ class Scratch:
         if buffer is None or buffer.size < size:
             self._views = {key: view for key, view in self._views.items() if key[0] != name}
             buffer = self._buffers[name, dtype] = np.empty(size, dtype)
+            self.nbytes = sum(one.nbytes for one in self._buffers.values())
         elif len(self._views) >= KEPT_VIEWS:
             self._views.clear()
         view = self._views[name, shape, dtype] = buffer[:size].reshape(shape)
         return view
-
-    @property
-    def nbytes(self) -> int:
-        """The size of all buffers."""
-        return sum(buffer.nbytes for buffer in self._buffers.values())
-
-
-class _Free(threading.local):
-    """The buffers of a thread that nothing uses at the moment."""
-
-    def __init__(self) -> None:
-        self.all: list[Scratch] = []
-
-
-_free = _Free()
 
 
 def take() -> Scratch:
     """Give a Scratch that is the caller's alone until it is given back."""
     free = _free.all
     return free.pop() if free else Scratch()
-
-
-def _give_back(scratch: Scratch) -> None:
-    if scratch.nbytes <= KEPT_BYTES:
-        _free.all.append(scratch)
