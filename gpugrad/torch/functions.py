@@ -12,6 +12,8 @@ from gpugrad.torch import operators, small_layers
 from gpugrad.torch.errors import TorchArgumentError, TorchDTypeError, TorchShapeError
 from gpugrad.torch.main_grad import IntoMainGrad
 
+OPTIONAL = ("b", "bias")
+
 
 def sigmoid(z: Tensor, *, save_logits: bool = False) -> Tensor:
     """Logistic function y = σ(z) = 1/(1 + e⁻ᶻ), differentiable any number of times.
@@ -392,9 +394,10 @@ def _fail(op: str, text: str) -> Never:
 
 def _expect_tensors(op: str, **tensors: Any) -> None:
     for name, value in tensors.items():
-        if not isinstance(value, Tensor) and (value is not None or name not in ("b", "bias")):
-            what = "None" if value is None else f"a {type(value).__name__}"
-            raise TorchDTypeError(f"{op}: {name} is {what}, expected a PyTorch tensor")
+        if isinstance(value, Tensor) or (value is None and name in OPTIONAL):
+            continue
+        what = "None" if value is None else f"a {type(value).__name__}"
+        raise TorchDTypeError(f"{op}: {name} is {what}, expected a PyTorch tensor")
 
 
 def _expect_y_or_z(op: str, y: Any, z: Any, **tensors: Any) -> None:

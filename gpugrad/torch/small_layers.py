@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 FEW = 1 << 28  # multiply-adds of a product
+STRIDED = torch.strided
 DTYPES = (torch.float32, torch.float64)  # 16-bit logits would be rounded before the sigmoid
 
 
@@ -22,23 +23,29 @@ def are_quicker_in_pytorch(x: Tensor, weight: Tensor, bias: Tensor | None) -> bo
     What does not fit is not, for the operators have the error messages; nor what is compiled, nor
     what has been allowed to be computed in less than float32.
     """
-    for one in (x, weight, bias):  # not all(): it would take as long as everything below
-        if one is not None and not (
-            one.is_cpu
-            and one.dtype is x.dtype
-            and one.layout is torch.strided
-            and not one.is_nested
-        ):
-            return False
-    return (
-        x.dtype in DTYPES
-        and x.dim() > 0
-        and weight.dim() == 2
-        and x.shape[-1] == weight.shape[1]
-        and x.numel() * weight.shape[0] < FEW
-        and (bias is None or bias.shape == weight.shape[:1])
-        and not torch.compiler.is_compiling()
-        and _in_full_float32()
+    if x.is_nested or weight.is_nested:
+        return False
+    dtype, rows, extents = x.dtype, x.shape, weight.shape
+    if (  # in one expression: a loop over the tensors would take as long as all of it
+        dtype not in DTYPES
+        or weight.dtype is not dtype
+        or not (x.is_cpu and weight.is_cpu)
+        or x.layout is not STRIDED
+        or weight.layout is not STRIDED
+        or not rows
+        or len(extents) != 2
+        or rows[-1] != extents[1]
+        or x.numel() * extents[0] >= FEW
+        or torch.compiler.is_compiling()
+        or not _in_full_float32()
+    ):
+        return False
+    return bias is None or (
+        bias.dtype is dtype
+        and bias.is_cpu
+        and bias.layout is STRIDED
+        and not bias.is_nested
+        and bias.shape == extents[:1]
     )
 
 
