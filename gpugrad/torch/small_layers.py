@@ -59,12 +59,12 @@ def _in_full_float32() -> bool:
 
 def sigmoid_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Give σ(x weightᵀ + bias)."""
-    return functional.linear(x, weight, bias).sigmoid_()
+    return functional.linear(x, weight, bias).sigmoid()
 
 
 def dense_sigmoid(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
     """Give σ(x w + b)."""
     if b is not None and x.dim() == 2:
-        return torch.addmm(b, x, w).sigmoid_()
+        return torch.addmm(b, x, w).sigmoid()
     z = x @ w
-    return (z if b is None else z + b).sigmoid_()
+    return (z if b is None else z + b).sigmoid()
