@@ -5,6 +5,7 @@ from typing import Any, Never
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from gpugrad._arrays import PRECISIONS
 from gpugrad.gradients import DenseGrads, MatmulGrads, SigmoidBiasGrads
@@ -98,11 +99,14 @@ def dense_sigmoid(
     """
     _expect_tensors("dense_sigmoid", x=x, w=w, b=b)
     expect_precision("dense_sigmoid", precision)
+    if not save_logits and w.dim() == 2 and small_layers.are_quicker_in_pytorch(x, w.t(), b):
+        if b is not None and x.dim() == 2:
+            return torch.addmm(b, x, w).sigmoid()
+        z = x @ w
+        return (z if b is None else z + b).sigmoid()
     x, w, b = in_autocast(x, w, b)
     if save_logits:
         return operators.dense_sigmoid_and_logits(x, w, b, precision)[0]
-    if w.dim() == 2 and small_layers.are_quicker_in_pytorch(x, w.t(), b):
-        return small_layers.dense_sigmoid(x, w, b)
     return operators.dense_sigmoid(x, w, b, precision)
 
 
@@ -149,9 +153,11 @@ def sigmoid_linear(
     >>> gpugrad.torch.sigmoid_linear(torch.ones(4, 3), linear.weight, linear.bias).shape
     torch.Size([4, 2])
     """
+    plain = not (main_grad or save_logits) and precision in PRECISIONS
+    if plain and small_layers.are_quicker_in_pytorch(x, weight, bias):
+        return functional.linear(x, weight, bias).sigmoid()
     op = "sigmoid_linear"
-    if not (isinstance(x, Tensor) and isinstance(weight, Tensor) and isinstance(bias, Tensor)):
-        _expect_tensors(op, x=x, weight=weight, bias=bias)
+    _expect_tensors(op, x=x, weight=weight, bias=bias)
     expect_precision(op, precision)
     if main_grad:
         if torch.compiler.is_compiling():
@@ -165,8 +171,6 @@ def sigmoid_linear(
     x, weight, bias = in_autocast(x, weight, bias)
     if save_logits:
         return operators.dense_sigmoid_and_logits(x, _turned(op, weight), bias, precision)[0]
-    if small_layers.are_quicker_in_pytorch(x, weight, bias):
-        return small_layers.sigmoid_linear(x, weight, bias)
     return operators.dense_sigmoid(x, _turned(op, weight), bias, precision)
 
 
