@@ -85,7 +85,7 @@ def dense_sigmoid(
     Notes
     -----
     The backward pass is one call of `gpugrad.dense_sigmoid_backward` for those of x, w and b that
-    require gradients. Small layers on the CPU, up to 2²⁸ multiply-adds in float32 or float64, are
+    require gradients. Small layers on the CPU, up to 2²⁶ multiply-adds in float32 or float64, are
     left to PyTorch's own functions, which take less time there.
 
     Examples
