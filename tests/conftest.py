@@ -165,6 +165,26 @@ def large_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(import_module("gpugrad.plan"), "LARGE_TILE_FROM", 1)
 
 
+@pytest.fixture
+def same_tensors() -> None:
+    """Have PyTorch draw the same numbers in every test."""
+    import_module("torch").manual_seed(0)
+
+
+@pytest.fixture
+def through_operators(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have no layer of PyTorch's tensors left to PyTorch because it is small."""
+    monkeypatch.setattr(import_module("gpugrad.torch.small_layers"), "FEW", 0)
+
+
+@pytest.fixture(params=["operators", "pytorch"])
+def way(request: pytest.FixtureRequest) -> str:
+    """Through gpugrad's operators, and through what small layers are left to."""
+    if request.param == "operators":
+        request.getfixturevalue("through_operators")
+    return str(request.param)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--no-skips", action="store_true", help="all but a GPU has to be there")
 

@@ -17,26 +17,7 @@ from tests.torch_functions import (
 )
 
 small_layers = import_module("gpugrad.torch.small_layers")
-pytestmark = WARNINGS
-
-
-@pytest.fixture(autouse=True)
-def same_numbers():
-    torch.manual_seed(0)
-
-
-@pytest.fixture(params=["operators", "pytorch"])
-def way(request, monkeypatch):
-    """Through gpugrad's operators, and through what small layers are left to."""
-    if request.param == "operators":
-        monkeypatch.setattr(small_layers, "FEW", 0)
-    return request.param
-
-
-@pytest.fixture
-def through_operators(monkeypatch):
-    """Have no layer left to PyTorch because it is small."""
-    monkeypatch.setattr(small_layers, "FEW", 0)
+pytestmark = [*WARNINGS, pytest.mark.usefixtures("same_tensors")]
 
 
 def nested(tensor):

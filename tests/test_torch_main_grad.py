@@ -11,13 +11,9 @@ from tests.test_frameworks import array_of
 from tests.torch_functions import DEVICES, adapter, in_threads, torch
 
 SigmoidLinear = adapter.SigmoidLinear
+pytestmark = pytest.mark.usefixtures("same_tensors")
 
 HALVES = [torch.float16, torch.bfloat16]
-
-
-@pytest.fixture(autouse=True)
-def same_numbers():
-    torch.manual_seed(0)
 
 
 def with_main_grad(dtype, device="cpu", *, k=7, m=5, **options):

@@ -18,27 +18,9 @@ from tests.torch_functions import DEVICES, WARNINGS, adapter, in_threads, torch
 small_layers = import_module("gpugrad.torch.small_layers")
 SigmoidLinear = adapter.SigmoidLinear
 
-pytestmark = WARNINGS
+pytestmark = [*WARNINGS, pytest.mark.usefixtures("same_tensors")]
 HALVES = [torch.float16, torch.bfloat16]
 on_a_gpu = pytest.mark.skipif("cuda" not in DEVICES, reason="needs a GPU")
-
-
-@pytest.fixture(autouse=True)
-def same_numbers():
-    torch.manual_seed(0)
-
-
-@pytest.fixture(params=["operators", "pytorch"])
-def way(request, monkeypatch):
-    """Through gpugrad's operators, and through what small layers are left to."""
-    if request.param == "operators":
-        monkeypatch.setattr(small_layers, "FEW", 0)
-    return request.param
-
-
-@pytest.fixture
-def through_operators(monkeypatch):
-    monkeypatch.setattr(small_layers, "FEW", 0)
 
 
 def replaced(*sizes, **options):

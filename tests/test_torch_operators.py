@@ -30,20 +30,6 @@ OTHERS = tuple(  # random projections of them
 EMPTY = (Layer((2, 0), 2, 3), Layer((2,), 0, 3), Layer((2,), 2, 0))
 
 
-@pytest.fixture(params=["operators", "pytorch"])
-def way(request, monkeypatch):
-    """Through gpugrad's operators, and through what small layers are left to."""
-    if request.param == "operators":
-        monkeypatch.setattr(small_layers, "FEW", 0)
-    return request.param
-
-
-@pytest.fixture
-def through_operators(monkeypatch):
-    """Have no layer left to PyTorch because it is small."""
-    monkeypatch.setattr(small_layers, "FEW", 0)
-
-
 # ---- gradients of first and second order
 
 
