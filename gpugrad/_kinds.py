@@ -249,9 +249,10 @@ def _jax_device(value: Any) -> Any:
 
 def _to_torch(array: Any) -> Any:
     torch: Any = sys.modules["torch"]
-    half = array.dtype.name == "bfloat16"
+    half = array.dtype.kind == "V"  # bfloat16, which NumPy does not know itself
     tensor = torch.from_numpy(array.view(np.int16) if half else array)
-    return tensor.view(torch.bfloat16) if half else tensor
+    tensor = tensor.view(torch.bfloat16) if half else tensor
+    return tensor if array.size else tensor.new_empty(array.shape)  # of PyTorch's own strides
 
 
 def _to_jax(array: Any, place: Any) -> Any:

@@ -1,4 +1,4 @@
-"""CPU tensors as NumPy arrays and back, without a copy and without PyTorch's machinery between.
+"""CPU tensors as NumPy arrays, without a copy and without PyTorch's machinery between.
 
 What a tensor costs on this way is measured in microseconds: a layer of 64 × 64 × 64 takes NumPy
 about 15, forward or backward.
@@ -32,19 +32,6 @@ def view(tensor: Any) -> Any:
     if tensor.dtype is torch.bfloat16:
         return tensor.view(torch.int16).numpy().view(_kinds.bfloat16())
     return tensor.numpy()
-
-
-def tensor_of(array: Any) -> Any:
-    """Give a NumPy array's memory as a tensor."""
-    if not array.size:  # PyTorch gives empty tensors other strides
-        return _shared(array).new_empty(array.shape)
-    return _shared(array)
-
-
-def _shared(array: Any) -> Any:
-    if array.dtype.kind == "V":  # bfloat16, which NumPy does not know itself
-        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
-    return torch.from_numpy(array)
 
 
 def views(*tensors: Any) -> list[Any] | None:
@@ -85,5 +72,5 @@ def call(function: Callable[..., Any], *tensors: Any, z: Any = None, **options: 
     except GpugradError as error:
         raise as_runtime_error(error) from None
     if type(results) is np.ndarray:
-        return tensor_of(results)
-    return type(results)(*(None if one is None else tensor_of(one) for one in results))
+        return _kinds.wrap(results, "PyTorch")
+    return type(results)(*(None if one is None else _kinds.wrap(one, "PyTorch") for one in results))
