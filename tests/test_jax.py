@@ -103,7 +103,7 @@ def calls(monkeypatch):
             made.append((name, {one: given for one, given in told.items() if given is not None}))
             return function(*args, **options)
 
-        monkeypatch.setattr(gj.gpugrad, name, call)
+        monkeypatch.setattr(gpugrad, name, call)
 
     for name in OPERATIONS:
         spy(name)
@@ -132,7 +132,7 @@ def test_large_results_are_written_in_place(calls, wrt):
     arrays = layer_arrays(Layer((5000,), 64, 64), "float32")
     operands = operands_of("dense_sigmoid_backward", arrays)
     expected = gpugrad.dense_sigmoid_backward(**operands, wrt=wrt)
-    assert expected.dx.nbytes > gj.IN_PLACE
+    assert expected.dx.nbytes > gj.primitive.IN_PLACE
 
     def function(operands):
         return gj.dense_sigmoid_backward(**operands, wrt=wrt)
@@ -236,7 +236,7 @@ def test_results_stay_where_jax_may_move_them():
 
 
 def test_examples():
-    found = doctest.testmod(gj)
+    found = doctest.testmod(gj.functions)
     assert found.attempted > 15
     assert found.failed == 0
 
@@ -813,7 +813,7 @@ def test_an_error_on_the_way_is_raised(monkeypatch):
     """By a compiled function that can be called again."""
     compiled, z = jax.jit(gj.sigmoid), jnp.zeros(3)
     with monkeypatch.context() as patch:
-        patch.setattr(gj.gpugrad, "sigmoid", lambda *_, **__: 1 / 0)
+        patch.setattr(gpugrad, "sigmoid", lambda *_, **__: 1 / 0)
         with pytest.raises(jax.errors.JaxRuntimeError, match="ZeroDivisionError"):
             jax.block_until_ready(compiled(z))
     assert (compiled(z) == 0.5).all()
