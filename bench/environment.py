@@ -6,12 +6,13 @@ import platform
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import gpugrad
 from bench import section
-from gpugrad import _dispatch
+from gpugrad import _dispatch, _host
 from gpugrad.cli import machine
 from gpugrad.cli.info import version
 
@@ -35,6 +36,13 @@ CLOCKS = {
     "celsius": "temperature.gpu",
     "watts": "power.draw",
 }
+
+
+def tell_of_slow_kernels() -> None:
+    """Say so, before anything is measured, where NumPy's BLAS has faster kernels than it uses."""
+    hint = _host.blas_hint(_host.blas())
+    if hint is not None:
+        print(f"hint: {hint}", file=sys.stderr, flush=True)
 
 
 def work(section_: section.Section) -> None:

@@ -98,6 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"bench.on_cpu: --output: {error}", file=sys.stderr)
         return 2
+    environment.tell_of_slow_kernels()
     try:
         run_all(document, QUICK if arguments.quick else WHOLE)
     except KeyboardInterrupt:

@@ -289,6 +289,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         missing = PEERS["torch"].missing()
         if missing:
             raise Unusable(missing)
+        environment.tell_of_slow_kernels()
         document = start(quick=arguments.quick, commit=arguments.commit)
         with output.reserved(path) as write:
             run_all(document, scope)

@@ -125,6 +125,7 @@ def test_logits_beyond_the_exponential_take_other_steps(dtype, least):
         arithmetic.sigmoid(y, y, scratch.Scratch())
     smallest = np.finfo(dtype).smallest_subnormal
     assert abs(y[0] - np.exp(-least)) <= 2 * smallest
+    # 8 roundings, 6 of them the exponential's; see docs/numerics.md
     np.testing.assert_allclose(y[1:5], 1 / (1 + np.exp(-z[1:5])), rtol=4 * np.finfo(dtype).eps)
     assert y[5:7].tolist() == [0, 1]
     assert np.isnan(y[7])
