@@ -1,4 +1,4 @@
-"""Descriptors of two-dimensional arrays for bulk copies (TMA)."""
+"""Descriptors of arrays for bulk copies (TMA)."""
 
 from dataclasses import dataclass
 
@@ -7,37 +7,56 @@ import numpy as np
 from .errors import EmulatorError
 
 MAGIC = 0x544D4150
+BYTES = 128  # of a descriptor, as CUtensorMap has
+MAX_RANK = 4
 SWIZZLES = {0: 0, 128: 1, 64: 2, 32: 3}  # bytes of the swizzle: its number in a descriptor
-MAX_BOX = 256  # rows or columns
-ALIGNMENT = 16  # bytes: of the array, of its rows, and of the rows of a box
+ITEM_BYTES = (1, 2, 4, 8)
+MAX_EXTENT = 1 << 32
+MAX_BOX = 256  # elements along a dimension
+ALIGNMENT = 16  # bytes: of the array, of its strides, and of the rows of a box
+STRIDE_LIMIT = 1 << 40  # bytes
 
 
 @dataclass(frozen=True)
 class TensorMap:
-    """A row-major matrix, read in boxes of (rows, columns); `swizzle` is 0, 32, 64 or 128 bytes.
+    """An array of 2 to 4 dimensions, read in boxes; `swizzle` is 0, 32, 64 or 128 bytes.
 
-    What cuTensorMapEncodeTiled refuses is an error here too.
+    The axes of `box` are those of the array: the last is contiguous, and is the first coordinate
+    of a copy. What cuTensorMapEncodeTiled refuses is an error here too.
     """
 
     array: np.ndarray
-    box: tuple[int, int]
+    box: tuple[int, ...]
     swizzle: int = 128
 
     def __post_init__(self) -> None:
-        if self.array.ndim != 2 or self.array.strides[1] != self.array.itemsize:
+        array = self.array
+        if not 2 <= array.ndim <= MAX_RANK or strides_of(array)[-1] != array.itemsize:
             raise EmulatorError(
-                f"tensor map: rows must be contiguous, strides {self.array.strides}"
+                f"tensor map: there are 2 to {MAX_RANK} dimensions, and rows must be contiguous: "
+                f"shape {array.shape}, strides {array.strides}"
             )
-        if self.array.ctypes.data % ALIGNMENT or self.array.strides[0] % ALIGNMENT:
+        if array.itemsize not in ITEM_BYTES:
+            raise EmulatorError(f"tensor map: elements of {array.dtype} cannot be copied")
+        if not all(1 <= extent <= MAX_EXTENT for extent in array.shape):
+            raise EmulatorError(f"tensor map: shape is {array.shape}, expected 1 to 2^32")
+        outer = strides_of(array)[:-1]
+        if array.ctypes.data % ALIGNMENT or any(stride % ALIGNMENT for stride in outer):
             raise EmulatorError(
                 f"tensor map: the array and its rows must be {ALIGNMENT}-byte aligned, "
-                f"strides {self.array.strides}"
+                f"strides {array.strides}"
             )
-        if not all(1 <= extent <= MAX_BOX for extent in self.box):
-            raise EmulatorError(f"tensor map: box is {self.box}, expected 1 to {MAX_BOX}")
+        if not all(0 < stride < STRIDE_LIMIT for stride in outer):
+            raise EmulatorError(
+                f"tensor map: strides are {array.strides}, expected above 0 and below 2^40"
+            )
+        if len(self.box) != array.ndim or not all(1 <= extent <= MAX_BOX for extent in self.box):
+            raise EmulatorError(
+                f"tensor map: box is {self.box}, expected {array.ndim} extents of 1 to {MAX_BOX}"
+            )
         if self.swizzle not in SWIZZLES:
             raise EmulatorError(f"tensor map: swizzle is {self.swizzle}, not in {list(SWIZZLES)}")
-        row = self.box[1] * self.array.itemsize
+        row = self.box[-1] * array.itemsize
         if row % ALIGNMENT or (self.swizzle and row > self.swizzle):
             raise EmulatorError(
                 f"tensor map: a row of the box has {row} bytes, expected a multiple of "
@@ -46,9 +65,25 @@ class TensorMap:
 
     def pack(self, address: int, size: int) -> bytes:
         """The bytes that the runtime expects in a parameter of `size` bytes."""
-        rows, columns = self.array.shape
-        words = (MAGIC, address, columns, rows, self.array.strides[0])
-        box_rows, box_columns = self.box
-        last = (box_columns, box_rows, self.array.itemsize, SWIZZLES[self.swizzle])
-        packed = np.array(words, np.uint64).tobytes() + np.array(last, np.uint32).tobytes()
+        if size != BYTES:
+            raise EmulatorError(f"tensor map: the kernel's parameter has {size} bytes, not {BYTES}")
+
+        def innermost_first(values: tuple[int, ...], rest: int) -> list[int]:
+            return [*reversed(values), *[rest] * (MAX_RANK - len(values))]
+
+        extents = innermost_first(self.array.shape, 1)
+        strides = innermost_first(strides_of(self.array), 0)
+        last = [self.array.ndim, self.array.itemsize, SWIZZLES[self.swizzle]]
+        packed = np.array([MAGIC, address, *extents, *strides], np.uint64).tobytes()
+        packed += np.array([*innermost_first(self.box, 1), *last], np.uint32).tobytes()
         return packed.ljust(size, b"\0")
+
+
+def strides_of(array: np.ndarray) -> tuple[int, ...]:
+    """Strides in bytes; where an axis has one element, one that a descriptor may have."""
+    strides: list[int] = []
+    for extent, stride in zip(reversed(array.shape), reversed(array.strides), strict=True):
+        if extent == 1:
+            stride = ALIGNMENT if strides else array.itemsize
+        strides.insert(0, stride)
+    return tuple(strides)

@@ -116,10 +116,23 @@ inline void mbar_wait(void* barrier, uint32_t parity, Site site = Site::here()) 
   emulator::mbarrier_wait(static_cast<uint64_t*>(barrier), parity, site);
 }
 
-// ---- cp.async.bulk.tensor (TMA)
-inline void tma_load_2d(void* shared, const void* tensor_map, int column, int row, void* barrier,
+// ---- cp.async.bulk.tensor (TMA): coordinates of the box, c0 in the contiguous dimension
+inline void tma_prefetch(const void* tensor_map, Site site = Site::here()) {
+  emulator::prefetch_tensor_map(tensor_map, site);
+}
+inline void tma_load_2d(void* shared, const void* tensor_map, int c0, int c1, void* barrier,
                         Site site = Site::here()) {
-  emulator::bulk_copy_2d(shared, tensor_map, column, row, static_cast<uint64_t*>(barrier), site);
+  emulator::bulk_copy(shared, tensor_map, {2, {c0, c1}}, static_cast<uint64_t*>(barrier), site);
+}
+inline void tma_load_3d(void* shared, const void* tensor_map, int c0, int c1, int c2,
+                        void* barrier, Site site = Site::here()) {
+  emulator::bulk_copy(shared, tensor_map, {3, {c0, c1, c2}}, static_cast<uint64_t*>(barrier),
+                      site);
+}
+inline void tma_load_4d(void* shared, const void* tensor_map, int c0, int c1, int c2, int c3,
+                        void* barrier, Site site = Site::here()) {
+  emulator::bulk_copy(shared, tensor_map, {4, {c0, c1, c2, c3}}, static_cast<uint64_t*>(barrier),
+                      site);
 }
 
 // ---- wgmma: d = a b, plus d if `scale_d` is not 0

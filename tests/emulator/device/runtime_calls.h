@@ -67,8 +67,14 @@ EMULATOR_HIDDEN void fence_async_proxy();  // earlier writes become visible to c
 EMULATOR_HIDDEN void mbarrier_init(uint64_t* barrier, uint32_t count, Site site);
 EMULATOR_HIDDEN void mbarrier_arrive(uint64_t* barrier, uint32_t expected_bytes, Site site);
 EMULATOR_HIDDEN void mbarrier_wait(uint64_t* barrier, uint32_t parity, Site site);
-EMULATOR_HIDDEN void bulk_copy_2d(void* shared, const void* tensor_map, int column, int row,
-                                  uint64_t* barrier, Site site);
+constexpr uint32_t MAX_TENSOR_RANK = 4;
+struct TensorCoordinates {  // of the first element of a box, innermost dimension first
+  uint32_t rank;
+  int index[MAX_TENSOR_RANK];
+};
+EMULATOR_HIDDEN void bulk_copy(void* shared, const void* tensor_map, TensorCoordinates corner,
+                               uint64_t* barrier, Site site);
+EMULATOR_HIDDEN void prefetch_tensor_map(const void* tensor_map, Site site);
 enum class WgmmaType { TF32, BF16, F16 };
 struct WgmmaOperands {
   float* d;

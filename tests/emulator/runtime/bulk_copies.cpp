@@ -1,4 +1,4 @@
-// TMA: a box of a 2-D tensor into swizzled shared memory, zeros outside of the tensor.
+// TMA: a box of a tensor into swizzled shared memory, zeros outside of the tensor.
 #include "bulk_copies.h"
 
 #include <cstring>
@@ -6,22 +6,17 @@
 #include "checker.h"
 #include "failures.h"
 #include "scheduler.h"
+#include "tensor_maps.h"
 
 namespace emulator {
 
-struct TensorMap {  // laid out as tensor_maps.py packs it
-  uint64_t magic, base;
-  uint64_t columns, rows, row_bytes;
-  uint32_t box_columns, box_rows, item_bytes;
-  Swizzle swizzle;
-  uint32_t box_bytes() const { return box_columns * box_rows * item_bytes; }
-};
 constexpr uint64_t TENSOR_MAP_MAGIC = 0x544d4150;
+constexpr int MAX_BOX_ROW_BYTES = 256 * 8;
 
 struct BulkCopy {
   char* shared;
   TensorMap map;  // by value: a kernel's parameter may lie on the issuing thread's stack
-  int column, row;
+  TensorCoordinates corner;
   uint64_t* barrier;
   uint32_t thread, time;  // the issuer, and what it knew
   VectorClock* knows;
@@ -43,31 +38,22 @@ static uint32_t required_alignment(Swizzle swizzle) {
   }
 }
 
-template <class Visit>
-static void for_each_item(const BulkCopy& copy, Visit visit) {
-  const uint32_t row_bytes = copy.map.box_columns * copy.map.item_bytes;
-  const auto start = uint64_t(copy.shared - shared_memory.begin);
-  for (uint32_t row = 0; row < copy.map.box_rows; row++) {
-    for (uint32_t column = 0; column < copy.map.box_columns; column++) {
-      const uint64_t offset = start + uint64_t(row) * row_bytes + column * copy.map.item_bytes;
-      visit(shared_memory.begin + swizzled(offset, copy.map.swizzle), row, column);
-    }
-  }
+// One row of the box, from global memory and zeros.
+static void read_row(const BulkCopy& copy, uint32_t row, char* out) {
+  const RowInside inside = row_inside(copy.map, copy.corner, row);
+  memset(out, 0, copy.map.row_bytes());
+  if (!inside.bytes) return;
+  check_global_read(inside.global, int(inside.bytes), nullptr);
+  memcpy(out + inside.first, inside.global, inside.bytes);
 }
 
-static void copy_item(const BulkCopy& copy, char* shared, uint32_t row, uint32_t column) {
-  const TensorMap& map = copy.map;
-  const long x = long(copy.column) + column, y = long(copy.row) + row;
-  const bool inside = x >= 0 && y >= 0 && uint64_t(x) < map.columns && uint64_t(y) < map.rows;
-  if (inside) {
-    const auto* global = reinterpret_cast<const char*>(map.base) + uint64_t(y) * map.row_bytes +
-                         uint64_t(x) * map.item_bytes;
-    check_global_read(global, int(map.item_bytes), nullptr);
-    memcpy(shared, global, map.item_bytes);
-  } else {
-    memset(shared, 0, map.item_bytes);
-  }
-  if (checking) check_access(shared, int(map.item_bytes), Access::END_COPY, nullptr);
+static void write_box(const BulkCopy& copy) {
+  char content[MAX_BOX_ROW_BYTES];
+  for_each_piece(copy.map, copy.shared, [&](char* piece, uint32_t row, uint32_t byte) {
+    if (byte == 0) read_row(copy, row, content);
+    memcpy(piece, content + byte, PIECE_BYTES);
+    if (checking) check_access(piece, PIECE_BYTES, Access::END_COPY, nullptr);
+  });
 }
 
 static void land(const BulkCopy& copy) {
@@ -80,9 +66,7 @@ static void land(const BulkCopy& copy) {
   issuer.time = copy.time;
   issuer.knows = copy.knows;
   issuer.site = copy.site;
-  for_each_item(copy, [&](char* shared, uint32_t row, uint32_t column) {
-    copy_item(copy, shared, row, column);
-  });
+  write_box(copy);
   issuer.time = time_now;
   issuer.knows = knows_now;
   issuer.site = site_now;
@@ -92,14 +76,30 @@ static void land(const BulkCopy& copy) {
   mbarrier_count_bytes(copy.barrier, copy.map.box_bytes());
 }
 
-void bulk_copy_2d(void* shared, const void* tensor_map, int column, int row, uint64_t* barrier,
-                  Site site) {
-  current->site = site;
+static const TensorMap& checked_map(const void* tensor_map) {
   const auto* map = static_cast<const TensorMap*>(tensor_map);
+  if (address_of(map) % TENSOR_MAP_ALIGNMENT) {
+    fail("TMA: the tensor map is not %d-byte aligned,", int(TENSOR_MAP_ALIGNMENT));
+  }
   if (map->magic != TENSOR_MAP_MAGIC) fail("TMA: the argument is no tensor map,");
-  BulkCopy copy{static_cast<char*>(shared), *map, column, row, barrier,
+  return *map;
+}
+
+void prefetch_tensor_map(const void* tensor_map, Site site) {
+  current->site = site;
+  checked_map(tensor_map);
+}
+
+void bulk_copy(void* shared, const void* tensor_map, TensorCoordinates corner, uint64_t* barrier,
+               Site site) {
+  current->site = site;
+  const TensorMap& map = checked_map(tensor_map);
+  if (map.rank != corner.rank) {
+    fail("TMA: %u coordinates for a tensor of %u dimensions,", corner.rank, map.rank);
+  }
+  BulkCopy copy{static_cast<char*>(shared), map, corner, barrier,
                 current->id, current->time, current->knows, site};
-  const uint32_t alignment = required_alignment(map->swizzle);
+  const uint32_t alignment = required_alignment(map.swizzle);
   if (!shared_memory.holds(address_of(shared)) ||
       uint64_t(copy.shared - shared_memory.begin) % alignment) {
     fail_with(evidence_here(shared), "TMA: the destination is not %u-byte aligned shared memory",
@@ -111,8 +111,8 @@ void bulk_copy_2d(void* shared, const void* tensor_map, int column, int row, uin
   }
   if (checking) {
     copy.knows->references++;
-    for_each_item(copy, [&](char* item, uint32_t, uint32_t) {
-      check_access(item, int(map->item_bytes), Access::START_COPY, nullptr);
+    for_each_piece(map, copy.shared, [](char* piece, uint32_t, uint32_t) {
+      check_access(piece, PIECE_BYTES, Access::START_COPY, nullptr);
     });
   }
   current->time++;
