@@ -148,7 +148,7 @@ MUTANTS = {
         "gemm_wgmma", "1024 >> 4", "512 >> 4", WRONG_RESULT
     ),
     "wgmma: wrong step along k": Mutant(
-        "gemm_wgmma", "b + kk * 2", "b + kk * 4", f"{WRONG_RESULT}|{RACE}"
+        "gemm_wgmma", "b + kk * 2", "b + kk * 4", f"{WRONG_RESULT}|{RACE}|b starts 128 bytes"
     ),
     "wgmma: no swizzle in the descriptor": Mutant("gemm_wgmma", "1ull << 62", "0ull", WRONG_RESULT),
     "wgmma: no wait": Mutant("gemm_wgmma", "ptx::wgmma_wait<0>();", "", "nobody waited|wrong"),

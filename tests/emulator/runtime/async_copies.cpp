@@ -47,12 +47,6 @@ void copy_async(void* shared, const void* global, int bytes, int source_bytes, c
   current->copies.push_back(copy);
 }
 
-static int in_groups(const std::vector<int>& groups, size_t count) {
-  int sum = 0;
-  for (size_t i = 0; i < count; i++) sum += groups[i];
-  return sum;
-}
-
 void copy_async_commit() {
   auto& groups = current->copy_groups;
   groups.push_back(int(current->copies.size()) - in_groups(groups, groups.size()));

@@ -6,32 +6,12 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "cells.h"
 #include "failures.h"
 #include "watchdog.h"
 
 namespace emulator {
 
-enum CellFlag : uint8_t {
-  INITIALISED = 1,
-  COPY_PENDING = 2,  // an asynchronous copy into it has not been waited for
-  ATOMIC_WRITE = 4,  // the last write was atomic
-  UNCHECKED = 8,     // a variable that the compiler made
-  FOREIGN = 16,      // belongs to no variable and no array
-  MIXED_BLOCKS = 32,  // atomics of several blocks wrote it: nothing orders a plain access
-  COPIED = 64,        // the last write was an asynchronous copy
-};
-
-struct Cell {
-  uint32_t write_time, write_block, write_pc;
-  uint32_t read_time, read_block, read_pc;
-  uint32_t older_read_time, older_read_block;  // of another thread than the latest reader
-  uint16_t writer, reader, older_reader;
-  uint8_t flags;
-};
-
-constexpr uint64_t SHARED_CELL_BYTES = 2;
-
-static Cell* shared_cells;
 static Cell* fresh_cells;  // what shared_cells start every block as
 static std::vector<Cell*> buffer_cells;
 static std::vector<std::pair<void*, size_t>> mappings;
@@ -74,10 +54,6 @@ void set_clock(Thread& thread, VectorClock* clock) {
   clock->references++;
   drop_clock(thread.knows);
   thread.knows = clock;
-}
-
-static inline bool ordered_before_now(uint32_t thread, uint32_t time, uint32_t block) {
-  return block == block_number && (thread == current->id || time <= current->knows->time[thread]);
 }
 
 // ---- cells
@@ -132,6 +108,20 @@ static bool check_flags(const Cell& cell, uint64_t address, Access access, const
   return false;
 }
 
+// Finds the thread whose read is not ordered before now; false if there is none.
+static inline bool unordered_reader(uint32_t reader, uint32_t time, uint32_t block,
+                                    uint32_t& found) {
+  found = reader;
+  if (reader < FIRST_WARPGROUP) return !ordered_before_now(reader, time, block);
+  found = (reader - FIRST_WARPGROUP) * WARPGROUP;
+  if (block != block_number) return true;
+  for (uint32_t one : warpgroup_reads[time].time) {
+    if (!ordered_before_now(found, one, block)) return true;
+    found += WARP;
+  }
+  return false;
+}
+
 static void check_order(const Cell& cell, uint64_t address, Access access, const void* pc) {
   const bool both_atomic = access == Access::ATOMIC && (cell.flags & ATOMIC_WRITE);
   if (cell.write_time && !both_atomic &&
@@ -140,28 +130,14 @@ static void check_order(const Cell& cell, uint64_t address, Access access, const
     fail_race(name_of(access), "write", address, cell.writer, cell.write_block, cell.write_pc, pc);
   }
   if (access == Access::READ) return;
-  if (cell.read_time && !ordered_before_now(cell.reader, cell.read_time, cell.read_block)) {
-    fail_race(name_of(access), "read", address, cell.reader, cell.read_block, cell.read_pc, pc);
+  uint32_t reader;
+  if (cell.read_time && unordered_reader(cell.reader, cell.read_time, cell.read_block, reader)) {
+    fail_race(name_of(access), "read", address, reader, cell.read_block, cell.read_pc, pc);
   }
-  if (cell.older_read_time &&
-      !ordered_before_now(cell.older_reader, cell.older_read_time, cell.older_read_block)) {
-    fail_race(name_of(access), "read", address, cell.older_reader, cell.older_read_block, 0, pc);
+  if (cell.older_read_time && unordered_reader(cell.older_reader, cell.older_read_time,
+                                               cell.older_read_block, reader)) {
+    fail_race(name_of(access), "read", address, reader, cell.older_read_block, 0, pc);
   }
-}
-
-static inline void remember_read(Cell& cell, uint32_t pc) {
-  const uint32_t me = current->id;
-  const bool another = cell.read_time && (cell.reader != me || cell.read_block != block_number);
-  if (another && !(cell.older_read_time && cell.older_reader == cell.reader &&
-                   cell.older_read_block == cell.read_block)) {
-    cell.older_read_time = cell.read_time;
-    cell.older_reader = cell.reader;
-    cell.older_read_block = cell.read_block;
-  }
-  cell.read_time = current->time;
-  cell.reader = uint16_t(me);
-  cell.read_block = block_number;
-  cell.read_pc = pc;
 }
 
 static uint8_t flags_of_write(const Cell& before, Access access) {
@@ -197,7 +173,7 @@ static void check_cells(Cell* cell, uint64_t count, uint64_t address, uint64_t c
                 name_of(access));
     }
     if (access == Access::READ) {
-      remember_read(*cell, short_pc);
+      remember_read(*cell, current->id, current->time, short_pc);
     } else {
       remember_write(*cell, access, short_pc);
     }
@@ -282,11 +258,6 @@ void check_global_read(const void* pointer, int bytes, const void* pc) {
             bytes);
 }
 
-static const Cell& shared_cell(const void* address) {
-  const uint64_t offset = address_of(address) - address_of(shared_memory.begin);
-  return shared_cells[offset / SHARED_CELL_BYTES];
-}
-
 bool last_write_is_in_async_proxy(const void* shared_address) {
   const Cell& cell = shared_cell(shared_address);
   return !cell.write_time || (cell.flags & COPIED) ||
@@ -366,6 +337,7 @@ void reset_shadow_of_block() {
   memcpy(shared_cells, fresh_cells, sizeof(Cell) * cells);
   drop_clock(base_clock);
   base_clock = new_empty_clock();
+  warpgroup_reads.assign(1, WarpgroupRead{});  // no read has the time 0
   for (uint32_t i = 0; i < thread_count; i++) {
     threads[i].time = 1;
     threads[i].fenced_time = 0;

@@ -11,6 +11,14 @@ enum class Access { READ, WRITE, ATOMIC, START_COPY, END_COPY };
 // Fails if the current thread must not touch these bytes now; remembers that it did.
 void check_access(const void* address, int bytes, Access access, const void* pc);
 void check_global_read(const void* address, int bytes, const void* pc);
+
+constexpr uint32_t OPERAND_BYTES = 16;  // that an operand of wgmma has in one piece
+// Until the next call, operands are read at this moment, by a warpgroup.
+void start_operand_reads(const Thread* warpgroup);
+// 16 aligned bytes of shared memory, items of `item_bytes`, read by the first lane of each warp,
+// or of one. They must have been written, in this order: by a copy, or before a proxy fence.
+void check_operand(const char* piece, int item_bytes);
+void check_operand_of_warp(const char* piece, int item_bytes, uint32_t warp);
 // Is the last write of this shared address ordered before the current thread's next step?
 bool last_write_is_visible(const void* shared_address);
 // Was it made by an asynchronous copy, or fenced by the thread that made it?

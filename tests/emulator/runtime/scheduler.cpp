@@ -166,6 +166,7 @@ void start_block_threads() {
     thread.copies.clear();
     thread.copy_groups.clear();
     thread.products.clear();
+    thread.accumulators.clear();
     thread.product_groups.clear();
     thread.products_fenced = false;
   }

@@ -108,6 +108,19 @@ struct AsyncCopy {
   const void* pc;
 };
 
+struct WgmmaProduct {
+  WgmmaOperands operands;
+  uint32_t a_values[4];  // of the registers when it was issued
+  Site site;
+};
+
+struct Accumulator {  // registers of products in flight
+  float* registers;
+  int columns, item_bytes;  // of the products' shape
+  int products;
+  float values[128];  // what they hold once the products that have ended are added
+};
+
 struct Thread {
   void* stack_pointer;
   char* stack;
@@ -126,9 +139,11 @@ struct Thread {
   // operations that were issued and not yet waited for; groups hold counts, oldest first
   std::vector<AsyncCopy> copies;
   std::vector<int> copy_groups;
-  std::vector<WgmmaOperands> products;
+  std::vector<WgmmaProduct> products;
   std::vector<int> product_groups;
+  std::vector<Accumulator> accumulators;
   bool products_fenced;  // wgmma.fence since the last wait
+  int groups_left;       // that it waits for
   // on an mbarrier
   uint64_t* mbarrier;
   uint32_t parity;
@@ -157,6 +172,11 @@ inline Range shared_memory;   // the module's thread-local block: every __shared
 inline Range dynamic_memory;  // its last part: extern __shared__ arrays
 
 inline uint64_t address_of(const void* pointer) { return reinterpret_cast<uint64_t>(pointer); }
+inline int in_groups(const std::vector<int>& groups, size_t count) {  // members of the oldest
+  int sum = 0;
+  for (size_t i = 0; i < count; i++) sum += groups[i];
+  return sum;
+}
 inline uint32_t lane_bit(uint32_t lane) { return 1u << lane; }
 
 }  // namespace emulator

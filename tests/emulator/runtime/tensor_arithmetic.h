@@ -28,8 +28,14 @@ struct OperandFormat {
 };
 constexpr OperandFormat TF32{4, -126}, BF16{2, -126}, F16{2, -14};
 
-// sum + a[0] b[0] + a[1] b[stride] + ..., rounded as the launch asks for.
-float sum_of_products(float sum, const float* a, const float* b, int count, int stride,
-                      OperandFormat format);
+constexpr int MAX_COLUMNS = 256, MAX_DEPTH = 16;
+struct TileShape {
+  int rows, columns;  // multiples of 4 and 8
+  int depth;
+};
+
+// d += a b for dense row-major tiles; each element is rounded as the launch asks for.
+void multiply_add(float* d, const float* a, const float* b, TileShape shape,
+                  OperandFormat format);
 
 }  // namespace emulator

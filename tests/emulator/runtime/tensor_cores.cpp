@@ -100,13 +100,19 @@ struct Tile {
 
 template <int K>
 static void accumulate(void** operations, const Tile<K>& tile, OperandFormat format) {
+  float sums[16][8];
+  const auto item = [&](uint32_t lane, int i) -> float& {
+    return sums[lane / 4 + uint32_t(i) / 2 * 8][lane % 4 * 2 + uint32_t(i) % 2];
+  };
+  const auto results = [&](uint32_t lane) {
+    return static_cast<float*>(mma_operands(operations, lane).d);
+  };
   for (uint32_t lane = 0; lane < WARP; lane++) {
-    auto* d = static_cast<float*>(mma_operands(operations, lane).d);
-    const uint32_t row = lane / 4, column = lane % 4 * 2;
-    for (int i = 0; i < 4; i++) {
-      d[i] = sum_of_products(d[i], tile.a[row + i / 2 * 8], &tile.b[0][column + i % 2], K, 8,
-                             format);
-    }
+    for (int i = 0; i < 4; i++) item(lane, i) = results(lane)[i];
+  }
+  multiply_add(sums[0], tile.a[0], tile.b[0], TileShape{16, 8, K}, format);
+  for (uint32_t lane = 0; lane < WARP; lane++) {
+    for (int i = 0; i < 4; i++) results(lane)[i] = item(lane, i);
   }
 }
 

@@ -1,166 +1,220 @@
 // wgmma: products of a warpgroup, computed when all four warps wait for them.
-#include "bulk_copies.h"
+#include <deque>
+
 #include "checker.h"
 #include "failures.h"
 #include "fragments.h"
 #include "scheduler.h"
+#include "wgmma_operands.h"
 
 namespace emulator {
 
-constexpr int ROWS = 64;          // of a and d
-constexpr int SLAB_BYTES = 32;    // contraction of one instruction, per row or column
-constexpr int MAX_COLUMNS = 256;
-constexpr int MAX_K = 16;
+// What a thread's accumulators hold while a product is in flight: a NaN that nothing else makes.
+constexpr uint32_t IN_FLIGHT = 0x7fc1f117;
 
-static OperandFormat format_of(WgmmaType type) {
-  switch (type) {
-    case WgmmaType::TF32:
-      return TF32;
-    case WgmmaType::BF16:
-      return BF16;
-    default:
-      return F16;
+static void require_untouched(const Accumulator& accumulator, Site site) {
+  for (int i = 0; i < accumulator.columns / 2; i++) {
+    uint32_t bits;
+    memcpy(&bits, &accumulator.registers[i], sizeof bits);
+    if (bits == IN_FLIGHT) continue;
+    current->site = site;
+    fail("wgmma: register %d of the accumulator was written while the product is in flight,", i);
   }
 }
 
-static float decode(uint32_t bits, WgmmaType type) {
-  switch (type) {
-    case WgmmaType::TF32:
-      return from_tf32(bits);
-    case WgmmaType::BF16:
-      return from_bf16(bits);
-    default:
-      return from_f16(bits);
-  }
-}
-
-struct Descriptor {
-  uint64_t start, leading, stride;
-  Swizzle swizzle;
-  explicit Descriptor(uint64_t bits)
-      : start((bits & 0x3fff) << 4),
-        leading((bits >> 16 & 0x3fff) << 4),
-        stride((bits >> 32 & 0x3fff) << 4),
-        swizzle(Swizzle(bits >> 62)) {}
-};
-
-static int atom_row_bytes(Swizzle swizzle) {
-  switch (swizzle) {
-    case Swizzle::BYTES_128:
-      return 128;
-    case Swizzle::BYTES_64:
-      return 64;
-    case Swizzle::BYTES_32:
-      return 32;
-    default:
-      return 16;
-  }
-}
-
-// K-major: a row of the operand is contiguous in k. Atoms are 8 rows.
-static uint64_t k_major_offset(const Descriptor& d, int row, int k_byte) {
-  uint64_t offset = d.start + uint64_t(row / 8) * d.stride;
-  if (d.swizzle == Swizzle::NONE) {
-    return offset + uint64_t(k_byte / 16) * d.leading + uint64_t(row % 8 * 16 + k_byte % 16);
-  }
-  offset += uint64_t(row % 8 * atom_row_bytes(d.swizzle) + k_byte);
-  return swizzled(offset, d.swizzle);
-}
-
-// MN-major: a row of shared memory holds neighbouring rows of the operand for one k. Atoms are
-// 8 values of k; `leading` separates atoms along the rows, `stride` atoms along k.
-static uint64_t mn_major_offset(const Descriptor& d, int row_byte, int k) {
-  const int width = atom_row_bytes(d.swizzle);
-  const bool plain = d.swizzle == Swizzle::NONE;
-  const uint64_t along_rows = plain ? d.stride : d.leading;
-  const uint64_t along_k = plain ? d.leading : d.stride;
-  const uint64_t offset = d.start + uint64_t(row_byte / width) * along_rows +
-                          uint64_t(k / 8) * along_k +
-                          uint64_t(k % 8 * width + row_byte % width);
-  return swizzled(offset, d.swizzle);
-}
-
-static float operand_item(const Descriptor& descriptor, bool transposed, int row, int k,
-                          WgmmaType type) {
-  const int bytes = format_of(type).bytes;
-  const uint64_t offset = transposed ? mn_major_offset(descriptor, row * bytes, k)
-                                     : k_major_offset(descriptor, row, k * bytes);
-  const char* item = shared_memory.begin + offset;
-  if (item + bytes > shared_memory.end) fail("wgmma: a descriptor points outside shared memory,");
-  if (checking) {
-    check_access(item, bytes, Access::READ, nullptr);
-    if (!last_write_is_in_async_proxy(item)) {
-      fail_with(evidence_here(item), "wgmma reads what was written without fence.proxy.async");
+// The values move to the runtime's memory: whoever reads the registers too early gets NaNs.
+static void hold_accumulator(const WgmmaOperands& product, Site site) {
+  const int bytes = item_bytes(product.type), count = product.columns / 2;
+  for (Accumulator& held : current->accumulators) {
+    if (product.d + count <= held.registers || held.registers + held.columns / 2 <= product.d) {
+      continue;
     }
-  }
-  uint32_t bits = 0;
-  memcpy(&bits, item, size_t(bytes));
-  return decode(bits, type);
-}
-
-struct Operands {
-  float a[ROWS][MAX_K];
-  float b[MAX_K][MAX_COLUMNS];
-};
-
-static void read_a_registers(const Thread* warp, size_t index, float* a) {
-  for (uint32_t lane = 0; lane < WARP; lane++) {
-    const WgmmaOperands& product = warp[lane].products[index];
-    if (product.type == WgmmaType::TF32) {
-      place_tf32(lane, product.a_registers, a, MAX_K);
-    } else {
-      place_16_bit(lane, product.a_registers, a, MAX_K,
-                   [&](uint32_t bits) { return decode(bits, product.type); });
+    if (held.registers != product.d || held.columns != product.columns ||
+        held.item_bytes != bytes) {
+      fail("wgmma: the accumulator is in use by a product in flight of another shape,");
     }
+    if (checking) require_untouched(held, site);
+    held.products++;
+    return;
+  }
+  current->accumulators.push_back(Accumulator{product.d, product.columns, bytes, 1, {}});
+  Accumulator& held = current->accumulators.back();
+  for (int i = 0; i < count; i++) {
+    held.values[i] = product.d[i];
+    memcpy(&product.d[i], &IN_FLIGHT, sizeof IN_FLIGHT);
   }
 }
 
-// Each warp reads its 16 rows of a and all of b; its first lane stands for it in the checker.
-static void read_operands(Thread* group, size_t index, int depth, Operands& out) {
-  const WgmmaOperands& product = group[0].products[index];
-  const Descriptor a(product.a), b(product.b);
-  Thread* caller = current;
-  for (int warp = 0; warp < 4; warp++) {
-    current = &group[WARP * uint32_t(warp)];
-    current->site = caller->site;
-    if (product.a_registers) read_a_registers(current, index, out.a[16 * warp]);
-    for (int row = 16 * warp; row < 16 * warp + 16 && !product.a_registers; row++) {
-      for (int k = 0; k < depth; k++) {
-        out.a[row][k] = operand_item(a, product.a_transposed, row, k, product.type);
-      }
-    }
-    if (!checking && warp > 0) continue;
-    for (int column = 0; column < product.columns; column++) {
-      for (int k = 0; k < depth; k++) {
-        out.b[k][column] = operand_item(b, product.b_transposed, column, k, product.type);
-      }
-    }
+static Accumulator& accumulator_of(Thread& thread, const float* registers) {
+  for (Accumulator& held : thread.accumulators) {
+    if (held.registers == registers) return held;
   }
-  current = caller;
+  __builtin_unreachable();  // every product in flight has one
 }
 
-static void multiply(Thread* group, size_t index) {
-  const WgmmaOperands product = group[0].products[index];
-  const int depth = SLAB_BYTES / format_of(product.type).bytes;
-  static Operands operands;
+static void release_accumulator(Thread& thread, const WgmmaProduct& product) {
+  Accumulator& held = accumulator_of(thread, product.operands.d);
+  if (checking) require_untouched(held, product.site);
+  if (--held.products) return;
+  memcpy(held.registers, held.values, sizeof(float) * size_t(held.columns / 2));
+  thread.accumulators.erase(thread.accumulators.begin() + (&held - &thread.accumulators[0]));
+}
+
+void wgmma_fence() { current->products_fenced = true; }
+
+static Operand operand_a(const WgmmaOperands& product) {
+  return Operand{product.a, product.a_transposed, WGMMA_ROWS, product.type};
+}
+static Operand operand_b(const WgmmaOperands& product) {
+  return Operand{product.b, product.b_transposed, product.columns, product.type};
+}
+
+void wgmma(const WgmmaOperands& operands, Site site) {
+  current->site = site;
+  if (checking && !current->products_fenced) {
+    fail("wgmma without wgmma.fence since the last wait,");
+  }
+  if (current->id / WARPGROUP * WARPGROUP + WARPGROUP > thread_count) {
+    fail("wgmma in a partial warpgroup,");
+  }
+  if (!operands.a_registers) require_valid_descriptor(operand_a(operands), "a");
+  require_valid_descriptor(operand_b(operands), "b");
+  WgmmaProduct product{operands, {}, site};
+  if (operands.a_registers) {
+    memcpy(product.a_values, operands.a_registers, sizeof product.a_values);
+  }
+  hold_accumulator(operands, site);
+  current->products.push_back(product);
+}
+
+void wgmma_commit() {
+  auto& groups = current->product_groups;
+  groups.push_back(int(current->products.size()) - in_groups(groups, groups.size()));
+}
+
+// ---- products, computed for the whole warpgroup
+
+static bool same_instruction(const WgmmaProduct& one, const WgmmaProduct& other) {
+  const WgmmaOperands &x = one.operands, &y = other.operands;
+  return operand_a(x) == operand_a(y) && operand_b(x) == operand_b(y) &&
+         x.accumulate == y.accumulate && !x.a_registers == !y.a_registers;
+}
+
+static void require_same_products(const Thread* group, size_t count, size_t groups) {
   for (uint32_t i = 1; i < WARPGROUP; i++) {
-    if (group[i].products.size() <= index) fail("wgmma: not issued by the whole warpgroup,");
-    const WgmmaOperands& other = group[i].products[index];
-    if (other.a != product.a || other.b != product.b || other.accumulate != product.accumulate) {
+    if (group[i].product_groups.size() < groups || group[i].groups_left != group[0].groups_left ||
+        in_groups(group[i].product_groups, groups) != int(count)) {
+      fail("wgmma: not issued, committed and waited for by the whole warpgroup alike,");
+    }
+    for (size_t p = 0; p < count; p++) {
+      if (same_instruction(group[i].products[p], group[0].products[p])) continue;
+      current->site = group[0].products[p].site;
       fail("wgmma: operands differ across the warpgroup,");
     }
   }
-  read_operands(group, index, depth, operands);
+}
+
+static void read_a_registers(const Thread* group, size_t index, float* a) {
   for (uint32_t i = 0; i < WARPGROUP; i++) {
-    float* d = group[i].products[index].d;
-    const uint32_t lane = i % WARP;
-    for (int j = 0; j < product.columns / 2; j++) {
-      const uint32_t row = i / WARP * 16 + lane / 4 + (j & 2 ? 8 : 0);
-      const uint32_t column = uint32_t(j / 4 * 8 + j % 2) + lane % 4 * 2;
-      d[j] = sum_of_products(product.accumulate ? d[j] : 0.0f, operands.a[row],
-                             &operands.b[0][column], depth, MAX_COLUMNS, format_of(product.type));
+    const WgmmaProduct& product = group[i].products[index];
+    const WgmmaType type = product.operands.type;
+    if (checking && memcmp(product.operands.a_registers, product.a_values,
+                           sizeof product.a_values) != 0) {
+      current->site = product.site;
+      fail("wgmma: registers of a were written while the product is in flight,");
+    }
+    const uint32_t depth = uint32_t(SLAB_BYTES / item_bytes(type));
+    float* rows = a + i / WARP * 16 * depth;
+    if (type == WgmmaType::TF32) {
+      place_tf32(i % WARP, product.a_values, rows, depth);
+    } else {
+      place_16_bit(i % WARP, product.a_values, rows, depth,
+                   [&](uint32_t bits) { return decode(bits, type); });
     }
   }
+}
+
+// Operands that several products of one wait share are read once.
+struct Slab {
+  Operand operand;
+  float values[MAX_DEPTH * MAX_COLUMNS];
+};
+
+static const float* slab(std::deque<Slab>& known, const Operand& operand,
+                         void (*read)(const Operand&, float*)) {
+  for (const Slab& one : known) {
+    if (one.operand == operand) return one.values;
+  }
+  known.emplace_back();
+  known.back().operand = operand;
+  read(operand, known.back().values);
+  return known.back().values;
+}
+
+// d of the whole warpgroup, as rows of `columns` items.
+struct AccumulatorTile {
+  float items[WGMMA_ROWS * MAX_COLUMNS];
+  Accumulator* parts[WARPGROUP];
+
+  template <class Visit>  // of the pairs that a thread holds
+  static void for_each_pair(uint32_t thread, int columns, Visit visit) {
+    const uint32_t lane = thread % WARP, row = thread / WARP * 16 + lane / 4;
+    for (uint32_t i = 0; i < uint32_t(columns) / 4; i++) {
+      visit(i * 2, (row + i % 2 * 8) * uint32_t(columns) + i / 2 * 8 + lane % 4 * 2);
+    }
+  }
+
+  void load(Thread* group, size_t index) {
+    for (uint32_t i = 0; i < WARPGROUP; i++) {
+      parts[i] = &accumulator_of(group[i], group[i].products[index].operands.d);
+      const float* values = parts[i]->values;
+      for_each_pair(i, parts[i]->columns, [&](uint32_t from, uint32_t to) {
+        memcpy(items + to, values + from, 2 * sizeof(float));
+      });
+    }
+  }
+
+  void store() const {
+    for (uint32_t i = 0; i < WARPGROUP; i++) {
+      float* values = parts[i]->values;
+      for_each_pair(i, parts[i]->columns, [&](uint32_t to, uint32_t from) {
+        memcpy(values + to, items + from, 2 * sizeof(float));
+      });
+    }
+  }
+
+  bool is_that_of(const Thread* group, size_t index) const {
+    for (uint32_t i = 0; i < WARPGROUP; i++) {
+      if (parts[i]->registers != group[i].products[index].operands.d) return false;
+    }
+    return true;
+  }
+};
+
+static void multiply(Thread* group, size_t count) {
+  if (checking) start_operand_reads(group);
+  std::deque<Slab> slabs_of_a, slabs_of_b;
+  static AccumulatorTile d;
+  static float a_registers[WGMMA_ROWS * MAX_DEPTH];
+  for (size_t index = 0; index < count; index++) {
+    const WgmmaOperands& product = group[0].products[index].operands;
+    if (index == 0) d.load(group, index);
+    if (!d.is_that_of(group, index)) {
+      d.store();
+      d.load(group, index);
+    }
+    if (!product.accumulate) std::fill_n(d.items, WGMMA_ROWS * product.columns, 0.0f);
+    const float* a = a_registers;
+    if (product.a_registers) {
+      read_a_registers(group, index, a_registers);
+    } else {
+      a = slab(slabs_of_a, operand_a(product), read_a);
+    }
+    const float* b = slab(slabs_of_b, operand_b(product), read_b);
+    const TileShape shape{WGMMA_ROWS, product.columns, SLAB_BYTES / item_bytes(product.type)};
+    multiply_add(d.items, a, b, shape, format_of(product.type));
+  }
+  if (count) d.store();
 }
 
 // wgmma.wait_group is .sync.aligned: it orders the lanes of each warp.
@@ -180,29 +234,9 @@ static void order_warps(Thread* group) {
   }
 }
 
-void wgmma_fence() { current->products_fenced = true; }
-
-void wgmma(const WgmmaOperands& operands, Site site) {
-  current->site = site;
-  if (checking && !current->products_fenced) {
-    fail("wgmma without wgmma.fence since the last wait,");
-  }
-  current->products.push_back(operands);
-}
-
-static int in_groups(const std::vector<int>& groups) {
-  int sum = 0;
-  for (int count : groups) sum += count;
-  return sum;
-}
-
-void wgmma_commit() {
-  auto& groups = current->product_groups;
-  groups.push_back(int(current->products.size()) - in_groups(groups));
-}
-
 void wgmma_wait(int groups_left, Site site) {
   current->site = site;
+  current->groups_left = groups_left;
   const uint32_t first = current->id / WARPGROUP * WARPGROUP;
   Thread* group = &threads[first];
   if (first + WARPGROUP > thread_count) fail("wgmma in a partial warpgroup,");
@@ -212,13 +246,14 @@ void wgmma_wait(int groups_left, Site site) {
   }
   const size_t groups = group[0].product_groups.size();
   const size_t finished = groups > size_t(groups_left) ? groups - size_t(groups_left) : 0;
-  size_t landed = 0;
-  for (size_t i = 0; i < finished; i++) landed += size_t(group[0].product_groups[i]);
-  for (size_t i = 0; i < landed; i++) multiply(group, i);
+  const auto landed = size_t(in_groups(group[0].product_groups, finished));
+  require_same_products(group, landed, finished);
+  multiply(group, landed);
   if (checking) order_warps(group);
   for (uint32_t i = 0; i < WARPGROUP; i++) {
     group[i].products_fenced = false;
     auto& products = group[i].products;
+    for (size_t p = 0; p < landed; p++) release_accumulator(group[i], products[p]);
     products.erase(products.begin(), products.begin() + long(landed));
     auto& counts = group[i].product_groups;
     counts.erase(counts.begin(), counts.begin() + long(finished));

@@ -104,6 +104,32 @@ def gemm_wgmma(module: Module, **options: Any) -> list[np.ndarray]:
     return results
 
 
+def bfloat16_planes(x: np.ndarray) -> np.ndarray:
+    """Three bfloat16 numbers for each float32, each the rest of those before; padded rows."""
+    planes = np.full((3, x.shape[0], ceil_div(x.shape[1], 8) * 8), np.nan, ml_dtypes.bfloat16)
+    rest = x.copy()
+    for plane in planes[..., : x.shape[1]]:
+        plane[...] = rest
+        rest -= plane.astype(np.float32)
+    view: np.ndarray = planes[..., : x.shape[1]]
+    return view
+
+
+def gemm_planes(module: Module, **options: Any) -> None:
+    """More steps than stages, several tiles a block, edges, padding that must not be read."""
+    kernel = module.get_function("gemm_planes")
+    for m, n, k in ((128, 48, 128), (150, 20, 77)):
+        a, b, c = normal(m, k), normal(n, k), uninitialised((m, n))
+        maps = (
+            TensorMap(bfloat16_planes(a), (3, 128, 32), 64),
+            TensorMap(bfloat16_planes(b), (3, 24, 32), 64),
+        )
+        shared_mem = 2 * 3 * (128 + 24) * 64 + 32
+        kernel((2,), (384,), (*maps, c, *int32(m, n, k)), shared_mem=shared_mem, **options)
+        # 6 products for each of k
+        assert product_error(c, a, b.T) <= 6
+
+
 # file, functions, defines, run
 CASES: dict[str, tuple[str, list[str], tuple[str, ...], Callable[..., Any]]] = {
     "sgemm": ("sgemm.cu", ["sgemm"], (), sgemm),
@@ -112,4 +138,5 @@ CASES: dict[str, tuple[str, list[str], tuple[str, ...], Callable[..., Any]]] = {
     "gemm_tf32": ("gemm_tf32.cu", ["gemm_tf32"], (), gemm_tf32),
     "gemm_16_bit": ("gemm_16_bit.cu", ["gemm_16_bit"], (), gemm_16_bit),
     "gemm_wgmma": ("gemm_wgmma.cu", ["gemm_wgmma"], (), gemm_wgmma),
+    "gemm_planes": ("gemm_planes.cu", ["gemm_planes"], (), gemm_planes),
 }
