@@ -127,6 +127,9 @@ def translation_unit(
             f"{EXPORT} void emulator_entry_{index}(void** a) {{ emulator::call({name}, a); }}",
             f"{EXPORT} void emulator_signature_{index}(char* s) "
             f"{{ emulator::describe({name}, s); }}",
+            f"{EXPORT} int emulator_launch_bound_{index}(int i) "
+            f"{{ const int bounds[] = {{{source.launch_bounds(name) or 0}, 0}}; "
+            "return bounds[i]; }",
         ]
     # Touching one thread-local variable makes the loader allocate the module's block.
     lines += ["thread_local char emulator_anchor;"]

@@ -3,6 +3,7 @@
 import ctypes
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,18 +28,37 @@ SHARED_LIMITS = {  # bytes of shared memory that a block may have, by architectu
     **dict.fromkeys((900, 1000, 1030, 1100), 227 << 10),
 }
 MAX_THREADS = 1024
+REGISTERS, MAX_REGISTERS = 1 << 16, 255  # of a multiprocessor, and of a thread
 ONE_LAUNCH_AT_A_TIME = threading.Lock()  # a launch handles the signals of the process
+
+
+@dataclass(frozen=True)
+class LaunchBounds:
+    """What __launch_bounds__ says of a kernel; 0: nothing."""
+
+    threads: int
+    blocks: int
+
+    @property
+    def registers(self) -> int:
+        """Registers that each thread starts with; 0: unknown."""
+        if not self.threads * self.blocks:
+            return 0
+        return min(REGISTERS // (self.threads * self.blocks), MAX_REGISTERS) // 8 * 8
 
 
 class Function:
     """One kernel of a module, callable as those of cupy.RawModule are."""
 
-    def __init__(self, module: "Module", name: str, entry: int, signature: str) -> None:
+    def __init__(
+        self, module: "Module", name: str, entry: int, signature: str, bounds: LaunchBounds
+    ) -> None:
         self.name = name
         self.switches = self.accesses = 0  # of the last launch: fiber switches, checked accesses
         self.shared_requests: list[wavefronts.Requests] = []  # of the last launch that counted
         self._module = module
         self._entry = entry
+        self._bounds = bounds
         count = signature.count(",")
         self._parameters = arguments.parse_signature(
             signature, module.source.parameters(name, count)
@@ -101,10 +121,12 @@ class Function:
             count_wavefronts=count_wavefronts,
             timeout_seconds=timeout,
             arithmetic=ARITHMETIC[arithmetic],
+            registers=self._bounds.registers,
             stack_bytes=STACK_BYTES,
         )
-        if int(np.prod([int(extent) for extent in configuration.block])) > MAX_THREADS:
-            raise EmulatorError(f"block is {tuple(block)}, more than {MAX_THREADS} threads")
+        limit = min(MAX_THREADS, self._bounds.threads or MAX_THREADS)
+        if int(np.prod([int(extent) for extent in configuration.block])) > limit:
+            raise EmulatorError(f"block is {tuple(block)}, more than {limit} threads")
         limit = SHARED_LIMITS.get(self._module.arch, build.DYNAMIC_CAPACITY)
         if shared_mem > limit:
             raise EmulatorError(

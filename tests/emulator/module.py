@@ -8,7 +8,7 @@ from pathlib import Path
 
 from . import build, source, toolchain
 from .errors import EmulatorError
-from .launch import Function
+from .launch import Function, LaunchBounds
 from .structures import SharedVariable, check_structures
 
 SIGNATURE_BYTES = 4096
@@ -72,7 +72,9 @@ class Module:
         entry = ctypes.cast(getattr(self.library, f"emulator_entry_{index}"), ctypes.c_void_p)
         signature = ctypes.create_string_buffer(SIGNATURE_BYTES)
         getattr(self.library, f"emulator_signature_{index}")(signature)
-        return Function(self, name, entry.value or 0, signature.value.decode())
+        bound = getattr(self.library, f"emulator_launch_bound_{index}")
+        bounds = LaunchBounds(bound(0), bound(1))
+        return Function(self, name, entry.value or 0, signature.value.decode(), bounds)
 
     def describe_shared(self, offset: int) -> str:
         """The shared variable at an offset of the module's shared memory."""

@@ -1,5 +1,6 @@
 """What went wrong where: the words for a failed launch."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,11 @@ if TYPE_CHECKING:
 
 def describe(failure: Failure, module: "Module", groups: list[Group]) -> str:
     """Message, memory, source lines, block and thread of a failure."""
-    text = failure.message.decode(errors="replace")
+    text = re.sub(
+        r"\{shared (\d+)\}",
+        lambda offset: module.describe_shared(int(offset[1])),
+        failure.message.decode(errors="replace"),
+    )
     place = describe_place(failure, module, groups)
     if place:
         text += f": {place}"

@@ -8,7 +8,8 @@ from pathlib import Path
 
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
 DYNAMIC_ARRAY = re.compile(r"extern\s+__shared__[^;]*?(\w+)\s*\[\s*\]\s*;")
-LAUNCH_BOUNDS = r"(?:__launch_bounds__\s*\((?:[^()]|\([^()]*\))*\)\s*)?"
+BALANCED = r"(?:[^()]|\([^()]*\))*"
+LAUNCH_BOUNDS = rf"(?:__launch_bounds__\s*\({BALANCED}\)\s*)?"
 KERNEL = re.compile(rf'extern\s+"C"\s+__global__\s+{LAUNCH_BOUNDS}void\s+{LAUNCH_BOUNDS}(\w+)\s*\(')
 MACRO = re.compile(r"^\s*#\s*define\b(?:[^\n]*\\\n)*[^\n]*", re.MULTILINE)
 COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
@@ -27,6 +28,14 @@ class Source:
         """Names of the kernels that are declared in plain sight as extern "C" __global__."""
         text = MACRO.sub("", "\n".join(map(without_comments, self.texts)))
         return list(dict.fromkeys(KERNEL.findall(text)))
+
+    def launch_bounds(self, kernel: str) -> str:
+        """The arguments of the __launch_bounds__ of an extern "C" kernel; "" if there are none."""
+        bounds = rf"__launch_bounds__\s*\(({BALANCED})\)\s*"
+        name = rf"{re.escape(kernel)}\s*\("
+        pattern = rf'extern\s+"C"\s+__global__\s+(?:{bounds}void|void\s+{bounds})\s+{name}'
+        found = re.findall(pattern, "\n".join(map(without_comments, self.texts)))
+        return "".join(found[0]) if len(found) == 1 else ""
 
     def dynamic_arrays(self) -> list[str]:
         """Names of the extern __shared__ arrays."""

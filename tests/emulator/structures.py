@@ -36,7 +36,7 @@ class Configuration(ctypes.Structure):
         *fields(
             ctypes.c_uint32,
             "dynamic_bytes schedule seed workers checked eager_copies count_wavefronts "
-            "timeout_seconds arithmetic",
+            "timeout_seconds arithmetic registers",
         ),
         *fields(ctypes.c_uint64, "stack_bytes buffer_count"),
         ("buffers", ctypes.POINTER(Buffer)),

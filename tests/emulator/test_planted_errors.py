@@ -1,24 +1,15 @@
 """Each kind of mistake is found, and the report names the thing, the thread and the line."""
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.emulator import EmulatorError, Module, uninitialised
 from tests.emulator.subjects.cases import FOLDER
+from tests.emulator.subjects.planted import Planted, PlantedFile
 
-FILE = FOLDER / "planted_errors.cu"
-SOURCE = FILE.read_text(encoding="utf-8").split("\n")
-
-
-def line(mark: str) -> str:
-    """file:line of the comment @mark."""
-    (number,) = (i for i, text in enumerate(SOURCE, 1) if text.endswith(f"// @{mark}"))
-    return f"{FILE.name}:{number}"
+PATH = FOLDER / "planted_errors.cu"
 
 
 def floats(*shape: int) -> np.ndarray:
@@ -31,23 +22,7 @@ def ints(*shape: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def module() -> Module:
-    return Module(FILE)
-
-
-@dataclass(frozen=True)
-class Planted:
-    """How to launch a kernel, and patterns of its report; {name} is the line marked @name.
-
-    `always` is found under every schedule; `first`, which may name threads and elements, where
-    threads run in ascending order.
-    """
-
-    always: str
-    first: tuple[str, ...]
-    arguments: Callable[[], tuple[Any, ...]] = lambda: (ints(32),)
-    block: int = 32
-    grid: int = 1
-    shared_mem: int = 0
+    return Module(PATH)
 
 
 PLANTED = {
@@ -268,37 +243,17 @@ PLANTED = {
     "trap": Planted(r"__trap\(\) was called at {trap}", (r"thread \(3, 0, 0\)",), lambda: ()),
 }
 
-
-def report(module: Module, name: str, **options: Any) -> str:
-    """The message of the error that launching a planted kernel raises."""
-    planted = PLANTED[name]
-    kernel = module.get_function(name)
-    shape = (planted.grid,), (planted.block,)
-    with pytest.raises(EmulatorError) as caught:
-        kernel(*shape, planted.arguments(), shared_mem=planted.shared_mem, **options)
-    return str(caught.value)
-
-
-def with_lines(pattern: str) -> str:
-    """The pattern with {name} replaced by the marked place."""
-    return re.sub(r"\{([a-z_]+)\}", lambda mark: re.escape(line(mark[1])), pattern)
+FILE = PlantedFile(PATH, PLANTED)
 
 
 @pytest.mark.parametrize("policy", ["ascending", "descending", "random"])
 @pytest.mark.parametrize("name", PLANTED)
 def test_report(module: Module, name: str, policy: str) -> None:
-    text = report(module, name, policy=policy)
-    assert text.startswith(f"{name}: ")
-    assert text.endswith(f", schedule {policy}]")
-    assert re.search(with_lines(PLANTED[name].always), text), text
-    if policy == "ascending":
-        for pattern in PLANTED[name].first:
-            assert re.search(with_lines(pattern), text), text
+    FILE.require_report(module, name, policy)
 
 
 def test_every_planted_kernel_is_tested() -> None:
-    kernels = set(re.findall(r"__global__ void (\w+)", "\n".join(SOURCE)))
-    assert kernels == {
+    assert FILE.names() == {
         *PLANTED,
         "endless_loop",
         "endless_loop_without_memory",
@@ -308,7 +263,7 @@ def test_every_planted_kernel_is_tested() -> None:
 
 @pytest.mark.parametrize("mode", ["check", "fast"])
 def test_endless_loops_time_out(mode: str) -> None:
-    module = Module(FILE, mode=mode)
+    module = Module(PATH, mode=mode)
     for name, argument in (("endless_loop", ints(1)), ("endless_loop_without_memory", np.int32(1))):
         with pytest.raises(EmulatorError, match="not finished after 1 s"):
             module.get_function(name)((1,), (1,), (argument,), timeout=1)
@@ -318,24 +273,24 @@ def test_a_failure_leaves_the_module_usable(module: Module) -> None:
     """A launch that is abandoned half-way must not be seen by the next one."""
     good, x = module.get_function("write_after_read"), ints(64)
     for name in PLANTED:
-        report(module, name)
+        FILE.report(module, name)
         good((1,), (1,), (x,))
 
 
 def test_workers_report_too(module: Module) -> None:
-    text = report(module, "race_between_blocks", workers=2)
+    text = FILE.report(module, "race_between_blocks", workers=2)
     assert "race: write is not ordered after the write" in text
 
 
 def test_stack_overflow() -> None:
-    kernel = Module(FILE, mode="fast").get_function("too_many_locals")
+    kernel = Module(PATH, mode="fast").get_function("too_many_locals")
     with pytest.raises(EmulatorError, match=r"stack overflow|memory fault"):
         kernel((1,), (64,), (floats(64), np.int32(64)))
 
 
 @pytest.mark.parametrize("name", ["read_past_the_end", "write_before_the_start"])
 def test_guard_pages_and_canaries_catch_without_the_checker(name: str) -> None:
-    text = report(Module(FILE, mode="fast"), name)
+    text = FILE.report(Module(PATH, mode="fast"), name)
     assert re.search("memory fault|just outside of argument 0", text)
 
 

@@ -104,7 +104,7 @@ inline void bar_arrive(int id, int count, Site site = Site::here()) {
 inline void mbar_init(void* barrier, uint32_t count, Site site = Site::here()) {
   emulator::mbarrier_init(static_cast<uint64_t*>(barrier), count, site);
 }
-inline void fence_mbar_init() { emulator::fence_async_proxy(); }
+inline void fence_mbar_init() { emulator::fence_mbarrier_init(); }
 inline void fence_proxy_async() { emulator::fence_async_proxy(); }
 inline void mbar_arrive(void* barrier, Site site = Site::here()) {
   emulator::mbarrier_arrive(static_cast<uint64_t*>(barrier), 0, site);
@@ -145,25 +145,31 @@ inline void wgmma_wait(Site site = Site::here()) {
 // a and b are descriptors; a is four registers in the functions whose names end in _rs
 using emulator::WgmmaType;
 template <int COLUMNS>
+constexpr bool IS_WGMMA_WIDTH = COLUMNS >= 8 && COLUMNS <= 256 && COLUMNS % 8 == 0;
+template <int COLUMNS>
 inline void wgmma_tf32(float (&d)[COLUMNS / 2], uint64_t a, uint64_t b, int scale_d,
                        Site site = Site::here()) {
+  static_assert(IS_WGMMA_WIDTH<COLUMNS>, "wgmma has 8, 16, ... 256 columns");
   emulator::wgmma({d, COLUMNS, a, b, nullptr, WgmmaType::TF32, false, false, scale_d != 0}, site);
 }
 template <int COLUMNS>
 inline void wgmma_tf32_rs(float (&d)[COLUMNS / 2], const uint32_t (&a)[4], uint64_t b, int scale_d,
                           Site site = Site::here()) {
+  static_assert(IS_WGMMA_WIDTH<COLUMNS>, "wgmma has 8, 16, ... 256 columns");
   emulator::wgmma({d, COLUMNS, 0, b, a, WgmmaType::TF32, false, false, scale_d != 0}, site);
 }
 #define EMULATOR_WGMMA_16_BIT(NAME, TYPE)                                                        \
   template <int COLUMNS, bool A_TRANSPOSED = false, bool B_TRANSPOSED = false>                   \
   inline void NAME(float (&d)[COLUMNS / 2], uint64_t a, uint64_t b, int scale_d,                 \
                    Site site = Site::here()) {                                                   \
+    static_assert(IS_WGMMA_WIDTH<COLUMNS>, "wgmma has 8, 16, ... 256 columns");                  \
     emulator::wgmma(                                                                             \
         {d, COLUMNS, a, b, nullptr, TYPE, A_TRANSPOSED, B_TRANSPOSED, scale_d != 0}, site);      \
   }                                                                                              \
   template <int COLUMNS, bool B_TRANSPOSED = false>                                              \
   inline void NAME##_rs(float (&d)[COLUMNS / 2], const uint32_t (&a)[4], uint64_t b,             \
                         int scale_d, Site site = Site::here()) {                                 \
+    static_assert(IS_WGMMA_WIDTH<COLUMNS>, "wgmma has 8, 16, ... 256 columns");                  \
     emulator::wgmma({d, COLUMNS, 0, b, a, TYPE, false, B_TRANSPOSED, scale_d != 0}, site);       \
   }
 EMULATOR_WGMMA_16_BIT(wgmma_bf16, WgmmaType::BF16)
@@ -177,9 +183,15 @@ inline void wgmma_m64n64k16_bf16(float (&d)[32], uint64_t a, uint64_t b, int sca
                                  Site site = Site::here()) {
   wgmma_bf16<64>(d, a, b, scale_d, site);
 }
+
+// ---- registers of a warpgroup
 template <int REGISTERS>
-inline void setmaxnreg_inc() {}
+inline void setmaxnreg_inc(Site site = Site::here()) {
+  emulator::set_max_registers(REGISTERS, true, site);
+}
 template <int REGISTERS>
-inline void setmaxnreg_dec() {}
+inline void setmaxnreg_dec(Site site = Site::here()) {
+  emulator::set_max_registers(REGISTERS, false, site);
+}
 
 }  // namespace ptx

@@ -64,6 +64,7 @@ EMULATOR_HIDDEN void stmatrix_transposed(void** operations, uint32_t mask);
 
 // ---- Hopper: transaction barriers, bulk copies, warpgroup products
 EMULATOR_HIDDEN void fence_async_proxy();  // earlier writes become visible to copies and wgmma
+EMULATOR_HIDDEN void fence_mbarrier_init();  // earlier initialisations become visible to copies
 EMULATOR_HIDDEN void mbarrier_init(uint64_t* barrier, uint32_t count, Site site);
 EMULATOR_HIDDEN void mbarrier_arrive(uint64_t* barrier, uint32_t expected_bytes, Site site);
 EMULATOR_HIDDEN void mbarrier_wait(uint64_t* barrier, uint32_t parity, Site site);
@@ -89,5 +90,6 @@ EMULATOR_HIDDEN void wgmma_fence();
 EMULATOR_HIDDEN void wgmma(const WgmmaOperands& operands, Site site);
 EMULATOR_HIDDEN void wgmma_commit();
 EMULATOR_HIDDEN void wgmma_wait(int groups_left, Site site);
+EMULATOR_HIDDEN void set_max_registers(int count, bool more, Site site);
 
 }  // namespace emulator

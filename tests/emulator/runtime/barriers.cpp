@@ -14,6 +14,7 @@ struct Barrier {
   int expected;  // threads, or ALL_THREADS
   Site site;
   std::vector<uint32_t> waiting, arrivals;
+  uint32_t lanes[MAX_WARPS];  // that have arrived
   int true_predicates, result;
 };
 
@@ -25,6 +26,17 @@ void reset_barriers() {
     barrier.true_predicates = 0;
     barrier.waiting.clear();
     barrier.arrivals.clear();
+    memset(barrier.lanes, 0, sizeof barrier.lanes);
+  }
+}
+
+// bar.sync and bar.arrive are for all threads of a warp.
+static void require_whole_warps(const Barrier& barrier) {
+  for (uint32_t warp = 0; warp < MAX_WARPS; warp++) {
+    const uint32_t lanes = barrier.lanes[warp];
+    if (!lanes || lanes == UINT32_MAX || thread_count - warp * WARP < WARP) continue;
+    fail("barrier %d completes with %d threads of warp %u,", int(&barrier - barriers),
+         __builtin_popcount(lanes), warp);
   }
 }
 
@@ -53,6 +65,7 @@ static void release_if_complete(Barrier& barrier) {
               file_name(barrier.site.file), barrier.site.line, live_threads,
               thread_count - live_threads);
   }
+  if (!whole_block) require_whole_warps(barrier);
   if (checking) order_arrivals(barrier);
   for (uint32_t id : barrier.waiting) make_ready(id);
   barrier.result = barrier.true_predicates;
@@ -60,6 +73,7 @@ static void release_if_complete(Barrier& barrier) {
   barrier.arrived = 0;
   barrier.waiting.clear();
   barrier.arrivals.clear();
+  memset(barrier.lanes, 0, sizeof barrier.lanes);
 }
 
 static void arrive(Barrier& barrier, int id, int count, bool wait, Site site) {
@@ -77,6 +91,10 @@ static void arrive(Barrier& barrier, int id, int count, bool wait, Site site) {
   barrier.site = site;
   barrier.arrived++;
   barrier.arrivals.push_back(current->id);
+  uint32_t& lanes = barrier.lanes[current->id / WARP];
+  const uint32_t own = lane_bit(current->id % WARP);
+  if (lanes & own) fail("barrier %d: this thread arrives again before the barrier completes,", id);
+  lanes |= own;
   if (wait) {
     current->state = State::AT_BARRIER;
     barrier.waiting.push_back(current->id);

@@ -5,6 +5,7 @@
 
 #include "checker.h"
 #include "failures.h"
+#include "mbarriers.h"
 #include "scheduler.h"
 #include "tensor_maps.h"
 
@@ -18,6 +19,7 @@ struct BulkCopy {
   TensorMap map;  // by value: a kernel's parameter may lie on the issuing thread's stack
   TensorCoordinates corner;
   uint64_t* barrier;
+  uint32_t phase;         // of the mbarrier
   uint32_t thread, time;  // the issuer, and what it knew
   VectorClock* knows;
   Site site;
@@ -67,13 +69,13 @@ static void land(const BulkCopy& copy) {
   issuer.knows = copy.knows;
   issuer.site = copy.site;
   write_box(copy);
+  mbarrier_count_bytes(copy.barrier, LandedCopy{copy.map.box_bytes(), copy.phase, copy.thread,
+                                                copy.time, copy.knows});
   issuer.time = time_now;
   issuer.knows = knows_now;
   issuer.site = site_now;
   current = running;
-  mbarrier_release(copy.barrier, copy.knows, copy.thread, copy.time);
-  drop_clock(copy.knows);
-  mbarrier_count_bytes(copy.barrier, copy.map.box_bytes());
+  if (checking) drop_clock(copy.knows);
 }
 
 static const TensorMap& checked_map(const void* tensor_map) {
@@ -90,6 +92,28 @@ void prefetch_tensor_map(const void* tensor_map, Site site) {
   checked_map(tensor_map);
 }
 
+static void require_valid_destination(const BulkCopy& copy) {
+  const uint32_t alignment = required_alignment(copy.map.swizzle);
+  if (!shared_memory.holds(address_of(copy.shared)) ||
+      uint64_t(copy.shared - shared_memory.begin) % alignment) {
+    fail_with(evidence_here(copy.shared),
+              "TMA: the destination is not %u-byte aligned shared memory", alignment);
+  }
+  if (copy.map.box_bytes() > uint64_t(shared_memory.end - copy.shared)) {
+    fail_with(evidence_here(copy.shared), "TMA: the box, %u bytes, ends outside shared memory",
+              copy.map.box_bytes());
+  }
+}
+
+static void check_destination(const BulkCopy& copy) {
+  for_each_piece(copy.map, copy.shared, [](char* piece, uint32_t, uint32_t) {
+    const bool fenced = last_write_is_in_async_proxy(piece);
+    check_access(piece, PIECE_BYTES, Access::START_COPY, nullptr);
+    if (fenced) return;
+    fail_with(evidence_here(piece), "TMA overwrites what was written without fence.proxy.async");
+  });
+}
+
 void bulk_copy(void* shared, const void* tensor_map, TensorCoordinates corner, uint64_t* barrier,
                Site site) {
   current->site = site;
@@ -97,23 +121,13 @@ void bulk_copy(void* shared, const void* tensor_map, TensorCoordinates corner, u
   if (map.rank != corner.rank) {
     fail("TMA: %u coordinates for a tensor of %u dimensions,", corner.rank, map.rank);
   }
-  BulkCopy copy{static_cast<char*>(shared), map, corner, barrier,
-                current->id, current->time, current->knows, site};
-  const uint32_t alignment = required_alignment(map.swizzle);
-  if (!shared_memory.holds(address_of(shared)) ||
-      uint64_t(copy.shared - shared_memory.begin) % alignment) {
-    fail_with(evidence_here(shared), "TMA: the destination is not %u-byte aligned shared memory",
-              alignment);
-  }
-  mbarrier_require_valid(barrier, "TMA");
-  if (checking && !last_write_is_in_async_proxy(barrier)) {
-    fail_with(evidence_here(barrier), "TMA on an mbarrier whose initialisation was not fenced");
-  }
+  const uint32_t phase = mbarrier_phase_for_copy(barrier);
+  const BulkCopy copy{static_cast<char*>(shared), map, corner, barrier, phase,
+                      current->id, current->time, current->knows, site};
+  require_valid_destination(copy);
   if (checking) {
     copy.knows->references++;
-    for_each_piece(map, copy.shared, [](char* piece, uint32_t, uint32_t) {
-      check_access(piece, PIECE_BYTES, Access::START_COPY, nullptr);
-    });
+    check_destination(copy);
   }
   current->time++;
   if (launch->eager_copies) {

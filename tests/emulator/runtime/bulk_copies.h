@@ -1,4 +1,4 @@
-// Copies that the hardware makes by itself (TMA), and the transaction barriers that tell of them.
+// Copies that the hardware makes by itself (TMA).
 #pragma once
 #include "state.h"
 
@@ -8,10 +8,6 @@ namespace emulator {
 bool complete_one_bulk_copy();
 void require_no_bulk_copies();  // at the end of a block: shared memory goes to the next one
 void forget_bulk_copies();
-void mbarrier_release(uint64_t* barrier, const VectorClock* knows, uint32_t thread, uint32_t time);
-void mbarrier_count_bytes(uint64_t* barrier, uint32_t bytes);
-void mbarrier_require_valid(uint64_t* barrier, const char* what);
-void forget_mbarriers();
 
 // Shared memory addresses are permuted within atoms of 8 rows; the modes are those of a wgmma
 // descriptor.

@@ -340,7 +340,7 @@ void reset_shadow_of_block() {
   warpgroup_reads.assign(1, WarpgroupRead{});  // no read has the time 0
   for (uint32_t i = 0; i < thread_count; i++) {
     threads[i].time = 1;
-    threads[i].fenced_time = 0;
+    threads[i].fenced_time = threads[i].init_fenced_time = 0;
     set_clock(threads[i], base_clock);
   }
 }

@@ -88,6 +88,14 @@ void fail_with(Evidence evidence, const char* format, ...) {
   end_with(evidence, format, arguments);
 }
 
+std::string name_of_shared(const void* address) {
+  const auto* byte = static_cast<const char*>(address);
+  if (dynamic_memory.holds(address_of(byte))) {
+    return "(dynamic shared memory, byte " + std::to_string(byte - dynamic_memory.begin) + ")";
+  }
+  return "({shared " + std::to_string(byte - shared_memory.begin) + "})";
+}
+
 const char* file_name(const char* path) {
   if (!path) return "";
   const char* slash = strrchr(path, '/');

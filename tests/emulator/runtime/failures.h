@@ -1,5 +1,7 @@
 // Ending a launch with a message.
 #pragma once
+#include <string>
+
 #include "state.h"
 
 namespace emulator {
@@ -21,6 +23,8 @@ inline Evidence evidence_here(const void* address) {
 [[noreturn]] void fail_with(Evidence evidence, const char* format, ...)
     __attribute__((format(printf, 2, 3)));
 
+// In a message: the caller replaces "{shared 5}" by what lies there.
+std::string name_of_shared(const void* address);
 const char* file_name(const char* path);
 void catch_signals();
 void release_signals();

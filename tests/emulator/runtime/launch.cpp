@@ -17,6 +17,8 @@
 #include "checker.h"
 #include "failures.h"
 #include "fibers.h"
+#include "mbarriers.h"
+#include "register_pools.h"
 #include "scheduler.h"
 #include "watchdog.h"
 #include "wavefronts.h"
@@ -55,6 +57,7 @@ static void run_block(uint64_t number) {
   reset_barriers();
   forget_bulk_copies();
   forget_mbarriers();
+  reset_register_pool();
   start_block_threads();
   if (checking) reset_shadow_of_block();
   run_threads();

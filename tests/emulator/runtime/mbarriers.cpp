@@ -1,105 +1,194 @@
 // mbarrier: a phase ends when all arrivals are in and all expected bytes have landed.
+#include "mbarriers.h"
+
+#include <cstring>
 #include <map>
 
-#include "bulk_copies.h"
 #include "checker.h"
 #include "failures.h"
 #include "scheduler.h"
 
 namespace emulator {
 
+constexpr int COUNT_BITS = 20;
+constexpr int64_t MAX_COUNT = (1 << COUNT_BITS) - 1;  // arrivals, and bytes
+
 struct Mbarrier {  // what a kernel's 8 bytes hold
-  int32_t missing_bytes;
-  uint16_t pending;
-  uint16_t count_and_phase;  // expected arrivals, then one bit of phase
-  uint32_t phase() const { return count_and_phase & 1; }
-  uint16_t expected() const { return count_and_phase >> 1; }
+  int64_t missing_bytes : COUNT_BITS + 2;
+  uint64_t pending : COUNT_BITS;
+  uint64_t expected : COUNT_BITS;
+  uint64_t phase : 1;
 };
 static_assert(sizeof(Mbarrier) == sizeof(uint64_t), "an mbarrier has 8 bytes");
 
-static std::map<uint64_t*, VectorClock*> clocks;  // what those that arrived knew
+struct Record {
+  Mbarrier state;  // what the 8 bytes must hold
+  uint32_t phases;  // that have ended
+  uint32_t initialiser, init_time;
+  VectorClock* clock;  // what those that arrived knew
+};
 
-static Mbarrier& view(uint64_t* barrier) { return *reinterpret_cast<Mbarrier*>(barrier); }
+static std::map<const uint64_t*, Record> records;
 
 void forget_mbarriers() {
-  for (auto& [barrier, clock] : clocks) drop_clock(clock);
-  clocks.clear();
+  for (auto& [barrier, record] : records) drop_clock(record.clock);
+  records.clear();
 }
 
-void mbarrier_release(uint64_t* barrier, const VectorClock* knows, uint32_t thread,
-                      uint32_t time) {
+static void store(uint64_t* barrier, const Record& record) {
+  memcpy(barrier, &record.state, sizeof record.state);
+}
+
+static void release(Record& record, const VectorClock* knows, uint32_t thread, uint32_t time) {
   if (!checking) return;
-  VectorClock*& clock = clocks[barrier];
-  if (!clock) clock = new_empty_clock();
-  join_clock(clock, knows);
-  clock->time[thread] = std::max(clock->time[thread], time);
+  if (!record.clock) record.clock = new_empty_clock();
+  join_clock(record.clock, knows);
+  record.clock->time[thread] = std::max(record.clock->time[thread], time);
 }
 
-static void end_phase_if_complete(uint64_t* barrier) {
-  Mbarrier& state = view(barrier);
-  if (state.pending || state.missing_bytes) return;
-  state.count_and_phase ^= 1;
-  state.pending = state.expected();
-  for (uint32_t i = 0; i < thread_count; i++) {
-    const Thread& thread = threads[i];
-    if (thread.state == State::AT_MBARRIER && thread.mbarrier == barrier &&
-        thread.parity != state.phase()) {
-      make_ready(i);
+// A thread that was woken and has not run yet would take the next phase for the one it awaits.
+static void require_seen(const uint64_t* barrier, const Thread& thread) {
+  if (thread.state != State::READY) return;
+  fail_with(evidence_here(barrier),
+            "a phase of an mbarrier ends before thread (%u,%u,%u) has seen the end of the last one",
+            thread.index.x, thread.index.y, thread.index.z);
+}
+
+static void end_phase_if_complete(uint64_t* barrier, Record& record) {
+  Mbarrier& state = record.state;
+  if (state.missing_bytes < 0 && !state.pending) {
+    fail_with(evidence_here(barrier), "%d bytes more land than the mbarrier expects",
+              int(-state.missing_bytes));
+  }
+  if (!state.pending && !state.missing_bytes) {
+    state.phase ^= 1;
+    state.pending = state.expected;
+    record.phases++;
+    for (uint32_t i = 0; i < thread_count; i++) {
+      if (threads[i].mbarrier != barrier) continue;
+      require_seen(barrier, threads[i]);
+      if (threads[i].parity != state.phase) make_ready(i);
     }
   }
+  store(barrier, record);
 }
 
-void mbarrier_count_bytes(uint64_t* barrier, uint32_t bytes) {
-  view(barrier).missing_bytes -= int32_t(bytes);
-  end_phase_if_complete(barrier);
-}
-
-void mbarrier_require_valid(uint64_t* barrier, const char* what) {
+static Record& valid_record(const uint64_t* barrier, const char* what) {
   if (!shared_memory.holds(address_of(barrier))) {
     fail_with(evidence_here(barrier), "%s on an mbarrier that is not in shared memory", what);
   }
-  const Mbarrier& state = view(barrier);
-  if (!state.expected() || state.pending > state.expected()) {
+  const auto found = records.find(barrier);
+  if (found == records.end()) {
     fail_with(evidence_here(barrier), "%s on an mbarrier that was not initialised", what);
+  }
+  if (memcmp(barrier, &found->second.state, sizeof(Mbarrier)) != 0) {
+    fail_with(evidence_here(barrier), "%s on an mbarrier whose memory was overwritten", what);
   }
   if (checking && !last_write_is_visible(barrier)) {
     fail_with(evidence_here(barrier),
               "%s on an mbarrier whose initialisation is not ordered before", what);
   }
+  return found->second;
 }
+
+// ---- what kernels call
 
 void mbarrier_init(uint64_t* barrier, uint32_t count, Site site) {
   current->site = site;
+  if (address_of(barrier) % sizeof *barrier) {
+    fail_with(evidence_here(barrier), "mbarrier.init: misaligned mbarrier");
+  }
+  if (!count || count > MAX_COUNT) {
+    fail_with(evidence_here(barrier), "mbarrier.init: %u arrivals, expected 1 to %d", count,
+              int(MAX_COUNT));
+  }
+  if (records.count(barrier)) {
+    fail_with(evidence_here(barrier), "mbarrier.init of an mbarrier that is in use");
+  }
   if (checking) check_access(barrier, sizeof *barrier, Access::WRITE, nullptr);
-  view(barrier) = Mbarrier{0, uint16_t(count), uint16_t(count << 1)};
+  Record record{{}, 0, current->id, current->time, nullptr};
+  record.state.pending = record.state.expected = count;
+  records[barrier] = record;
+  store(barrier, record);
+}
+
+void fence_mbarrier_init() {
+  current->init_fenced_time = current->time;
+  current->time++;
 }
 
 void mbarrier_arrive(uint64_t* barrier, uint32_t expected_bytes, Site site) {
   current->site = site;
-  mbarrier_require_valid(barrier, "arrival");
-  mbarrier_release(barrier, current->knows, current->id, current->time);
+  Record& record = valid_record(barrier, "arrival");
+  release(record, current->knows, current->id, current->time);
   current->time++;
-  Mbarrier& state = view(barrier);
+  Mbarrier& state = record.state;
   if (!state.pending) fail_with(evidence_here(barrier), "too many arrivals on an mbarrier");
-  state.missing_bytes += int32_t(expected_bytes);
+  const int64_t bytes = state.missing_bytes + int64_t(expected_bytes);
+  if (bytes > MAX_COUNT) {
+    fail_with(evidence_here(barrier), "an mbarrier expects more than %d bytes", int(MAX_COUNT));
+  }
+  state.missing_bytes = bytes;
   state.pending--;
-  end_phase_if_complete(barrier);
+  end_phase_if_complete(barrier, record);
 }
 
 void mbarrier_wait(uint64_t* barrier, uint32_t parity, Site site) {
   current->site = site;
-  mbarrier_require_valid(barrier, "wait");
-  if (view(barrier).phase() == parity) {
+  Record& record = valid_record(barrier, "wait");
+  if (parity > 1) {
+    fail_with(evidence_here(barrier), "wait on an mbarrier for the parity %u, expected 0 or 1",
+              parity);
+  }
+  if (record.state.phase == parity) {
     current->state = State::AT_MBARRIER;
     current->mbarrier = barrier;
     current->parity = parity;
     wait_for_turn();
+    current->mbarrier = nullptr;
   }
-  if (!checking || !clocks.count(barrier)) return;
+  if (!checking || !record.clock) return;
   VectorClock* clock = copy_clock(current->knows);
-  join_clock(clock, clocks[barrier]);
+  join_clock(clock, record.clock);
   set_clock(*current, clock);
   drop_clock(clock);
+}
+
+// ---- what bulk copies do
+
+uint32_t mbarrier_phase_for_copy(const uint64_t* barrier) {
+  const Record& record = valid_record(barrier, "TMA");
+  const Thread& initialiser = threads[record.initialiser];
+  if (checking && record.init_time > initialiser.fenced_time &&
+      record.init_time > initialiser.init_fenced_time) {
+    fail_with(evidence_here(barrier), "TMA on an mbarrier whose initialisation was not fenced");
+  }
+  return record.phases;
+}
+
+void mbarrier_count_bytes(uint64_t* barrier, const LandedCopy& copy) {
+  Record& record = valid_record(barrier, "TMA");
+  release(record, copy.knows, copy.thread, copy.time);
+  Mbarrier& state = record.state;
+  if (record.phases != copy.phase) {
+    fail_with(evidence_here(barrier),
+              "TMA: %u bytes land when the phase that should count them has ended", copy.bytes);
+  }
+  const int64_t missing = state.missing_bytes - int64_t(copy.bytes);
+  if (missing < -MAX_COUNT) {
+    fail_with(evidence_here(barrier), "more than %d bytes land on an mbarrier", int(MAX_COUNT));
+  }
+  state.missing_bytes = missing;
+  end_phase_if_complete(barrier, record);
+}
+
+std::string describe_mbarrier_wait(const Thread& thread) {
+  const Mbarrier& state = records.at(thread.mbarrier).state;
+  std::string text = "waiting on the mbarrier " + name_of_shared(thread.mbarrier) +
+                     " for parity " + std::to_string(thread.parity) + ", which lacks " +
+                     std::to_string(state.pending) + " of " + std::to_string(state.expected) +
+                     " arrivals and " + std::to_string(state.missing_bytes) + " bytes,";
+  return text;
 }
 
 }  // namespace emulator

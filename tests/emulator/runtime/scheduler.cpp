@@ -1,7 +1,6 @@
 // Picks threads by the launch's schedule; finds deadlocks; lets late copies land when all wait.
 #include "scheduler.h"
 
-#include <cstdio>
 #include <cstring>
 #include <map>
 #include <string>
@@ -11,6 +10,8 @@
 #include "checker.h"
 #include "failures.h"
 #include "fibers.h"
+#include "mbarriers.h"
+#include "register_pools.h"
 #include "watchdog.h"
 
 namespace emulator {
@@ -58,8 +59,8 @@ void make_ready(uint32_t thread) {
   ready_warps |= lane_bit(thread / WARP);
 }
 
-static const char* describe_state(State state) {
-  switch (state) {
+static std::string describe_state(const Thread& thread) {
+  switch (thread.state) {
     case State::EXITED:
       return "exited";
     case State::AT_BARRIER:
@@ -67,9 +68,14 @@ static const char* describe_state(State state) {
     case State::IN_COLLECTIVE:
       return "in the warp function";
     case State::AT_MBARRIER:
-      return "waiting on the mbarrier";
+      return describe_mbarrier_wait(thread);
     case State::AT_WGMMA_WAIT:
       return "waiting for wgmma";
+    case State::AT_SETMAXNREG:
+      return "in setmaxnreg without the rest of the warpgroup";
+    case State::AT_REGISTERS:
+      return "waiting for " + std::to_string(registers_missing(thread.id)) +
+             " registers that no warpgroup gives back";
     default:
       return "elsewhere";
   }
@@ -79,11 +85,10 @@ static const char* describe_state(State state) {
   std::map<std::string, int> counts;
   for (uint32_t i = 0; i < thread_count; i++) {
     const Thread& thread = threads[i];
-    char text[200];
-    snprintf(text, sizeof text, "%s", describe_state(thread.state));
+    std::string text = describe_state(thread);
     if (thread.state != State::EXITED && thread.site.file) {
-      snprintf(text, sizeof text, "%s at %s:%d", describe_state(thread.state),
-               file_name(thread.site.file), thread.site.line);
+      text += std::string(" at ") + file_name(thread.site.file) + ":" +
+              std::to_string(thread.site.line);
     }
     counts[text]++;
   }
@@ -169,6 +174,7 @@ void start_block_threads() {
     thread.accumulators.clear();
     thread.product_groups.clear();
     thread.products_fenced = false;
+    thread.mbarrier = nullptr;
   }
 }
 

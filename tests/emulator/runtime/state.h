@@ -50,6 +50,7 @@ struct Configuration {
   Schedule schedule;
   uint32_t seed, workers, checked, eager_copies, count_wavefronts, timeout_seconds;
   TensorArithmetic arithmetic;
+  uint32_t registers;  // of each thread when the kernel starts; 0: not known
   uint64_t stack_bytes;
   uint64_t buffer_count;
   const Buffer* buffers;
@@ -99,7 +100,8 @@ struct VectorClock {
   uint32_t time[1];  // one a thread of the block
 };
 
-enum class State { NEW, READY, IN_COLLECTIVE, AT_BARRIER, AT_MBARRIER, AT_WGMMA_WAIT, EXITED };
+enum class State { NEW, READY, IN_COLLECTIVE, AT_BARRIER, AT_MBARRIER, AT_WGMMA_WAIT, AT_SETMAXNREG,
+                   AT_REGISTERS, EXITED };
 
 struct AsyncCopy {
   char* shared;
@@ -136,6 +138,7 @@ struct Thread {
   uint32_t time;
   VectorClock* knows;
   uint32_t fenced_time;  // writes up to then are visible to copies and wgmma
+  uint32_t init_fenced_time;  // initialisations of mbarriers up to then
   // operations that were issued and not yet waited for; groups hold counts, oldest first
   std::vector<AsyncCopy> copies;
   std::vector<int> copy_groups;
@@ -144,7 +147,10 @@ struct Thread {
   std::vector<Accumulator> accumulators;
   bool products_fenced;  // wgmma.fence since the last wait
   int groups_left;       // that it waits for
-  // on an mbarrier
+  // in setmaxnreg
+  int register_count;
+  bool register_increase;
+  // on an mbarrier, until it has seen the end of the phase
   uint64_t* mbarrier;
   uint32_t parity;
 };

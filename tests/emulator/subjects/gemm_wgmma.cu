@@ -1,5 +1,5 @@
-// c = a bᵀ in TF32, persistent blocks of one producer warp (TMA) and one warpgroup (wgmma).
-// a: (m, k), b: (n, k). Shared memory: STAGES * 2 * TILE bytes of tiles, then the mbarriers.
+// c = a bᵀ in TF32, persistent blocks of one warpgroup that loads (TMA) and one that multiplies
+// (wgmma). a: (m, k), b: (n, k). Shared memory: STAGES * 2 * TILE bytes, then the mbarriers.
 struct alignas(64) Map {
   unsigned long long opaque[16];
 };
@@ -12,7 +12,7 @@ __device__ __forceinline__ unsigned long long describe(const void* tile) {
          (unsigned long long)(1024 >> 4) << 32 | SWIZZLE_128;
 }
 
-extern "C" __global__ void __launch_bounds__(160)
+extern "C" __global__ void __launch_bounds__(256, 2)
 gemm_wgmma(const __grid_constant__ Map map_a, const __grid_constant__ Map map_b,
            float* __restrict__ c, int m, int n, int k) {
   extern __shared__ __align__(1024) unsigned char tiles[];
@@ -29,9 +29,9 @@ gemm_wgmma(const __grid_constant__ Map map_a, const __grid_constant__ Map map_b,
   __syncthreads();
   const int tiles_n = (n + BLOCK_N - 1) / BLOCK_N;
   const int count = (m + BLOCK_M - 1) / BLOCK_M * tiles_n, steps = (k + BLOCK_K - 1) / BLOCK_K;
-  if (warp == 4) {  // producer
+  if (warp >= 4) {  // producer
     ptx::setmaxnreg_dec<40>();
-    if (lane != 0) return;
+    if (threadIdx.x != 128) return;
     int turn = 0;
     for (int tile = blockIdx.x; tile < count; tile += gridDim.x)
       for (int i = 0; i < steps; i++, turn++) {
@@ -44,7 +44,7 @@ gemm_wgmma(const __grid_constant__ Map map_a, const __grid_constant__ Map map_b,
       }
     return;
   }
-  ptx::setmaxnreg_inc<232>();
+  ptx::setmaxnreg_inc<216>();
   int turn = 0;
   for (int tile = blockIdx.x; tile < count; tile += gridDim.x) {
     float sum[32];
