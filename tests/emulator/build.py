@@ -30,6 +30,7 @@ CHECKS = (
     "-fno-sanitize-recover=all",
 )
 MODES = {"fast": ("-O2",), "check": ("-O1", *CHECKS)}
+RUNTIME_FLAGS = (*LANGUAGE, "-O3", "-Wall", "-Wextra")
 KERNEL_FLAGS = ("-fno-extern-tls-init", "-w")
 EXPORT = 'extern "C" __attribute__((visibility("default")))'
 
@@ -45,14 +46,13 @@ def runtime_object() -> Path:
     """The runtime, compiled as one translation unit so that the checker is inlined."""
     parts = sorted(RUNTIME.glob("*.cpp"))
     text = "".join(f'#include "{path}"\n' for path in parts)
-    flags = (*LANGUAGE, "-O3", "-Wall", "-Wextra")
     calls = (DEVICE / "runtime_calls.h").read_text(encoding="utf-8")
-    key = cache.key(text, contents(RUNTIME), calls, toolchain.fingerprint(), *flags)
+    key = cache.key(text, contents(RUNTIME), calls, toolchain.fingerprint(), *RUNTIME_FLAGS)
 
     def build(target: Path) -> None:
         unit = target.with_suffix(".cpp")
         unit.write_text(text, encoding="utf-8")
-        toolchain.run([toolchain.compiler(), *flags, "-c", unit, "-o", target])
+        toolchain.run([toolchain.compiler(), *RUNTIME_FLAGS, "-c", unit, "-o", target])
 
     return cache.built(f"runtime-{key}.o", build)
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.emulator import EmulatorError, Module, TensorMap
+from tests.emulator import EmulatorError, Module, TensorMap, uninitialised
 from tests.emulator.subjects.cases import FOLDER
 from tests.emulator.subjects.planted import Planted, PlantedFile
 
@@ -20,6 +20,13 @@ def floats() -> tuple[Any, ...]:
 
 def tensor_map() -> tuple[Any, ...]:
     return (TensorMap(np.ones((8, 16), np.float32), (4, 8), 0),)
+
+
+def map_of_an_unwritten_element() -> tuple[Any, ...]:
+    x = uninitialised((8, 16))
+    x[...] = 1
+    x[3, 10] = uninitialised(1)[0]
+    return (TensorMap(x, (4, 8), 0),)
 
 
 def map_and_floats() -> tuple[Any, ...]:
@@ -116,6 +123,12 @@ PLANTED = {
         "at {overwrites_what_is_read_reader}",
         arguments=map_and_floats,
     ),
+    "reads_what_was_never_written": Planted(
+        r"read of uninitialised memory: argument 0 \(map\), element \[3, 10\], byte 232 .* "
+        "at {reads_what_was_never_written}",
+        arguments=map_of_an_unwritten_element,
+        block=1,
+    ),
     "box_past_the_end": Planted(
         "out-of-bounds asynchronous write of 16 bytes, the launch gave 64 bytes: "
         "dynamic shared memory, byte 64 at {box_past_the_end}",
@@ -146,6 +159,12 @@ PLANTED = {
     "init_fence_for_operands": Planted(
         "wgmma reads what was written without fence.proxy.async: shared array operands, "
         "byte 0 of 16384 at {init_fence_for_operands}",
+        arguments=floats,
+        block=128,
+    ),
+    "operands_without_a_barrier": Planted(
+        "race: read is not ordered after the write by thread .*: shared array operands, "
+        "byte .* of 16384 at {operands_without_a_barrier}",
         arguments=floats,
         block=128,
     ),

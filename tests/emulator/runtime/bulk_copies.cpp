@@ -40,12 +40,24 @@ static uint32_t required_alignment(Swizzle swizzle) {
   }
 }
 
+static void check_source(const char* global, uint32_t bytes, uint32_t item_bytes) {
+  check_global_read(global, int(bytes), nullptr);
+  if (!checking) return;
+  const char* end = global + bytes;
+  while (global < end) {
+    const bool whole = address_of(global) % PIECE_BYTES == 0 && end - global >= long(PIECE_BYTES);
+    const uint32_t step = whole ? PIECE_BYTES : item_bytes;
+    check_access(global, int(step), Access::READ, nullptr);
+    global += step;
+  }
+}
+
 // One row of the box, from global memory and zeros.
 static void read_row(const BulkCopy& copy, uint32_t row, char* out) {
   const RowInside inside = row_inside(copy.map, copy.corner, row);
   memset(out, 0, copy.map.row_bytes());
   if (!inside.bytes) return;
-  check_global_read(inside.global, int(inside.bytes), nullptr);
+  check_source(inside.global, inside.bytes, copy.map.item_bytes);
   memcpy(out + inside.first, inside.global, inside.bytes);
 }
 

@@ -166,6 +166,16 @@ extern "C" __global__ void overwrites_what_is_read(const __grid_constant__ Map m
   }
 }
 
+extern "C" __global__ void reads_what_was_never_written(const __grid_constant__ Map map) {
+  __shared__ alignas(128) float box[4 * 8];
+  __shared__ unsigned long long landed;
+  ptx::mbar_init(&landed, 1);
+  ptx::fence_mbar_init();
+  ptx::mbar_expect_tx(&landed, sizeof box);
+  ptx::tma_load_2d(box, &map, 4, 2, &landed);  // @reads_what_was_never_written
+  ptx::mbar_wait(&landed, 0);
+}
+
 extern "C" __global__ void box_past_the_end(const __grid_constant__ Map map) {
   extern __shared__ alignas(1024) float boxes[];
   __shared__ unsigned long long landed;
@@ -233,6 +243,19 @@ extern "C" __global__ void init_fence_for_operands(float* y) {
   ptx::wgmma_bf16<8>(d, place_of(operands), place_of(operands), 0);
   ptx::wgmma_commit();
   ptx::wgmma_wait<0>();  // @init_fence_for_operands
+  y[threadIdx.x] = d[0];
+}
+
+extern "C" __global__ void operands_without_a_barrier(float* y) {
+  for (int i = threadIdx.x; i < 16384 / 4; i += blockDim.x) {
+    reinterpret_cast<unsigned*>(operands)[i] = 0;
+  }
+  ptx::fence_proxy_async();
+  float d[4];
+  ptx::wgmma_fence();
+  ptx::wgmma_bf16<8>(d, place_of(operands), place_of(operands), 0);
+  ptx::wgmma_commit();
+  ptx::wgmma_wait<0>();  // @operands_without_a_barrier
   y[threadIdx.x] = d[0];
 }
 
@@ -316,14 +339,21 @@ extern "C" __global__ void partial_warpgroup(float* y) {
   y[threadIdx.x] = d[0];
 }
 
+// One warp says that its products are done; the others have not.
 extern "C" __global__ void operand_overwritten_too_early(float* y) {
+  __shared__ unsigned long long done;
+  if (threadIdx.x == 0) ptx::mbar_init(&done, 1);
   const unsigned long long tile = zero_operands();
   float d[4];
   ptx::wgmma_fence();
   ptx::wgmma_bf16<8>(d, tile, tile, 0);
   ptx::wgmma_commit();
   ptx::wgmma_wait<0>();
-  if (threadIdx.x == 127) operands[0] = 1;  // @operand_overwritten_too_early
+  if (threadIdx.x == 0) ptx::mbar_arrive(&done);
+  if (threadIdx.x == 127) {
+    ptx::mbar_wait(&done, 0);
+    operands[0] = 1;  // @operand_overwritten_too_early
+  }
   y[threadIdx.x] = d[0];
 }
 
