@@ -198,6 +198,10 @@ static void check_shared(uint64_t address, int bytes, Access access, const void*
               access, pc, false);
 }
 
+static bool is_constant(const Buffer& buffer) {
+  return buffer.read_only && !buffer.uninitialised;
+}
+
 static void check_buffer(uint64_t index, uint64_t address, int bytes, Access access,
                          const void* pc) {
   const Buffer& buffer = launch->buffers[index];
@@ -208,6 +212,7 @@ static void check_buffer(uint64_t index, uint64_t address, int bytes, Access acc
   if (address & (bytes - 1)) {
     fail_with(evidence, "misaligned %s of %d bytes", name_of(access), bytes);
   }
+  if (access == Access::READ && is_constant(buffer) && !buffer.members) return;
   const uint64_t item = buffer.item_bytes, offset = address - buffer.base;
   const uint64_t first = offset / item, last = (offset + bytes - 1) / item;
   check_cells(buffer_cells[index] + first, last - first + 1, buffer.base + first * item, item,
@@ -256,6 +261,21 @@ void check_global_read(const void* pointer, int bytes, const void* pc) {
   }
   fail_with(evidence_of(pc, address), "out-of-bounds read of %d bytes by an asynchronous copy",
             bytes);
+}
+
+bool is_constant(const void* pointer) {
+  for (uint64_t i = 0; i < launch->buffer_count; i++) {
+    const Buffer& buffer = launch->buffers[i];
+    if (address_of(pointer) - buffer.base < buffer.bytes) return is_constant(buffer);
+  }
+  return false;
+}
+
+void end_copy(const void* address, int bytes) {
+  Cell* cell = &shared_cell(address);
+  for (uint64_t i = 0; i < uint64_t(bytes) / SHARED_CELL_BYTES; i++) {
+    cell[i].flags = uint8_t(cell[i].flags & ~COPY_PENDING);
+  }
 }
 
 bool last_write_is_in_async_proxy(const void* shared_address) {

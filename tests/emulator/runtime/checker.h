@@ -11,6 +11,10 @@ enum class Access { READ, WRITE, ATOMIC, START_COPY, END_COPY };
 // Fails if the current thread must not touch these bytes now; remembers that it did.
 void check_access(const void* address, int bytes, Access access, const void* pc);
 void check_global_read(const void* address, int bytes, const void* pc);
+// Nobody can have touched these bytes of shared memory since START_COPY.
+void end_copy(const void* address, int bytes);
+// Are reads of the array that holds this address always right?
+bool is_constant(const void* address);
 
 constexpr uint32_t OPERAND_BYTES = 16;  // that an operand of wgmma has in one piece
 // Until the next call, operands are read at this moment, by a warpgroup.
