@@ -17,6 +17,7 @@ LANGUAGE = (
     "-std=c++17",
     "-march=native",
     "-fPIC",
+    "-mtls-dialect=gnu",  # __tls_get_addr, whose answer thread_local_blocks.cpp changes
     "-fno-exceptions",
     "-fvisibility=hidden",
     "-ffp-contract=off",  # a * b + c rounds twice; only fma() fuses
@@ -128,8 +129,10 @@ def translation_unit(
             f"{EXPORT} void emulator_signature_{index}(char* s) "
             f"{{ emulator::describe({name}, s); }}",
             f"{EXPORT} int emulator_launch_bound_{index}(int i) "
-            f"{{ const int bounds[] = {{{source.launch_bounds(name) or 0}, 0}}; "
+            f"{{ const int bounds[] = {{{source.attribute(name, '__launch_bounds__') or 0}, 0}}; "
             "return bounds[i]; }",
+            f"{EXPORT} int emulator_cluster_extent_{index}(int i) {{ const int extents[] = "
+            f"{{{source.attribute(name, '__cluster_dims__') or 1}, 1, 1}}; return extents[i]; }}",
         ]
     # Touching one thread-local variable makes the loader allocate the module's block.
     lines += ["thread_local char emulator_anchor;"]

@@ -28,16 +28,18 @@ SHARED_LIMITS = {  # bytes of shared memory that a block may have, by architectu
     **dict.fromkeys((900, 1000, 1030, 1100), 227 << 10),
 }
 MAX_THREADS = 1024
+CLUSTER_ARCH, MAX_CLUSTER = 900, 8  # blocks that any device takes
 REGISTERS, MAX_REGISTERS = 1 << 16, 255  # of a multiprocessor, and of a thread
 ONE_LAUNCH_AT_A_TIME = threading.Lock()  # a launch handles the signals of the process
 
 
 @dataclass(frozen=True)
 class LaunchBounds:
-    """What __launch_bounds__ says of a kernel; 0: nothing."""
+    """What __launch_bounds__ says of a kernel (0: nothing), and __cluster_dims__."""
 
     threads: int
     blocks: int
+    cluster: tuple[int, int, int]
 
     @property
     def registers(self) -> int:
@@ -112,6 +114,7 @@ class Function:
         configuration = Configuration(
             grid=extents("grid", grid),
             block=extents("block", block),
+            cluster=self._bounds.cluster,
             dynamic_bytes=shared_mem,
             schedule=POLICIES[policy],
             seed=seed,
@@ -127,6 +130,7 @@ class Function:
         limit = min(MAX_THREADS, self._bounds.threads or MAX_THREADS)
         if int(np.prod([int(extent) for extent in configuration.block])) > limit:
             raise EmulatorError(f"block is {tuple(block)}, more than {limit} threads")
+        self._require_whole_clusters(grid)
         limit = SHARED_LIMITS.get(self._module.arch, build.DYNAMIC_CAPACITY)
         if shared_mem > limit:
             raise EmulatorError(
@@ -135,6 +139,18 @@ class Function:
             )
         with ONE_LAUNCH_AT_A_TIME:
             self._launch(configuration, args, f"schedule {policy}")
+
+    def _require_whole_clusters(self, grid: Sequence[int]) -> None:
+        cluster = self._bounds.cluster
+        size = int(np.prod(cluster))
+        if size == 1:
+            return
+        if self._module.arch < CLUSTER_ARCH:
+            raise EmulatorError(f"sm_{self._module.arch // 10} has no clusters")
+        if min(cluster) < 1 or size > MAX_CLUSTER:
+            raise EmulatorError(f"a cluster has {cluster} blocks, more than {MAX_CLUSTER} or none")
+        if any(blocks % of for blocks, of in zip(extents("grid", grid), cluster, strict=True)):
+            raise EmulatorError(f"grid is {tuple(grid)}, not whole clusters of {cluster} blocks")
 
     def _launch(self, configuration: Configuration, args: Sequence[Any], schedule: str) -> None:
         pairs = list(zip(self._parameters, args, strict=True))

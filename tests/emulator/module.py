@@ -73,7 +73,8 @@ class Module:
         signature = ctypes.create_string_buffer(SIGNATURE_BYTES)
         getattr(self.library, f"emulator_signature_{index}")(signature)
         bound = getattr(self.library, f"emulator_launch_bound_{index}")
-        bounds = LaunchBounds(bound(0), bound(1))
+        cluster = getattr(self.library, f"emulator_cluster_extent_{index}")
+        bounds = LaunchBounds(bound(0), bound(1), (cluster(0), cluster(1), cluster(2)))
         return Function(self, name, entry.value or 0, signature.value.decode(), bounds)
 
     def describe_shared(self, offset: int) -> str:

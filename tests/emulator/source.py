@@ -9,8 +9,8 @@ from pathlib import Path
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
 DYNAMIC_ARRAY = re.compile(r"extern\s+__shared__[^;]*?(\w+)\s*\[\s*\]\s*;")
 BALANCED = r"(?:[^()]|\([^()]*\))*"
-LAUNCH_BOUNDS = rf"(?:__launch_bounds__\s*\({BALANCED}\)\s*)?"
-KERNEL = re.compile(rf'extern\s+"C"\s+__global__\s+{LAUNCH_BOUNDS}void\s+{LAUNCH_BOUNDS}(\w+)\s*\(')
+ATTRIBUTES = rf"(?:__(?:launch_bounds|cluster_dims)__\s*\({BALANCED}\)\s*)*"
+KERNEL = re.compile(rf'extern\s+"C"\s+__global__\s+{ATTRIBUTES}void\s+{ATTRIBUTES}(\w+)\s*\(')
 MACRO = re.compile(r"^\s*#\s*define\b(?:[^\n]*\\\n)*[^\n]*", re.MULTILINE)
 COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 
@@ -29,13 +29,14 @@ class Source:
         text = MACRO.sub("", "\n".join(map(without_comments, self.texts)))
         return list(dict.fromkeys(KERNEL.findall(text)))
 
-    def launch_bounds(self, kernel: str) -> str:
-        """The arguments of the __launch_bounds__ of an extern "C" kernel; "" if there are none."""
-        bounds = rf"__launch_bounds__\s*\(({BALANCED})\)\s*"
+    def attribute(self, kernel: str, attribute: str) -> str:
+        """The arguments of an attribute of an extern "C" kernel; "" if it has none."""
         name = rf"{re.escape(kernel)}\s*\("
-        pattern = rf'extern\s+"C"\s+__global__\s+(?:{bounds}void|void\s+{bounds})\s+{name}'
-        found = re.findall(pattern, "\n".join(map(without_comments, self.texts)))
-        return "".join(found[0]) if len(found) == 1 else ""
+        pattern = rf'extern\s+"C"\s+__global__\s+({ATTRIBUTES})void\s+({ATTRIBUTES}){name}'
+        declared = re.findall(pattern, "\n".join(map(without_comments, self.texts)))
+        attributes = "".join(text for pair in declared for text in pair)
+        found = re.findall(rf"{attribute}\s*\(({BALANCED})\)", attributes)
+        return found[0] if len(found) == 1 else ""
 
     def dynamic_arrays(self) -> list[str]:
         """Names of the extern __shared__ arrays."""

@@ -32,7 +32,7 @@ class Configuration(ctypes.Structure):
     """Configuration in state.h."""
 
     _fields_ = [
-        *fields(ctypes.c_uint32 * 3, "grid block"),
+        *fields(ctypes.c_uint32 * 3, "grid block cluster"),
         *fields(
             ctypes.c_uint32,
             "dynamic_bytes schedule seed workers checked eager_copies count_wavefronts "

@@ -95,7 +95,7 @@ MUTANTS = {
     ),
     "a thread that is overtaken is not seen": Mutant(
         "mbarriers.cpp",
-        "require_seen(barrier, threads[i]);",
+        "require_seen(barrier, thread);",
         "",
         planted("overtaken_by_a_phase"),
     ),

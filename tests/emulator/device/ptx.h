@@ -116,6 +116,13 @@ inline void mbar_wait(void* barrier, uint32_t parity, Site site = Site::here()) 
   emulator::mbarrier_wait(static_cast<uint64_t*>(barrier), parity, site);
 }
 
+// ---- clusters
+inline uint32_t cluster_rank() { return emulator::cluster_rank(); }
+inline void cluster_sync(Site site = Site::here()) { emulator::cluster_sync(site); }
+inline void mbar_arrive_cluster(void* barrier, uint32_t rank, Site site = Site::here()) {
+  emulator::mbarrier_arrive_in_cluster(static_cast<uint64_t*>(barrier), rank, site);
+}
+
 // ---- cp.async.bulk.tensor (TMA): coordinates of the box, c0 in the contiguous dimension
 inline void tma_prefetch(const void* tensor_map, Site site = Site::here()) {
   emulator::prefetch_tensor_map(tensor_map, site);
@@ -135,12 +142,27 @@ inline void tma_load_4d(void* shared, const void* tensor_map, int c0, int c1, in
                       site);
 }
 
+inline void tma_load_3d_multicast(void* shared, const void* tensor_map, int c0, int c1, int c2,
+                                  void* barrier, uint16_t blocks, Site site = Site::here()) {
+  emulator::multicast_copy(shared, tensor_map, {3, {c0, c1, c2}}, static_cast<uint64_t*>(barrier),
+                           blocks, site);
+}
+
 // ---- wgmma: d = a b, plus d if `scale_d` is not 0
 inline void wgmma_fence() { emulator::wgmma_fence(); }
 inline void wgmma_commit() { emulator::wgmma_commit(); }
 template <int GROUPS_LEFT>
 inline void wgmma_wait(Site site = Site::here()) {
   emulator::wgmma_wait(GROUPS_LEFT, site);
+}
+// Where all of d is named, for the compiler
+template <int COUNT>
+inline void wgmma_fence(float (&)[COUNT]) {
+  emulator::wgmma_fence();
+}
+template <int COUNT>
+inline void wgmma_wait(float (&)[COUNT], Site site = Site::here()) {
+  emulator::wgmma_wait(0, site);
 }
 // a and b are descriptors; a is four registers in the functions whose names end in _rs
 using emulator::WgmmaType;

@@ -27,6 +27,10 @@ constexpr int ALL_THREADS = -1;
 EMULATOR_HIDDEN void barrier(int id, int count, bool wait, Site site);
 EMULATOR_HIDDEN int barrier_count(int predicate, Site site);  // __syncthreads_count
 
+// ---- clusters
+EMULATOR_HIDDEN uint32_t cluster_rank();
+EMULATOR_HIDDEN void cluster_sync(Site site);
+
 // ---- the rest of the core
 EMULATOR_HIDDEN void yield();
 EMULATOR_HIDDEN void fail(const char* format, ...) __attribute__((format(printf, 1, 2), noreturn));
@@ -67,6 +71,7 @@ EMULATOR_HIDDEN void fence_async_proxy();  // earlier writes become visible to c
 EMULATOR_HIDDEN void fence_mbarrier_init();  // earlier initialisations become visible to copies
 EMULATOR_HIDDEN void mbarrier_init(uint64_t* barrier, uint32_t count, Site site);
 EMULATOR_HIDDEN void mbarrier_arrive(uint64_t* barrier, uint32_t expected_bytes, Site site);
+EMULATOR_HIDDEN void mbarrier_arrive_in_cluster(uint64_t* barrier, uint32_t rank, Site site);
 EMULATOR_HIDDEN void mbarrier_wait(uint64_t* barrier, uint32_t parity, Site site);
 constexpr uint32_t MAX_TENSOR_RANK = 4;
 struct TensorCoordinates {  // of the first element of a box, innermost dimension first
@@ -75,6 +80,9 @@ struct TensorCoordinates {  // of the first element of a box, innermost dimensio
 };
 EMULATOR_HIDDEN void bulk_copy(void* shared, const void* tensor_map, TensorCoordinates corner,
                                uint64_t* barrier, Site site);
+EMULATOR_HIDDEN void multicast_copy(void* shared, const void* tensor_map,
+                                    TensorCoordinates corner, uint64_t* barrier, uint32_t mask,
+                                    Site site);  // into every block of the cluster in the mask
 EMULATOR_HIDDEN void prefetch_tensor_map(const void* tensor_map, Site site);
 enum class WgmmaType { TF32, BF16, F16 };
 struct WgmmaOperands {

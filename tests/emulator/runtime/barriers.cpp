@@ -18,15 +18,18 @@ struct Barrier {
   int true_predicates, result;
 };
 
-static Barrier barriers[16];
+constexpr int BARRIERS = 16;
+static Barrier barriers[MAX_CLUSTER][BARRIERS];
 
 void reset_barriers() {
-  for (Barrier& barrier : barriers) {
-    barrier.arrived = 0;
-    barrier.true_predicates = 0;
-    barrier.waiting.clear();
-    barrier.arrivals.clear();
-    memset(barrier.lanes, 0, sizeof barrier.lanes);
+  for (uint32_t i = 0; i < cluster_size; i++) {
+    for (Barrier& barrier : barriers[i]) {
+      barrier.arrived = 0;
+      barrier.true_predicates = 0;
+      barrier.waiting.clear();
+      barrier.arrivals.clear();
+      memset(barrier.lanes, 0, sizeof barrier.lanes);
+    }
   }
 }
 
@@ -35,18 +38,20 @@ static void require_whole_warps(const Barrier& barrier) {
   for (uint32_t warp = 0; warp < MAX_WARPS; warp++) {
     const uint32_t lanes = barrier.lanes[warp];
     if (!lanes || lanes == UINT32_MAX || thread_count - warp * WARP < WARP) continue;
-    fail("barrier %d completes with %d threads of warp %u,", int(&barrier - barriers),
+    fail("barrier %d completes with %d threads of warp %u,", int(&barrier - barriers[current_block->rank]),
          __builtin_popcount(lanes), warp);
   }
 }
 
 static void order_arrivals(Barrier& barrier) {
   VectorClock* clock = new_empty_clock();
-  if (barrier.expected == ALL_THREADS) {
+  if (barrier.expected == ALL_THREADS && cluster_size == 1) {
     for (uint32_t i = 0; i < thread_count; i++) clock->time[i] = threads[i].time;
   } else {
+    const VectorClock* joined = nullptr;
     for (uint32_t id : barrier.arrivals) {
-      join_clock(clock, threads[id].knows);
+      if (threads[id].knows != joined) join_clock(clock, threads[id].knows);
+      joined = threads[id].knows;
       join_thread(clock, threads[id]);
     }
   }
@@ -57,6 +62,7 @@ static void order_arrivals(Barrier& barrier) {
 
 static void release_if_complete(Barrier& barrier) {
   const bool whole_block = barrier.expected == ALL_THREADS;
+  const uint32_t live_threads = current_block->live_threads;
   const uint32_t expected = whole_block ? live_threads : uint32_t(barrier.expected);
   if (!barrier.arrived || barrier.arrived < expected) return;
   if (checking && whole_block && live_threads < thread_count) {
@@ -91,7 +97,7 @@ static void arrive(Barrier& barrier, int id, int count, bool wait, Site site) {
   barrier.site = site;
   barrier.arrived++;
   barrier.arrivals.push_back(current->id);
-  uint32_t& lanes = barrier.lanes[current->id / WARP];
+  uint32_t& lanes = barrier.lanes[id_in_block(*current) / WARP];
   const uint32_t own = lane_bit(current->id % WARP);
   if (lanes & own) fail("barrier %d: this thread arrives again before the barrier completes,", id);
   lanes |= own;
@@ -105,21 +111,22 @@ static void arrive(Barrier& barrier, int id, int count, bool wait, Site site) {
 
 void barrier(int id, int count, bool wait, Site site) {
   current->site = site;
-  if (id < 0 || id >= 16) fail("barrier %d: the numbers are 0 to 15", id);
+  if (id < 0 || id >= BARRIERS) fail("barrier %d: the numbers are 0 to 15", id);
   if (count != ALL_THREADS && (count <= 0 || count % int(WARP) != 0)) {
     fail("barrier %d is used with %d threads, not a multiple of %u", id, count, WARP);
   }
-  arrive(barriers[id], id, count, wait, site);
+  arrive(barriers[current_block->rank][id], id, count, wait, site);
 }
 
 int barrier_count(int predicate, Site site) {
-  barriers[0].true_predicates += predicate != 0;
-  arrive(barriers[0], 0, ALL_THREADS, true, site);
-  return barriers[0].result;
+  Barrier& barrier = barriers[current_block->rank][0];
+  barrier.true_predicates += predicate != 0;
+  arrive(barrier, 0, ALL_THREADS, true, site);
+  return barrier.result;
 }
 
 void release_block_barrier_of_survivors() {
-  Barrier& barrier = barriers[0];
+  Barrier& barrier = barriers[current_block->rank][0];
   if (barrier.arrived && barrier.expected == ALL_THREADS) release_if_complete(barrier);
 }
 

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "checker.h"
+#include "clusters.h"
 #include "failures.h"
 #include "mbarriers.h"
 #include "scheduler.h"
@@ -15,6 +16,7 @@ constexpr uint64_t TENSOR_MAP_MAGIC = 0x544d4150;
 constexpr int MAX_BOX_ROW_BYTES = 256 * 8;
 
 struct BulkCopy {
+  Block* block;  // whose shared memory it writes, and whose mbarrier counts it
   char* shared;
   TensorMap map;  // by value: a kernel's parameter may lie on the issuing thread's stack
   TensorCoordinates corner;
@@ -76,6 +78,7 @@ static void land(const BulkCopy& copy) {
   const uint32_t time_now = issuer.time;
   VectorClock* knows_now = issuer.knows;
   const Site site_now = issuer.site;
+  const Inside inside(*copy.block);
   current = &issuer;
   issuer.time = copy.time;
   issuer.knows = copy.knows;
@@ -126,22 +129,29 @@ static void check_destination(const BulkCopy& copy) {
   });
 }
 
-void bulk_copy(void* shared, const void* tensor_map, TensorCoordinates corner, uint64_t* barrier,
-               Site site) {
-  current->site = site;
+static const TensorMap& map_for_box(const void* tensor_map, const TensorCoordinates& corner) {
   const TensorMap& map = checked_map(tensor_map);
   if (map.rank != corner.rank) {
     fail("TMA: %u coordinates for a tensor of %u dimensions,", corner.rank, map.rank);
   }
+  return map;
+}
+
+// Into the block whose shared memory is in place.
+static BulkCopy start(char* shared, const TensorMap& map, const TensorCoordinates& corner,
+                      uint64_t* barrier) {
   const uint32_t phase = mbarrier_phase_for_copy(barrier);
-  const BulkCopy copy{static_cast<char*>(shared), map, corner, barrier, phase,
-                      current->id, current->time, current->knows, site};
+  const BulkCopy copy{current_block, shared,      map,           corner,         barrier,
+                      phase,         current->id, current->time, current->knows, current->site};
   require_valid_destination(copy);
   if (checking) {
     copy.knows->references++;
     check_destination(copy);
   }
-  current->time++;
+  return copy;
+}
+
+static void land_in_time(const BulkCopy& copy) {
   if (launch->eager_copies) {
     land(copy);
   } else {
@@ -149,10 +159,39 @@ void bulk_copy(void* shared, const void* tensor_map, TensorCoordinates corner, u
   }
 }
 
+void bulk_copy(void* shared, const void* tensor_map, TensorCoordinates corner, uint64_t* barrier,
+               Site site) {
+  current->site = site;
+  const TensorMap& map = map_for_box(tensor_map, corner);
+  const BulkCopy copy = start(static_cast<char*>(shared), map, corner, barrier);
+  current->time++;
+  land_in_time(copy);
+}
+
+// A copy for each block: they land at different times.
+void multicast_copy(void* shared, const void* tensor_map, TensorCoordinates corner,
+                    uint64_t* barrier, uint32_t mask, Site site) {
+  current->site = site;
+  const TensorMap& map = map_for_box(tensor_map, corner);
+  if (!mask) fail("TMA: the multicast goes to no block,");
+  std::vector<BulkCopy> copies;
+  for (uint32_t rest = mask; rest; rest &= rest - 1) {
+    Block& block = block_to_visit(uint32_t(__builtin_ctz(rest)), "TMA: multicast");
+    char* there = counterpart(shared, block);
+    auto* barrier_there = reinterpret_cast<uint64_t*>(counterpart(barrier, block));
+    const Inside inside(block);
+    copies.push_back(start(there, map, corner, barrier_there));
+  }
+  current->time++;
+  for (const BulkCopy& copy : copies) land_in_time(copy);
+}
+
 void require_no_bulk_copies() {
-  if (outstanding.empty()) return;
-  current->site = outstanding[0].site;
-  fail("TMA: the block ends before the copy has landed,");
+  for (const BulkCopy& copy : outstanding) {
+    if (copy.block != current_block) continue;
+    current->site = copy.site;
+    fail("TMA: the block ends before the copy has landed,");
+  }
 }
 
 void forget_bulk_copies() {

@@ -3,16 +3,18 @@
 
 #include <sys/mman.h>
 
+#include <cstddef>
 #include <cstdlib>
 #include <cstring>
 
 #include "cells.h"
+#include "clusters.h"
 #include "failures.h"
 #include "watchdog.h"
 
 namespace emulator {
 
-static Cell* fresh_cells;  // what shared_cells start every block as
+static Cell* fresh_cells;  // what those of shared memory start every block as
 static std::vector<Cell*> buffer_cells;
 static std::vector<std::pair<void*, size_t>> mappings;
 static uint64_t last_buffer;
@@ -23,12 +25,19 @@ static VectorClock* base_clock;
 static std::vector<VectorClock*> free_clocks;
 
 VectorClock* new_clock() {
-  VectorClock* clock;
-  if (free_clocks.empty()) {
-    clock = static_cast<VectorClock*>(malloc(sizeof(uint32_t) * (1 + MAX_THREADS)));
-  } else {
+  VectorClock* clock = nullptr;
+  while (!clock && !free_clocks.empty()) {
     clock = free_clocks.back();
     free_clocks.pop_back();
+    if (clock->capacity >= cluster_threads) continue;
+    free(clock);
+    clock = nullptr;
+  }
+  if (!clock) {
+    const uint32_t capacity = std::max(MAX_THREADS, cluster_threads);
+    const size_t bytes = offsetof(VectorClock, time) + sizeof(uint32_t) * capacity;
+    clock = static_cast<VectorClock*>(malloc(bytes));
+    clock->capacity = capacity;
   }
   clock->references = 1;
   return clock;
@@ -36,13 +45,13 @@ VectorClock* new_clock() {
 
 VectorClock* new_empty_clock() {
   VectorClock* clock = new_clock();
-  memset(clock->time, 0, sizeof(uint32_t) * thread_count);
+  memset(clock->time, 0, sizeof(uint32_t) * cluster_threads);
   return clock;
 }
 
 VectorClock* copy_clock(const VectorClock* other) {
   VectorClock* clock = new_clock();
-  memcpy(clock->time, other->time, sizeof(uint32_t) * thread_count);
+  memcpy(clock->time, other->time, sizeof(uint32_t) * cluster_threads);
   return clock;
 }
 
@@ -64,19 +73,19 @@ static Evidence evidence_of(const void* pc, uint64_t address, uint64_t other_pc 
 }
 
 [[noreturn]] static void fail_race(const char* what, const char* earlier, uint64_t address,
-                                   uint32_t thread, uint32_t block, uint32_t other_pc,
+                                   uint32_t thread, uint32_t cluster, uint32_t other_pc,
                                    const void* pc) {
-  const uint32_t x = thread % blockDim.x, y = thread / blockDim.x % blockDim.y,
-                 z = thread / blockDim.x / blockDim.y;
+  const Dim3 index = threads[thread].index;
+  const uint32_t rank = threads[thread].block->rank;
   const Evidence evidence = evidence_of(pc, address, other_pc);
-  if (block == block_number) {
+  if (cluster == cluster_number && rank == current->block->rank) {
     fail_with(evidence, "race: %s is not ordered after the %s by thread (%u,%u,%u)", what, earlier,
-              x, y, z);
+              index.x, index.y, index.z);
   }
+  const Dim3 block = block_index(cluster, rank);
   fail_with(evidence,
             "race: %s is not ordered after the %s by thread (%u,%u,%u) of block (%u,%u,%u)", what,
-            earlier, x, y, z, block % gridDim.x, block / gridDim.x % gridDim.y,
-            block / gridDim.x / gridDim.y);
+            earlier, index.x, index.y, index.z, block.x, block.y, block.z);
 }
 
 static const char* name_of(Access access) {
@@ -109,14 +118,14 @@ static bool check_flags(const Cell& cell, uint64_t address, Access access, const
 }
 
 // Finds the thread whose read is not ordered before now; false if there is none.
-static inline bool unordered_reader(uint32_t reader, uint32_t time, uint32_t block,
+static inline bool unordered_reader(uint32_t reader, uint32_t time, uint32_t cluster,
                                     uint32_t& found) {
   found = reader;
-  if (reader < FIRST_WARPGROUP) return !ordered_before_now(reader, time, block);
+  if (reader < FIRST_WARPGROUP) return !ordered_before_now(reader, time, cluster);
   found = (reader - FIRST_WARPGROUP) * WARPGROUP;
-  if (block != block_number) return true;
+  if (cluster != cluster_number) return true;
   for (uint32_t one : warpgroup_reads[time].time) {
-    if (!ordered_before_now(found, one, block)) return true;
+    if (!ordered_before_now(found, one, cluster)) return true;
     found += WARP;
   }
   return false;
@@ -125,18 +134,19 @@ static inline bool unordered_reader(uint32_t reader, uint32_t time, uint32_t blo
 static void check_order(const Cell& cell, uint64_t address, Access access, const void* pc) {
   const bool both_atomic = access == Access::ATOMIC && (cell.flags & ATOMIC_WRITE);
   if (cell.write_time && !both_atomic &&
-      ((cell.flags & MIXED_BLOCKS) ||
-       !ordered_before_now(cell.writer, cell.write_time, cell.write_block))) {
-    fail_race(name_of(access), "write", address, cell.writer, cell.write_block, cell.write_pc, pc);
+      ((cell.flags & MIXED_CLUSTERS) ||
+       !ordered_before_now(cell.writer, cell.write_time, cell.write_cluster))) {
+    fail_race(name_of(access), "write", address, cell.writer, cell.write_cluster, cell.write_pc,
+              pc);
   }
   if (access == Access::READ) return;
   uint32_t reader;
-  if (cell.read_time && unordered_reader(cell.reader, cell.read_time, cell.read_block, reader)) {
-    fail_race(name_of(access), "read", address, reader, cell.read_block, cell.read_pc, pc);
+  if (cell.read_time && unordered_reader(cell.reader, cell.read_time, cell.read_cluster, reader)) {
+    fail_race(name_of(access), "read", address, reader, cell.read_cluster, cell.read_pc, pc);
   }
   if (cell.older_read_time && unordered_reader(cell.older_reader, cell.older_read_time,
-                                               cell.older_read_block, reader)) {
-    fail_race(name_of(access), "read", address, reader, cell.older_read_block, 0, pc);
+                                               cell.older_read_cluster, reader)) {
+    fail_race(name_of(access), "read", address, reader, cell.older_read_cluster, 0, pc);
   }
 }
 
@@ -145,15 +155,16 @@ static uint8_t flags_of_write(const Cell& before, Access access) {
   if (access == Access::END_COPY) return INITIALISED | COPIED;
   if (access != Access::ATOMIC) return INITIALISED;
   const bool again = before.write_time && (before.flags & ATOMIC_WRITE);
-  const bool mixed = again && (before.write_block != block_number || before.flags & MIXED_BLOCKS);
-  return uint8_t(INITIALISED | ATOMIC_WRITE | (mixed ? MIXED_BLOCKS : 0));
+  const bool mixed =
+      again && (before.write_cluster != cluster_number || before.flags & MIXED_CLUSTERS);
+  return uint8_t(INITIALISED | ATOMIC_WRITE | (mixed ? MIXED_CLUSTERS : 0));
 }
 
 static inline void remember_write(Cell& cell, Access access, uint32_t pc) {
   cell.flags = flags_of_write(cell, access);
   cell.write_time = current->time;
   cell.writer = uint16_t(current->id);
-  cell.write_block = block_number;
+  cell.write_cluster = cluster_number;
   cell.write_pc = pc;
   cell.read_time = cell.older_read_time = 0;
 }
@@ -220,7 +231,7 @@ static void check_buffer(uint64_t index, uint64_t address, int bytes, Access acc
 }
 
 static bool in_another_stack(uint64_t address) {
-  for (uint32_t i = 0; i < thread_count; i++) {
+  for (uint32_t i = 0; i < cluster_threads; i++) {
     const char* stack = threads[i].stack;
     if (stack && address - address_of(stack) < launch->stack_bytes) return true;
   }
@@ -291,7 +302,7 @@ void fence_async_proxy() {
 
 bool last_write_is_visible(const void* shared_address) {
   const Cell& cell = shared_cell(shared_address);
-  return !cell.write_time || ordered_before_now(cell.writer, cell.write_time, cell.write_block);
+  return !cell.write_time || ordered_before_now(cell.writer, cell.write_time, cell.write_cluster);
 }
 
 // ---- shadow memory
@@ -328,7 +339,7 @@ static uint64_t static_cell_count() {
 
 static void map_shared() {
   const uint64_t count = uint64_t(shared_memory.end - shared_memory.begin) / SHARED_CELL_BYTES + 64;
-  shared_cells = map_cells(count, MAP_PRIVATE);
+  for (uint32_t i = 0; i < cluster_size; i++) blocks[i].cells = map_cells(count, MAP_PRIVATE);
   fresh_cells = map_cells(count, MAP_PRIVATE);
   for (uint64_t i = 0; i < static_cell_count(); i++) fresh_cells[i].flags = FOREIGN;
   for (uint64_t v = 0; v < launch->shared_variable_count; v++) {
@@ -352,13 +363,15 @@ void unmap_shadow_memory() {
   mappings.clear();
 }
 
-void reset_shadow_of_block() {
+void reset_shadow_of_cluster() {
   const uint64_t cells = static_cell_count() + launch->dynamic_bytes / SHARED_CELL_BYTES + 1;
-  memcpy(shared_cells, fresh_cells, sizeof(Cell) * cells);
+  for (uint32_t i = 0; i < cluster_size; i++) {
+    memcpy(blocks[i].cells, fresh_cells, sizeof(Cell) * cells);
+  }
   drop_clock(base_clock);
   base_clock = new_empty_clock();
   warpgroup_reads.assign(1, WarpgroupRead{});  // no read has the time 0
-  for (uint32_t i = 0; i < thread_count; i++) {
+  for (uint32_t i = 0; i < cluster_threads; i++) {
     threads[i].time = 1;
     threads[i].fenced_time = threads[i].init_fenced_time = 0;
     set_clock(threads[i], base_clock);

@@ -30,7 +30,7 @@ bool last_write_is_in_async_proxy(const void* shared_address);
 
 void map_shadow_memory();  // before the workers start
 void unmap_shadow_memory();
-void reset_shadow_of_block();
+void reset_shadow_of_cluster();
 
 // ---- vector clocks, counted by reference: the threads that a barrier releases share one
 VectorClock* new_clock();
@@ -40,7 +40,7 @@ void drop_clock(VectorClock* clock);
 void set_clock(Thread& thread, VectorClock* clock);
 
 inline void join_clock(VectorClock* into, const VectorClock* other) {
-  for (uint32_t i = 0; i < thread_count; i++) {
+  for (uint32_t i = 0; i < cluster_threads; i++) {
     into->time[i] = std::max(into->time[i], other->time[i]);
   }
 }

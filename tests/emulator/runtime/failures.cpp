@@ -58,7 +58,7 @@ static void locate(uint64_t address, Failure& failure) {
     end_worker();
   }
   vsnprintf(failure.message, sizeof failure.message, format, arguments);
-  memcpy(failure.block, &blockIdx, sizeof failure.block);
+  memcpy(failure.block, &current->block->index, sizeof failure.block);
   memcpy(failure.thread, &threadIdx, sizeof failure.thread);
   if (evidence.pc) {
     failure.pc = address_of(evidence.pc) - address_of(module_image.begin);

@@ -49,7 +49,7 @@ static size_t arena_bytes;
 
 bool map_stacks() {
   // One mapping without guard pages: making those takes longer than most launches.
-  const size_t bytes = launch->stack_bytes * thread_count;
+  const size_t bytes = launch->stack_bytes * cluster_threads;
   if (arena_bytes < bytes) {
     if (arena) munmap(arena, arena_bytes);
     void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
@@ -58,7 +58,9 @@ bool map_stacks() {
     arena_bytes = arena ? bytes : 0;
   }
   free_stacks.clear();
-  for (uint32_t i = thread_count; i-- > 0;) free_stacks.push_back(arena + launch->stack_bytes * i);
+  for (uint32_t i = cluster_threads; i-- > 0;) {
+    free_stacks.push_back(arena + launch->stack_bytes * i);
+  }
   return arena != nullptr;
 }
 

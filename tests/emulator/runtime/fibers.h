@@ -7,7 +7,7 @@ extern "C" EMULATOR_HIDDEN void emulator_run_thread();  // what a new fiber runs
 
 namespace emulator {
 
-bool map_stacks();  // one for every thread of a block; false if there is no memory
+bool map_stacks();  // one for every thread of a cluster; false if there is no memory
 void prepare_fiber(Thread& thread);
 void release_fiber(Thread& thread);
 

@@ -1,4 +1,4 @@
-// A launch: blocks run one after another, in this process or in workers that share them.
+// A launch: clusters of blocks run one after another, in this process or in workers that share them.
 #include <link.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -15,6 +15,7 @@
 #include "barriers.h"
 #include "bulk_copies.h"
 #include "checker.h"
+#include "clusters.h"
 #include "failures.h"
 #include "fibers.h"
 #include "mbarriers.h"
@@ -47,33 +48,45 @@ static void require_untouched_poison() {
   }
 }
 
-static void run_block(uint64_t number) {
-  block_number = uint32_t(number);
-  blockIdx = Dim3{uint32_t(number % gridDim.x), uint32_t(number / gridDim.x % gridDim.y),
-                  uint32_t(number / gridDim.x / gridDim.y)};
+static void poison_shared_memory() {
   memset(shared_memory.begin, POISON, size_t(dynamic_memory.begin - shared_memory.begin));
   memset(dynamic_memory.begin, POISON, poisoned_dynamic_bytes());
+}
+
+// The last is the first, which has the memory that the loader made.
+template <class Action>
+static void in_each_block(Action action) {
+  for (uint32_t rank = cluster_size; rank-- > 0;) {
+    enter_block(blocks[rank]);
+    action();
+  }
+}
+
+static void run_cluster(uint64_t number) {
+  place_cluster(uint32_t(number));
+  in_each_block(poison_shared_memory);
   seed_random(number);
   reset_barriers();
   forget_bulk_copies();
   forget_mbarriers();
-  reset_register_pool();
-  start_block_threads();
-  if (checking) reset_shadow_of_block();
+  reset_register_pools();
+  start_threads();
+  if (checking) reset_shadow_of_cluster();
   run_threads();
+  enter_block(blocks[0]);
   count_partial_requests();
-  if (!checking) require_untouched_poison();
+  if (!checking) in_each_block(require_untouched_poison);
 }
 
-// The order of blocks follows the schedule as the order of threads does.
-static uint64_t block_at(uint64_t turn, uint64_t blocks) {
+// The order of clusters follows the schedule as the order of threads does.
+static uint64_t cluster_at(uint64_t turn, uint64_t clusters) {
   if (launch->schedule == Schedule::ASCENDING) return turn;
-  if (launch->schedule == Schedule::DESCENDING) return blocks - 1 - turn;
-  seed_random(blocks);
-  const uint64_t start = random_number() % blocks;
-  uint64_t step = random_number() % blocks + 1;
-  while (std::gcd(step, blocks) != 1) step++;
-  return (start + turn * step) % blocks;
+  if (launch->schedule == Schedule::DESCENDING) return clusters - 1 - turn;
+  seed_random(clusters);
+  const uint64_t start = random_number() % clusters;
+  uint64_t step = random_number() % clusters + 1;
+  while (std::gcd(step, clusters) != 1) step++;
+  return (start + turn * step) % clusters;
 }
 
 static void record(const char* format, ...) __attribute__((format(printf, 1, 2)));
@@ -91,31 +104,31 @@ static void record_timeout() {
   record("not finished after %u s (an endless loop?)", launch->timeout_seconds);
 }
 
-static void run_blocks(uint64_t blocks) {
+static void run_clusters(uint64_t clusters) {
   checking = launch->checked != 0;
   catch_signals();
   while (!shared_state->failure.occurred) {
-    const uint64_t turn = __atomic_fetch_add(&shared_state->next_block, 1u, __ATOMIC_RELAXED);
-    if (turn >= blocks) break;
-    run_block(block_at(turn, blocks));
+    const uint64_t turn = __atomic_fetch_add(&shared_state->next_cluster, 1u, __ATOMIC_RELAXED);
+    if (turn >= clusters) break;
+    run_cluster(cluster_at(turn, clusters));
     if (deadline_passed) record_timeout();
   }
 }
 
 // The checker looks at an access before it is made, so that a checked kernel can do no harm.
-static void run_here(uint64_t blocks) {
+static void run_here(uint64_t clusters) {
   isolated = false;
   start_watchdog();
-  run_blocks(blocks);
+  run_clusters(clusters);
   stop_watchdog();
   release_signals();
   checking = false;
   current = nullptr;
 }
 
-[[noreturn]] static void run_worker(uint64_t blocks) {
+[[noreturn]] static void run_worker(uint64_t clusters) {
   isolated = true;
-  run_blocks(blocks);
+  run_clusters(clusters);
   fflush(stdout);  // what kernels printed
   _exit(0);
 }
@@ -124,6 +137,7 @@ static void run_here(uint64_t blocks) {
 
 struct ModuleSearch {
   char* inside;
+  uint64_t number;  // of the module's thread-local block
   Range image, thread_local_block;
 };
 
@@ -141,14 +155,16 @@ static int visit_module(dl_phdr_info* info, size_t, void* argument) {
   }
   if (search.inside < image.begin || search.inside >= image.end) return 0;
   search.image = image;
+  search.number = info->dlpi_tls_modid;
   search.thread_local_block.begin = static_cast<char*>(info->dlpi_tls_data);
   search.thread_local_block.end = search.thread_local_block.begin + thread_local_bytes;
   return 1;
 }
 
-static bool find_module_memory(char* dynamic, uint32_t dynamic_capacity) {
-  ModuleSearch search{reinterpret_cast<char*>(kernel_entry), {}, {}};
+static bool find_module_memory(char* dynamic, uint32_t dynamic_capacity, uint64_t* number) {
+  ModuleSearch search{reinterpret_cast<char*>(kernel_entry), 0, {}, {}};
   dl_iterate_phdr(visit_module, &search);
+  *number = search.number;
   module_image = search.image;
   shared_memory = search.thread_local_block;
   dynamic_memory = Range{shared_memory.end, shared_memory.end};
@@ -193,12 +209,12 @@ static void wait_for_workers(std::vector<pid_t>& workers) {
   }
 }
 
-static void run_in_workers(uint64_t blocks) {
+static void run_in_workers(uint64_t clusters) {
   std::vector<pid_t> workers;
-  const uint64_t count = std::min<uint64_t>(std::max(1u, launch->workers), blocks);
+  const uint64_t count = std::min<uint64_t>(std::max(1u, launch->workers), clusters);
   for (uint64_t i = 0; i < count; i++) {
     const pid_t worker = fork();
-    if (worker == 0) run_worker(blocks);
+    if (worker == 0) run_worker(clusters);
     if (worker < 0) {
       record("fork failed");
       return stop(workers);
@@ -208,13 +224,13 @@ static void run_in_workers(uint64_t blocks) {
   wait_for_workers(workers);
 }
 
-static void run_grid(uint64_t blocks) {
-  if (!map_stacks()) return record("no memory for the stacks of %u threads", thread_count);
+static void run_grid(uint64_t clusters) {
+  if (!map_stacks()) return record("no memory for the stacks of %u threads", cluster_threads);
   if (launch->checked) map_shadow_memory();
   if (launch->checked && launch->workers <= 1) {
-    run_here(blocks);
+    run_here(clusters);
   } else {
-    run_in_workers(blocks);
+    run_in_workers(clusters);
   }
   if (launch->checked) unmap_shadow_memory();
 }
@@ -256,16 +272,21 @@ EMULATOR_API int emulator_launch(void (*entry)(void**),
   gridDim = Dim3{launch->grid[0], launch->grid[1], launch->grid[2]};
   blockDim = Dim3{launch->block[0], launch->block[1], launch->block[2]};
   thread_count = blockDim.x * blockDim.y * blockDim.z;
+  lay_out_clusters();
   forget_requests();
   const uint64_t blocks = uint64_t(gridDim.x) * gridDim.y * gridDim.z;
   shared_state = static_cast<SharedState*>(mmap(nullptr, sizeof(SharedState),
                                                 PROT_READ | PROT_WRITE,
                                                 MAP_SHARED | MAP_ANONYMOUS, -1, 0));
-  if (!find_module_memory(dynamic, dynamic_capacity)) {
+  uint64_t module_number;
+  if (!find_module_memory(dynamic, dynamic_capacity, &module_number)) {
     record("dynamic shared memory is not the end of the thread-local block");
+  } else if (!map_thread_local_blocks(module_number)) {
+    record("no shared memory for a cluster of %u blocks", cluster_size);
   } else if (launch_is_valid(blocks, dynamic_capacity)) {
-    run_grid(blocks);
+    run_grid(blocks / cluster_size);
   }
+  unmap_thread_local_blocks();
   *failure = shared_state->failure;
   counts[0] = shared_state->switches;
   counts[1] = shared_state->accesses;

@@ -5,6 +5,7 @@
 #include <map>
 
 #include "checker.h"
+#include "clusters.h"
 #include "failures.h"
 #include "scheduler.h"
 
@@ -65,9 +66,10 @@ static void end_phase_if_complete(uint64_t* barrier, Record& record) {
     state.pending = state.expected;
     record.phases++;
     for (uint32_t i = 0; i < thread_count; i++) {
-      if (threads[i].mbarrier != barrier) continue;
-      require_seen(barrier, threads[i]);
-      if (threads[i].parity != state.phase) make_ready(i);
+      const Thread& thread = threads[current_block->first_thread + i];
+      if (thread.mbarrier != barrier) continue;
+      require_seen(barrier, thread);
+      if (thread.parity != state.phase) make_ready(thread.id);
     }
   }
   store(barrier, record);
@@ -131,6 +133,14 @@ void mbarrier_arrive(uint64_t* barrier, uint32_t expected_bytes, Site site) {
   state.missing_bytes = bytes;
   state.pending--;
   end_phase_if_complete(barrier, record);
+}
+
+void mbarrier_arrive_in_cluster(uint64_t* barrier, uint32_t rank, Site site) {
+  current->site = site;
+  Block& block = block_to_visit(rank, "arrival on an mbarrier");
+  auto* there = reinterpret_cast<uint64_t*>(counterpart(barrier, block));
+  const Inside inside(block);
+  mbarrier_arrive(there, 0, site);
 }
 
 void mbarrier_wait(uint64_t* barrier, uint32_t parity, Site site) {

@@ -14,7 +14,7 @@ void start_operand_reads(const Thread* warpgroup) {
   WarpgroupRead read;
   drop_clock(known_to_all);
   known_to_all = copy_clock(warpgroup->knows);
-  for (uint32_t i = 0; i < thread_count; i++) {
+  for (uint32_t i = 0; i < cluster_threads; i++) {
     uint32_t& least = known_to_all->time[i];
     least = UINT32_MAX;
     for (uint32_t warp = 0; warp < WARPGROUP / WARP; warp++) {
@@ -30,7 +30,7 @@ void start_operand_reads(const Thread* warpgroup) {
 // Without a failure: false where something is wrong or unusual.
 static bool operand_is_good(const Cell* cell, const uint32_t* known, uint32_t self) {
   for (uint32_t i = 0; i < OPERAND_BYTES / SHARED_CELL_BYTES; i++, cell++) {
-    constexpr int UNUSUAL = UNCHECKED | FOREIGN | COPY_PENDING | MIXED_BLOCKS;
+    constexpr int UNUSUAL = UNCHECKED | FOREIGN | COPY_PENDING | MIXED_CLUSTERS;
     if ((cell->flags & (UNUSUAL | INITIALISED)) != INITIALISED) return false;
     if (cell->writer != self && cell->write_time > known[cell->writer]) return false;
     if (!(cell->flags & COPIED) && cell->write_time > threads[cell->writer].fenced_time) {
@@ -67,7 +67,7 @@ static bool is_launched_memory(const char* piece) {
 
 void check_operand(const char* piece, int item_bytes) {
   Cell* cell = &shared_cell(piece);
-  if (!is_launched_memory(piece) || !operand_is_good(cell, known_to_all->time, MAX_THREADS)) {
+  if (!is_launched_memory(piece) || !operand_is_good(cell, known_to_all->time, FIRST_WARPGROUP)) {
     for (uint32_t warp = 0; warp < WARPGROUP / WARP; warp++) {
       check_operand_items(piece, item_bytes, reading_group[warp * WARP]);
     }

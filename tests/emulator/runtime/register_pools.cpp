@@ -10,7 +10,7 @@
 namespace emulator {
 
 constexpr int MIN_REGISTERS = 24, MAX_REGISTERS = 256, REGISTER_STEP = 8;
-constexpr uint32_t MAX_GROUPS = MAX_THREADS / WARPGROUP;
+constexpr uint32_t MAX_GROUPS = MAX_CLUSTER_THREADS / WARPGROUP;
 
 struct WarpgroupRegisters {
   int count;  // of each thread; 0: not known
@@ -19,19 +19,19 @@ struct WarpgroupRegisters {
 };
 
 static WarpgroupRegisters warpgroups[MAX_GROUPS];
-static int free_registers;  // of the block, divided by the threads of a warpgroup
+static int free_registers[MAX_CLUSTER];  // of a block, divided by the threads of a warpgroup
 
-void reset_register_pool() {
-  for (WarpgroupRegisters& group : warpgroups) {
-    group = WarpgroupRegisters{};
-    group.count = int(launch->registers);
+void reset_register_pools() {
+  for (uint32_t g = 0; g * WARPGROUP < cluster_threads; g++) {
+    warpgroups[g] = WarpgroupRegisters{};
+    warpgroups[g].count = int(launch->registers);
   }
-  free_registers = 0;
+  for (int& registers : free_registers) registers = 0;
 }
 
 int registers_missing(uint32_t thread) {
   const WarpgroupRegisters& group = warpgroups[thread / WARPGROUP];
-  return group.wanted - group.count - free_registers;
+  return group.wanted - group.count - free_registers[threads[thread].block->rank];
 }
 
 static void require_valid_count(int count, bool more) {
@@ -49,8 +49,9 @@ static void require_valid_count(int count, bool more) {
 static bool serve(uint32_t number) {
   WarpgroupRegisters& group = warpgroups[number];
   const int more = group.wanted - group.count;
-  if (!group.wanted || more > free_registers) return false;
-  free_registers -= more;
+  int& left = free_registers[current_block->rank];
+  if (!group.wanted || more > left) return false;
+  left -= more;
   group.count = group.wanted;
   group.wanted = 0;
   for (uint32_t i = 0; i < WARPGROUP; i++) make_ready(number * WARPGROUP + i);
@@ -60,7 +61,8 @@ static bool serve(uint32_t number) {
 // The one that is changed, then those that wait, while registers last.
 static void serve_waiting(uint32_t changed) {
   serve(changed);
-  for (uint32_t g = 0; g < MAX_GROUPS; g++) serve(g);
+  const uint32_t first = current_block->first_thread / WARPGROUP;
+  for (uint32_t g = first; g < first + thread_count / WARPGROUP; g++) serve(g);
 }
 
 // A warpgroup must synchronise between two changes.
@@ -99,7 +101,7 @@ static bool is_complete(uint32_t first) {
 void set_max_registers(int count, bool more, Site site) {
   current->site = site;
   const uint32_t number = current->id / WARPGROUP, first = number * WARPGROUP;
-  if (first + WARPGROUP > thread_count) fail("setmaxnreg in a partial warpgroup,");
+  require_whole_warpgroup("setmaxnreg");
   WarpgroupRegisters& group = warpgroups[number];
   require_valid_count(count, more);
   require_ordered_after_last_change(group, first);

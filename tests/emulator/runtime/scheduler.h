@@ -4,12 +4,12 @@
 
 namespace emulator {
 
-void start_block_threads();  // all threads of the block ready, none started
+void start_threads();  // all threads of the cluster ready, none started
 void run_threads();          // returns when all have exited
 [[noreturn]] void abandon_threads();  // makes run_threads() return at once
 void make_ready(uint32_t thread);
 void wait_for_turn();  // the current thread runs again when somebody readies it
-void seed_random(uint64_t block);
+void seed_random(uint64_t cluster);
 uint32_t random_number();
 
 inline bool threads_run;  // and not the launcher

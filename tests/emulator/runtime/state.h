@@ -23,6 +23,8 @@ constexpr uint32_t MAX_THREADS = 1024;
 constexpr uint32_t WARP = 32;
 constexpr uint32_t MAX_WARPS = MAX_THREADS / WARP;
 constexpr uint32_t WARPGROUP = 128;
+constexpr uint32_t MAX_CLUSTER = 8;  // blocks
+constexpr uint32_t MAX_CLUSTER_THREADS = MAX_CLUSTER * MAX_THREADS;
 
 // ---- configuration, filled by the caller
 
@@ -46,6 +48,7 @@ enum class TensorArithmetic : uint32_t { EXACT, HOPPER, AMPERE };
 
 struct Configuration {
   uint32_t grid[3], block[3];
+  uint32_t cluster[3];  // blocks
   uint32_t dynamic_bytes;
   Schedule schedule;
   uint32_t seed, workers, checked, eager_copies, count_wavefronts, timeout_seconds;
@@ -88,7 +91,7 @@ struct SharedRequests {  // of one place in the code: the pc, or where there is 
 };
 
 struct SharedState {  // between the caller and the worker processes
-  uint32_t next_block, atomic_lock;
+  uint32_t next_cluster, atomic_lock;
   Failure failure;
   uint64_t switches, accesses;
 };
@@ -96,12 +99,12 @@ struct SharedState {  // between the caller and the worker processes
 // ---- threads
 
 struct VectorClock {
-  uint32_t references;
-  uint32_t time[1];  // one a thread of the block
+  uint32_t references, capacity;
+  uint32_t time[1];  // one a thread of the cluster
 };
 
 enum class State { NEW, READY, IN_COLLECTIVE, AT_BARRIER, AT_MBARRIER, AT_WGMMA_WAIT, AT_SETMAXNREG,
-                   AT_REGISTERS, EXITED };
+                   AT_REGISTERS, AT_CLUSTER_BARRIER, EXITED };
 
 struct AsyncCopy {
   char* shared;
@@ -123,11 +126,14 @@ struct Accumulator {  // registers of products in flight
   float values[128];  // what they hold once the products that have ended are added
 };
 
+struct Block;
+
 struct Thread {
   void* stack_pointer;
   char* stack;
   Dim3 index;
-  uint32_t id;
+  uint32_t id;  // in the cluster
+  Block* block;
   State state;
   Site site;  // of the runtime call that the thread is in
   // in a warp collective
@@ -155,8 +161,9 @@ struct Thread {
   uint32_t parity;
 };
 
-inline Thread threads[MAX_THREADS];
-inline uint32_t thread_count, live_threads, block_number;
+inline Thread threads[MAX_CLUSTER_THREADS];
+inline uint32_t thread_count;     // of a block
+inline uint32_t cluster_threads;  // one more than the last id
 inline Thread* current;
 
 // ---- the launch
@@ -176,6 +183,34 @@ struct Range {
 inline Range module_image;    // code and constants
 inline Range shared_memory;   // the module's thread-local block: every __shared__ variable
 inline Range dynamic_memory;  // its last part: extern __shared__ arrays
+
+// ---- blocks: those of a cluster run together
+
+struct Cell;
+
+struct Block {
+  uint32_t rank;  // in the cluster
+  Dim3 index;
+  uint32_t first_thread;  // a multiple of WARPGROUP
+  uint32_t live_threads;
+  Range shared_memory, dynamic_memory;
+  Cell* cells;
+};
+inline Block blocks[MAX_CLUSTER];
+inline uint32_t cluster_size = 1;  // blocks
+inline uint32_t cluster_number;
+// Whose shared memory the variables above and the kernel's code mean: that of the current thread,
+// except where the runtime works in another.
+inline Block* current_block;
+
+inline uint32_t id_in_block(const Thread& thread) {
+  return thread.id - thread.block->first_thread;
+}
+
+inline void require_whole_warpgroup(const char* what) {  // of the current thread
+  const uint32_t first = id_in_block(*current) / WARPGROUP * WARPGROUP;
+  if (first + WARPGROUP > thread_count) fail("%s in a partial warpgroup,", what);
+}
 
 inline uint64_t address_of(const void* pointer) { return reinterpret_cast<uint64_t>(pointer); }
 inline int in_groups(const std::vector<int>& groups, size_t count) {  // members of the oldest

@@ -74,9 +74,7 @@ void wgmma(const WgmmaOperands& operands, Site site) {
   if (checking && !current->products_fenced) {
     fail("wgmma without wgmma.fence since the last wait,");
   }
-  if (current->id / WARPGROUP * WARPGROUP + WARPGROUP > thread_count) {
-    fail("wgmma in a partial warpgroup,");
-  }
+  require_whole_warpgroup("wgmma");
   if (!operands.a_registers) require_valid_descriptor(operand_a(operands), "a");
   require_valid_descriptor(operand_b(operands), "b");
   WgmmaProduct product{operands, {}, site};
@@ -239,7 +237,7 @@ void wgmma_wait(int groups_left, Site site) {
   current->groups_left = groups_left;
   const uint32_t first = current->id / WARPGROUP * WARPGROUP;
   Thread* group = &threads[first];
-  if (first + WARPGROUP > thread_count) fail("wgmma in a partial warpgroup,");
+  require_whole_warpgroup("wgmma");
   current->state = State::AT_WGMMA_WAIT;
   for (uint32_t i = 0; i < WARPGROUP; i++) {
     if (group[i].state != State::AT_WGMMA_WAIT) return wait_for_turn();

@@ -36,7 +36,7 @@ void warp_collective(Collective kind, uint32_t mask, void* operation, Collective
   if (!(mask >> own & 1)) {
     fail("lane %u calls a warp function with the mask %08x, which does not name it", own, mask);
   }
-  const uint32_t lanes_in_block = thread_count - first;
+  const uint32_t lanes_in_block = current->block->first_thread + thread_count - first;
   if (lanes_in_block < WARP) mask &= lane_bit(lanes_in_block) - 1;
   current->mask = mask;
   current->collective = kind;

@@ -31,8 +31,8 @@ struct Request {
 };
 
 static std::vector<SharedRequests> counted;
-static LaneAccess latest[MAX_THREADS];                                // 0 bytes: none
-static std::unordered_map<const void*, uint32_t> turns[MAX_THREADS];  // accesses so far, by pc
+static std::vector<LaneAccess> latest;  // of each thread; 0 bytes: none
+static std::vector<std::unordered_map<const void*, uint32_t>> turns;  // accesses so far, by pc
 static std::map<std::tuple<uint32_t, const void*, uint32_t, uint32_t>, Request>
     partial_requests;  // by warp, pc, turn and bytes
 
@@ -151,7 +151,7 @@ void count_matrices(RequestKind kind, void* const* rows, uint32_t count) {
 }
 
 void count_partial_requests() {
-  for (uint32_t i = 0; i < thread_count; i++) {
+  for (uint32_t i = 0; i < latest.size(); i++) {
     if (latest[i].bytes) join_request(i, latest[i]);
     latest[i].bytes = 0;
     turns[i].clear();
@@ -163,10 +163,9 @@ void count_partial_requests() {
 void forget_requests() {
   counted.clear();
   partial_requests.clear();
-  for (uint32_t i = 0; i < MAX_THREADS; i++) {
-    latest[i].bytes = 0;
-    turns[i].clear();
-  }
+  const size_t threads_that_count = launch->count_wavefronts ? cluster_threads : 0;
+  latest.assign(threads_that_count, LaneAccess{});
+  turns.assign(threads_that_count, {});
 }
 
 }  // namespace emulator
