@@ -7,20 +7,22 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from bench import section
 from gpugrad import _dispatch
 from gpugrad.cli import machine
-from gpugrad.gpu import cache
+from gpugrad.gpu import cache, compiler
 from tests.instantiations import INSTANTIATIONS, exists_for
 
 
 def work(section_: section.Section) -> None:
     """Compile every instantiation."""
-    arch = "sm_{}{}".format(*_dispatch.runtime().facts(None).compute_capability)
+    capability = "{}{}".format(*_dispatch.runtime().facts(None).compute_capability)
+    arch = f"sm_{capability}"
     start = time.perf_counter()
     seconds: dict[str, float] = {}
-    wanted = [one for one in LONGEST if exists_for(one[0], arch)]
+    of_stem = {stem: compiler.architecture(stem, capability) for stem, _ in LONGEST}
+    wanted = [one for one in LONGEST if exists_for(one[0], of_stem[one[0]])]
     section_.data |= {"arch": arch, "count": len(wanted), "seconds": seconds}
     spawn = multiprocessing.get_context("spawn")  # a CUDA context does not survive a fork
     pool = ProcessPoolExecutor(min(machine.cores(), len(wanted)), mp_context=spawn)
-    started = {pool.submit(build, stem, macros, arch): (stem, macros) for stem, macros in wanted}
+    started = {pool.submit(build, *one, of_stem[one[0]]): one for one in wanted}
     try:
         for future in as_completed(started, timeout=section_.left()):
             stem, macros = started[future]

@@ -130,9 +130,11 @@ def on_tensor_cores() -> Iterator[None]:
 
     def chosen(problem: Any, precision: str, facts: Any) -> Any:
         planes = PLANES.get(precision, 0)
-        if not planes or facts is None or not plan.rates_of(facts.compute_capability).tensor_16:
+        rates = None if facts is None else plan.rates_of(facts.compute_capability)
+        if not planes or rates is None or not rates.tensor_16:
             return plan.Choice("ffma", 0, 0.0, "multiply-adds, to be measured")
-        return plan.Choice("mma", planes, 0.0, "tensor cores, to be measured")
+        algorithm = "wgmma" if rates.warpgroup_16 else "mma"
+        return plan.Choice(algorithm, planes, 0.0, "tensor cores, to be measured")
 
     names = vars(plan)
     names["fastest"] = chosen

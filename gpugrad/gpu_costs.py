@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from gpugrad import warpgroup_tiles
 from gpugrad.problem import ACCUMULATOR_ITEMSIZE, ITEMSIZE, ColumnSum, FusedLayer, Gemm, Problem
 
 GPU_SHARE = 0.6  # of the peak rates that properties promise, where nothing is measured
@@ -30,6 +31,8 @@ class Rates:
         what the device has not.
     tensor_64 : float
         On float64 tensor cores; 0 where there are none, or where they are no faster.
+    warpgroup_16 : float
+        As tensor_16, by wgmma; 0 where there is none.
     shared_kb : int
         Shared memory that one block may ask for, in units of 1024 bytes, by the CUDA programming
         guide.
@@ -40,6 +43,7 @@ class Rates:
     tensor_16: float = 0
     tensor_64: float = 0
     shared_kb: int = 64
+    warpgroup_16: float = 0
 
 
 RATES = {
@@ -47,7 +51,7 @@ RATES = {
     (8, 0): Rates(64, 32, 1024, 64, 163),
     (8, 6): Rates(128, 2, 256, 0, 99),  # of the GeForce models; others of the generation have 512
     (8, 9): Rates(128, 2, 256, 0, 99),
-    (9, 0): Rates(128, 64, 1290, 128, 227),  # mma.sync has about 63 % of the 2048 that wgmma has
+    (9, 0): Rates(128, 64, 1290, 128, 227, 2048),  # mma.sync has about 63 % of what wgmma has
     (10, 0): Rates(128, 64, 1024, 64, 227),
     (10, 3): Rates(128, 2, 1024, 0, 227),
     (12, 0): Rates(128, 2, 256, 0, 99),
@@ -149,14 +153,17 @@ class DeviceFacts:
 def kernel_name(dtype: str, algorithm: str, planes: int, tile: int) -> str:
     """Name a kernel of products whose rate is its own.
 
+    How the width of tiles changes that of wgmma is part of `product_work`.
+
     Examples
     --------
-    >>> kernel_name("float32", "mma", 3, 128), kernel_name("bfloat16", "mma", 1, 64)
-    ('float32 mma 3 planes, tile 128', '16-bit mma, tile 64')
+    >>> kernel_name("float32", "mma", 3, 128), kernel_name("bfloat16", "wgmma", 1, 64)
+    ('float32 mma 3 planes, tile 128', '16-bit wgmma')
     """
     kind = "16-bit" if dtype in HALVES else dtype
     of_planes = f" {planes} plane{'s' * (planes > 1)}" if planes and kind == "float32" else ""
-    return f"{kind} {algorithm}{of_planes}, tile {tile}"
+    of_tile = "" if algorithm == "wgmma" else f", tile {tile}"
+    return f"{kind} {algorithm}{of_planes}{of_tile}"
 
 
 def multiply_adds(dtype: str, plan: Gemm | FusedLayer, facts: DeviceFacts) -> float:
@@ -169,6 +176,7 @@ def multiply_adds(dtype: str, plan: Gemm | FusedLayer, facts: DeviceFacts) -> fl
     a_clock = {
         "ffma": rates.float64 if dtype == "float64" else rates.float32,
         "mma": rates.tensor_16,
+        "wgmma": rates.warpgroup_16,
         "dmma": rates.tensor_64,
     }[plan.algorithm]
     return GPU_SHARE * a_clock * facts.clock_hz * facts.sm_count
@@ -178,7 +186,10 @@ def product_work(plan: Gemm, sm_count: int) -> float:
     """Count a product's multiply-adds as they occupy the device: in whole tiles and waves."""
     pairs = max(1, plan.planes * (plan.planes + 1) // 2)
     waves = math.ceil(plan.blocks * plan.splits / sm_count)
-    return float(waves * sm_count * plan.tile**2 * plan.split_length * pairs)
+    tile = float(plan.tile_rows * plan.tile)
+    if plan.algorithm == "wgmma":
+        tile *= warpgroup_tiles.slowed(plan, sm_count)
+    return float(waves * sm_count * tile * plan.split_length * pairs)
 
 
 def product_bytes(problem: Problem, name: str, plan: Gemm) -> float:
@@ -187,6 +198,7 @@ def product_bytes(problem: Problem, name: str, plan: Gemm) -> float:
     element, reads = {
         "ffma": (size, problem.reads),
         "mma": (2 * plan.planes, 1),
+        "wgmma": (2 * plan.planes, 1),
         "dmma": (size, 1),
     }[plan.algorithm]
     dz = (plan.columns if name == "dw" else plan.rows) * plan.contraction

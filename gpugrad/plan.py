@@ -13,7 +13,7 @@ import functools
 import math
 from dataclasses import dataclass, replace
 
-from gpugrad import gpu_costs
+from gpugrad import gpu_costs, warpgroup_tiles
 from gpugrad._operations import OPERATIONS
 from gpugrad.gpu_costs import (
     DeviceFacts,
@@ -37,6 +37,7 @@ VECTOR_BYTES = 16  # one access of one thread
 EXACT_PLANES = 3  # of bfloat16, which hold every float32
 EXACT_TERMS = 192  # of a sum from which on they lose no more than multiply-adds; see numerics.md
 TYPICAL_ROWS = 4096  # of a batch, for the choice of an algorithm
+MANY_ROWS = 10**6  # of one in which what does not grow with it counts little
 # Kernels that compute a layer's gradients in one launch, by dtype and algorithm: the outputs that a
 # block has room for, its inputs, the rows of a step, and until how many blocks the batch is split
 FUSED = {
@@ -56,9 +57,10 @@ class Plan:
     ----------
     op : str
     device : {"cpu", "gpu"}
-    algorithm : {"numpy", "elementwise", "column-sum", "ffma", "mma", "dmma"}
+    algorithm : {"numpy", "elementwise", "column-sum", "ffma", "mma", "wgmma", "dmma"}
         On a GPU, matrix products are computed by IEEE multiply-adds ("ffma"), on tensor cores from
-        16-bit planes ("mma"), or on float64 tensor cores ("dmma"). Each product's Gemm has its own.
+        16-bit planes ("mma", on Hopper "wgmma"), or on float64 tensor cores ("dmma"). Each
+        product's Gemm has its own.
     cpu_seconds, gpu_seconds : float or None
         What the call should take on either device, transfers included. Predicted, by a simple
         model of rates. None where that device cannot compute the call: the CPU if the arrays are
@@ -130,8 +132,11 @@ def gemm(
         Whether the contraction may be split. Not where each row of the result must be
         independent of how many rows there are.
     algorithm, planes
-        As in `Gemm`. Splits of a sum by tensor cores are as those by multiply-adds.
+        As in `Gemm`. Splits of a sum by tensor cores are as those by multiply-adds, or shorter.
     """
+    on_warpgroups = algorithm == "wgmma" and warpgroup_tiles.fits(rows, columns, contraction)
+    if algorithm == "wgmma":
+        algorithm = "mma"
 
     def tiles(side: int) -> int:
         return math.ceil(rows / side) * math.ceil(columns / side)
@@ -146,6 +151,8 @@ def gemm(
     length = math.ceil(math.ceil(contraction / max(1, splits)) / GEMM_STEP) * GEMM_STEP
     length = max(length, GEMM_STEP)
     parts = max(1, math.ceil(contraction / length))
+    if on_warpgroups:
+        return warpgroup_tiles.gemm(rows, columns, contraction, planes, length if split else 0)
     return Gemm(rows, columns, contraction, tile, parts, length, algorithm, planes)
 
 
@@ -253,17 +260,18 @@ def candidates(
         by IEEE multiply-adds nevertheless; few roundings are hard to beat.
     """
     rates, found = rates_of(capability), [("ffma", 0)]
+    on_planes = "wgmma" if rates.warpgroup_16 else "mma"
     contractions = [one[3] for one in products(problem)]
     if precision == "ieee" or not contractions:
         pass
     elif problem.dtype == "float64":
         found += [("dmma", 0)] * (rates.tensor_64 > 0)
     elif rates.tensor_16 and problem.dtype != "float32":
-        found.append(("mma", 1))
+        found.append((on_planes, 1))
     elif rates.tensor_16:
         least = {"highest": EXACT_PLANES, "high": 2, "medium": 1}[precision]
         most = EXACT_PLANES if min(contractions) >= EXACT_TERMS else 2
-        found += [("mma", planes) for planes in range(least, most + 1)]
+        found += [(on_planes, planes) for planes in range(least, most + 1)]
     return tuple(found)
 
 
@@ -316,19 +324,24 @@ def in_one_launch(problem: Problem, algorithm: str, facts: DeviceFacts) -> Fused
     """Plan a layer's gradients in one launch where that moves fewer bytes than several do.
 
     It depends on the shape and the dtype, and on whether a block may have the shared memory. The
-    bits of dx are the same either way. Those of dw and db are not, and so it does not depend on
-    what is wanted.
+    bits of dx are the same either way where both use the same instructions; where they do not, the
+    number of rows does not count. Those of dw and db are not, and so it does not depend on what is
+    wanted.
     """
     every = replace(problem, wrt=OPERATIONS[problem.op].wrt)
-    layer = fused_layer(every, algorithm)
+    layer = planned = fused_layer(every, "mma" if algorithm == "wgmma" else algorithm)
     limit = rates_of(facts.compute_capability).shared_kb << 10
     if layer is None or layer.shared_bytes > limit:
         return None
+    if algorithm != layer.algorithm:
+        every = replace(every, n=MANY_ROWS)
+        layer = fused_layer(every, layer.algorithm)
+        assert layer is not None
     several = sum(passes(every, algorithm, layer.planes))
     for name, step in separate_steps(every, algorithm, layer.planes):
         if isinstance(step, Gemm):
             several += product_bytes(every, name, step)
-    return layer if fused_bytes(every, layer) < several else None
+    return planned if fused_bytes(every, layer) < several else None
 
 
 def steps_of(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 ITEMSIZE = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 ACCUMULATOR_ITEMSIZE = {"float64": 8, "float32": 4, "float16": 4, "bfloat16": 4}
+WARPGROUP_ROWS = 128  # BLOCK_M of kernels/gemm_wgmma.cuh
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,13 @@ def products(problem: Problem) -> tuple[tuple[str, int, int, int, bool], ...]:
     return tuple(one for one in both if one[0][1] in problem.wrt)
 
 
+def cluster(tile: int, planes: int) -> tuple[int, int]:
+    """Give CLUSTER_M and CLUSTER_N of kernels/gemm_wgmma.cuh: small products take narrow tiles."""
+    if tile <= 64:
+        return 1, 1
+    return 2, 2 if planes == 1 else 1
+
+
 @dataclass(frozen=True)
 class Gemm:
     """How one product of matrices is computed.
@@ -87,14 +95,15 @@ class Gemm:
     rows, columns, contraction : int
         Extents of the result and of the sum.
     tile : int
-        BLOCK_M = BLOCK_N, the side of the square of results of one block of threads.
+        BLOCK_N: the columns of results that a block of threads computes at once. BLOCK_M, their
+        rows, is the same, but for "wgmma", where it is WARPGROUP_ROWS.
     splits : int
         Parts that the contraction is cut into; more than one need a workspace.
     split_length : int
-        Terms a part, a multiple of GEMM_STEP.
-    algorithm : {"ffma", "mma", "dmma"}
+        Terms a part, a multiple of GEMM_STEP, with "wgmma" of 64.
+    algorithm : {"ffma", "mma", "wgmma", "dmma"}
     planes : int
-        With "mma", the 16-bit planes of each operand; else 0.
+        With "mma" and "wgmma", the 16-bit planes of each operand; else 0.
     """
 
     rows: int
@@ -107,9 +116,23 @@ class Gemm:
     planes: int = 0
 
     @property
+    def tile_rows(self) -> int:
+        """BLOCK_M."""
+        return WARPGROUP_ROWS if self.algorithm == "wgmma" else self.tile
+
+    @property
+    def cluster(self) -> tuple[int, int]:
+        """Tiles, down and across, of blocks that share what they read, and that are always all."""
+        return cluster(self.tile, self.planes) if self.algorithm == "wgmma" else (1, 1)
+
+    @property
     def blocks(self) -> int:
-        """Blocks of threads of one split."""
-        return math.ceil(self.rows / self.tile) * math.ceil(self.columns / self.tile)
+        """Tiles of one split, in whole clusters."""
+        down, across = self.cluster
+        clusters = math.ceil(self.rows / (down * self.tile_rows)) * math.ceil(
+            self.columns / (across * self.tile)
+        )
+        return down * across * clusters
 
     @property
     def workspace_elements(self) -> int:

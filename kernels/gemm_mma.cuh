@@ -17,6 +17,7 @@
 // zero plane, or a sum that overflowed only here, is replaced by what IEEE arithmetic gives.
 #pragma once
 #include "fragments.cuh"
+#include "plane_operand.cuh"
 #include "target.cuh"
 #include "tiles.cuh"
 
@@ -48,34 +49,6 @@ struct Tile : ChunkedRows<ALONG ? BLOCK_K : BLOCK> {};
 
 template <bool ALONG, int UPPER_OUTER>
 using Reader = FragmentReader<ALONG, Tile<ALONG>::COLUMNS, UPPER_OUTER>;
-
-// An operand (outer, contraction) as planes (PLANE_COUNT, rows, columns): a row is an outer index if
-// ALONG, an index of the contraction if not.
-template <bool ALONG>
-struct PlaneOperand {
-  const Plane* p;
-  Offset row_stride, plane_stride;
-  const int* exponent;  // of each outer index; not read without WITH_EXPONENTS
-
-  __device__ __forceinline__ float value(Offset outer, Offset q) const {
-    const Plane* at = p + (ALONG ? outer * row_stride + q : q * row_stride + outer);
-    Plane plane[PLANE_COUNT];
-#pragma unroll
-    for (int i = 0; i < PLANE_COUNT; ++i) plane[i] = at[i * plane_stride];
-    return WITH_EXPONENTS ? ldexpf(joined(plane), -exponent[outer]) : joined(plane);
-  }
-};
-
-#if defined(LEFT_ACROSS)
-typedef PlaneOperand<false> LeftPlanes;
-#else
-typedef PlaneOperand<true> LeftPlanes;
-#endif
-#if defined(RIGHT_ACROSS)
-typedef PlaneOperand<false> RightPlanes;
-#else
-typedef PlaneOperand<true> RightPlanes;
-#endif
 
 // What a thread copies of every tile of an operand.
 template <bool ALONG>
@@ -192,17 +165,6 @@ __device__ __forceinline__ void multiply_stage(const Left& left, const Right& ri
   }
 }
 
-// Σ_q left(row, q) right(column, q) by plain multiply-adds.
-template <typename Left, typename Right>
-__device__ __forceinline__ float plain_sum(const Left& left, const Right& right, Offset row,
-                                           Offset column, Offset first, Offset last) {
-  float sum = 0;
-#pragma unroll 1
-  for (Offset q = first; q < last && sum == sum; ++q)  // a NaN stays one
-    sum = multiply_add(left.value(row, q), right.value(column, q), sum);
-  return sum;
-}
-
 // finish(column, value) is applied to every four neighbouring elements of a row of C.
 template <bool LEFT_ALONG, bool RIGHT_ALONG, typename T, typename Finish>
 __device__ __forceinline__ void gemm_mma(const PlaneOperand<LEFT_ALONG>& left,
@@ -271,19 +233,7 @@ __device__ __forceinline__ void gemm_mma(const PlaneOperand<LEFT_ALONG>& left,
     const int r = quad / (BLOCK / 4), c = quad % (BLOCK / 4) * 4;
     const Offset row = row0 + r, column = column0 + c;
     if (row >= rows || column >= columns) continue;
-    const auto pack = *reinterpret_cast<const Pack<float, 4>*>(&tile[r][c]);
-    float value[4];
-#pragma unroll
-    for (int e = 0; e < 4; ++e) {
-      value[e] = pack.v[e];
-      if (column + e >= columns) continue;
-      if (!is_finite(value[e]))
-        value[e] = plain_sum(left, right, row, column + e, first, last);
-      else if (WITH_EXPONENTS)
-        value[e] = ldexpf(value[e], -left.exponent[row] - right.exponent[column + e]);
-      else
-        value[e] *= UNSHIFT * UNSHIFT;
-    }
-    store_sums(target, row, column, rows, columns, finish, value);
+    auto pack = finished(left, right, row, column, columns, first, last, &tile[r][c]);
+    store_sums(target, row, column, rows, columns, finish, pack.v);
   }
 }

@@ -71,5 +71,159 @@ __device__ __forceinline__ void mma_m16n8k16_f64(double (&d)[2][2], const double
 }
 #endif
 
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+// ---- mbarrier: a phase ends when all arrivals are in and all expected bytes have come
+__device__ __forceinline__ void mbar_init(void* barrier, unsigned arrivals) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;"
+               :: "r"(smem_u32(barrier)), "r"(arrivals) : "memory");
+}
+// Makes initialised barriers visible to the copy engine.
+__device__ __forceinline__ void fence_mbar_init() {
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
+__device__ __forceinline__ void mbar_arrive(void* barrier) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" :: "r"(smem_u32(barrier)) : "memory");
+}
+// Arrives, and makes the phase wait for so many bytes.
+__device__ __forceinline__ void mbar_expect_tx(void* barrier, unsigned bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;"
+               :: "r"(smem_u32(barrier)), "r"(bytes) : "memory");
+}
+// Waits for the end of the phase of a parity; that of the phase before the first is 1.
+__device__ __forceinline__ void mbar_wait(void* barrier, unsigned parity) {
+  unsigned done;
+  do {
+    asm volatile("{\n .reg .pred ended;\n"
+                 " mbarrier.try_wait.parity.shared::cta.b64 ended, [%1], %2;\n"
+                 " selp.u32 %0, 1, 0, ended;\n}"
+                 : "=r"(done) : "r"(smem_u32(barrier)), "r"(parity) : "memory");
+  } while (!done);
+}
+
+// ---- cp.async.bulk.tensor: the box of a tensor at (column, row, plane) to shared memory, zeros
+// where it is outside; its bytes are counted by the mbarrier
+__device__ __forceinline__ void tma_prefetch(const void* tensor_map) {
+  asm volatile("prefetch.tensormap [%0];" :: "l"(tensor_map) : "memory");
+}
+__device__ __forceinline__ void tma_load_3d(void* to, const void* tensor_map, int column, int row,
+                                            int plane, void* barrier) {
+  asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
+               "[%0], [%1, {%3, %4, %5}], [%2];"
+               :: "r"(smem_u32(to)), "l"(tensor_map), "r"(smem_u32(barrier)), "r"(column), "r"(row),
+                  "r"(plane)
+               : "memory");
+}
+
+// The same, to the same place in every block of the cluster in the mask, and counted there.
+__device__ __forceinline__ void tma_load_3d_multicast(void* to, const void* tensor_map, int column,
+                                                      int row, int plane, void* barrier,
+                                                      unsigned short blocks) {
+  asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+               ".multicast::cluster [%0], [%1, {%3, %4, %5}], [%2], %6;"
+               :: "r"(smem_u32(to)), "l"(tensor_map), "r"(smem_u32(barrier)), "r"(column), "r"(row),
+                  "r"(plane), "h"(blocks)
+               : "memory");
+}
+
+// ---- clusters: blocks that reach each other's shared memory
+__device__ __forceinline__ unsigned cluster_rank() {
+  unsigned rank;
+  asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  return rank;
+}
+// Waits for all threads of the cluster that have not exited.
+__device__ __forceinline__ void cluster_sync() {
+  asm volatile("barrier.cluster.arrive.release.aligned;\n barrier.cluster.wait.acquire.aligned;"
+               ::: "memory");
+}
+// Arrives at the barrier that a block of the cluster has in the same place.
+__device__ __forceinline__ void mbar_arrive_cluster(void* barrier, unsigned rank) {
+  asm volatile("{\n .reg .b32 there;\n mapa.shared::cluster.u32 there, %0, %1;\n"
+               " mbarrier.arrive.shared::cluster.b64 _, [there];\n}"
+               :: "r"(smem_u32(barrier)), "r"(rank) : "memory");
+}
+
+// ---- setmaxnreg: registers a thread, by all warps of a warpgroup
+template <int REGISTERS>
+__device__ __forceinline__ void setmaxnreg_inc() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" :: "n"(REGISTERS));
+}
+template <int REGISTERS>
+__device__ __forceinline__ void setmaxnreg_dec() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" :: "n"(REGISTERS));
+}
+
+// ---- wgmma: d = a b, plus d where scale_d is not 0, on the tensor cores, by a warpgroup. The
+// descriptors say where a (64, 16) and b (16, COLUMNS) are in shared memory; a row there is an index
+// of the contraction where they are transposed. Element 4 i + 2 h + v of d is of row
+// 16 warp + 8 h + lane / 4 and of column 8 i + 2 (lane % 4) + v.
+//
+// It runs while the threads go on: d is not theirs between wgmma_fence and wgmma_wait, which take it
+// so that the compiler knows.
+#define REGISTERS_32 \
+  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
+  "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define REGISTERS_64 REGISTERS_32 ", " \
+  "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
+  "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define REGISTERS_96 REGISTERS_64 ", " \
+  "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, " \
+  "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
+#define OPERANDS_8(d, i)                                                                         \
+  "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]),    \
+      "+f"(d[i + 6]), "+f"(d[i + 7])
+#define OPERANDS_32(d, i) \
+  OPERANDS_8(d, i), OPERANDS_8(d, i + 8), OPERANDS_8(d, i + 16), OPERANDS_8(d, i + 24)
+#define OPERANDS_64(d) OPERANDS_32(d, 0), OPERANDS_32(d, 32)
+#define OPERANDS_96(d) OPERANDS_64(d), OPERANDS_32(d, 64)
+#define WGMMA(SHAPE, TYPE, REGISTERS, A, B, SCALE, TRANSPOSED, ...)                              \
+  asm volatile("{\n .reg .pred add;\n setp.ne.b32 add, " SCALE ", 0;\n"                         \
+               " wgmma.mma_async.sync.aligned." SHAPE ".f32." TYPE "." TYPE " {" REGISTERS "}, " \
+               A ", " B ", add, 1, 1, " TRANSPOSED ";\n}"                                        \
+               : __VA_ARGS__                                                                     \
+               : "l"(a), "l"(b), "r"(scale_d), "n"(int(A_TRANSPOSED)), "n"(int(B_TRANSPOSED)))
+#define WGMMA_OF(NAME, TYPE)                                                                     \
+  template <int COLUMNS, bool A_TRANSPOSED, bool B_TRANSPOSED>                                   \
+  __device__ __forceinline__ void NAME(float (&d)[COLUMNS / 2], unsigned long long a,            \
+                                       unsigned long long b, int scale_d) {                      \
+    static_assert(COLUMNS == 64 || COLUMNS == 128 || COLUMNS == 192, "the shapes that are used"); \
+    if constexpr (COLUMNS == 64)                                                                 \
+      WGMMA("m64n64k16", TYPE, REGISTERS_32, "%32", "%33", "%34", "%35, %36", OPERANDS_32(d, 0)); \
+    if constexpr (COLUMNS == 128)                                                                \
+      WGMMA("m64n128k16", TYPE, REGISTERS_64, "%64", "%65", "%66", "%67, %68", OPERANDS_64(d));  \
+    if constexpr (COLUMNS == 192)                                                                \
+      WGMMA("m64n192k16", TYPE, REGISTERS_96, "%96", "%97", "%98", "%99, %100", OPERANDS_96(d)); \
+  }
+WGMMA_OF(wgmma_bf16, "bf16")
+WGMMA_OF(wgmma_f16, "f16")
+// An instruction that takes all of d.
+#define WITH_ALL_OF(d, COUNT, INSTRUCTION)                                                       \
+  if constexpr (COUNT == 32) asm volatile(INSTRUCTION : OPERANDS_32(d, 0) :: "memory");          \
+  if constexpr (COUNT == 64) asm volatile(INSTRUCTION : OPERANDS_64(d) :: "memory");             \
+  if constexpr (COUNT == 96) asm volatile(INSTRUCTION : OPERANDS_96(d) :: "memory");
+template <int COUNT>
+__device__ __forceinline__ void wgmma_fence(float (&d)[COUNT]) {
+  WITH_ALL_OF(d, COUNT, "wgmma.fence.sync.aligned;")
+}
+__device__ __forceinline__ void wgmma_commit() {
+  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+// Waits for all products.
+template <int COUNT>
+__device__ __forceinline__ void wgmma_wait(float (&d)[COUNT]) {
+  WITH_ALL_OF(d, COUNT, "wgmma.wait_group.sync.aligned 0;")
+}
+#undef WITH_ALL_OF
+#undef WGMMA_OF
+#undef WGMMA
+#undef OPERANDS_96
+#undef OPERANDS_64
+#undef OPERANDS_32
+#undef OPERANDS_8
+#undef REGISTERS_96
+#undef REGISTERS_64
+#undef REGISTERS_32
+#endif
+
 }  // namespace ptx
 #endif

@@ -33,8 +33,14 @@ def by_multiply_adds(candidates: Sequence[Candidate]) -> Candidate:
 
 def in_one_launch(candidates: Sequence[Candidate]) -> Candidate:
     """Take what has a kernel for a whole layer: multiply-adds, tensor cores of 16-bit matrices."""
-    return candidates[1] if candidates[1:] == (("mma", 1),) else candidates[0]
+    return ("mma", 1) if candidates[1:] in ((("mma", 1),), (("wgmma", 1),)) else candidates[0]
 
 
 def on_tensor_cores(candidates: Sequence[Candidate]) -> Candidate:
     return candidates[min(1, len(candidates) - 1)]  # with the fewest planes
+
+
+def by_mma(candidates: Sequence[Candidate]) -> Candidate:
+    """Take what devices have that have no wgmma."""
+    algorithm, planes = on_tensor_cores(candidates)
+    return "mma" if algorithm == "wgmma" else algorithm, planes

@@ -6,10 +6,11 @@ NVRTC compiles every instantiation of tests/instantiations.py; no GPU and no dri
 assembler's report gives registers and memory, the disassembly the instructions. compile_gate.tsv
 holds a row for each kernel, instantiation and architecture.
 
-Fails always on a spill, a stack, local memory, more registers than the launch bound leaves, and
-fewer instructions than `promised` derives from the contract at the head of the kernel's file. Fails
-where the table was made by the same compiler on a row that is missing or new, more shared memory,
-more than REGISTER_SLACK registers more, and fewer vector accesses or tensor-core instructions.
+Fails always on a spill, a stack, local memory, more registers than the launch bound leaves, a
+remark of the assembler on wgmma or setmaxnreg, and fewer instructions than `promised` derives from
+the contract at the head of the kernel's file. Fails where the table was made by the same compiler
+on a row that is missing or new, more shared memory, more than REGISTER_SLACK registers more, and
+fewer vector accesses or tensor-core instructions.
 Every other difference from the table is reported and fails nothing.
 """
 
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gpugrad.errors import KernelCompileError
-from gpugrad.gpu import compiler, mma
+from gpugrad.gpu import compiler, mma, wgmma
 from gpugrad.plan import THREADS
 from tests import machine_code
 from tests.instantiations import INSTANTIATIONS, Instantiation, exists_for
@@ -38,6 +39,7 @@ ARCHITECTURES = (
     "sm_86",
     "sm_89",
     "sm_90",
+    "sm_90a",
     "sm_100",
     "sm_103",
     "sm_120",
@@ -55,7 +57,9 @@ VECTOR_ACCESSES = (
     "shared_load_128",
     "shared_store_128",
 )
-COLUMNS = ("registers", "shared_bytes", *VECTOR_ACCESSES, "ffma", "dfma", "tensor", "barrier")
+KINDS = (*VECTOR_ACCESSES, "bulk_copy", "ffma", "dfma", "tensor", "barrier", "set_registers")
+COLUMNS = ("registers", "shared_bytes", *KINDS)
+COMPLAINT = re.compile(r"\(C\d{4}\) [^\n]*")  # such as that products are serialised
 ZERO = {"stack": "bytes of stack", "spilled": "bytes spilled", "local": "local memory accesses"}
 
 
@@ -105,6 +109,8 @@ def measure(
             cubin, log = compiler.compile_kernel(stem, macros, arch, text=text)
         except KernelCompileError as error:
             return str(error)
+        if complaint := COMPLAINT.search(log):
+            return f"{stem} [{' '.join(macros)}] {arch}: {complaint[0]}"
         codes, usage = machine_code.kernels(cubin), read_log(log)
         if codes.keys() != usage.keys():
             return f"{stem} [{' '.join(macros)}] {arch}: the assembler's report has other kernels"
@@ -157,8 +163,7 @@ def count(opcodes: Iterable[str]) -> Counts:
             column = f"{column}_{width}" if width else None
         if column:
             found[column] += times * (2 if name == "FFMA2" else 1)
-    kinds = (*VECTOR_ACCESSES, "ffma", "dfma", "tensor", "barrier", "local")
-    return {column: found[column] for column in kinds}
+    return {column: found[column] for column in (*KINDS, "local")}
 
 
 # Generic accesses (LD, ST) are those whose address space the compiler has lost sight of.
@@ -172,6 +177,8 @@ COLUMN_OF = {
     "STS": "shared_store",
     "DFMA": "dfma",
     "BAR": "barrier",
+    "UTMALDG": "bulk_copy",
+    "USETMAXREG": "set_registers",
 }
 
 
@@ -201,6 +208,7 @@ BLOCKS_AN_SM = {  # of the others that state them
 WITH_RESULT = ("matmul_backward_ffma", "dense_sigmoid_backward_dw_ffma")  # and with partial sums
 DMMA_PRODUCTS = ("dense_sigmoid_dmma", "matmul_backward_dmma")
 MMA_PRODUCTS = ("dense_sigmoid_mma", "matmul_backward_mma")
+WGMMA_PRODUCTS = ("dense_sigmoid_wgmma", "matmul_backward_wgmma")
 
 
 def promised(subject: Subject) -> Counts:
@@ -254,6 +262,16 @@ def promised(subject: Subject) -> Counts:
             "shared_load_128": 1,
             "tensor": unrolled * pieces * pieces * planes * (planes + 1) // 2,
             "barrier": 3,
+        }
+    if kernel in WGMMA_PRODUCTS:
+        planes, tile = _planes(macros), _tile(macros)
+        left, right = ("LEFT_ACROSS" in macros, 128), ("RIGHT_ACROSS" in macros, tile)
+        boxes = [extent // 64 if across else 1 for across, extent in (left, right)]
+        return {
+            "tensor": wgmma.block_k(planes) // 16 * planes * (planes + 1) // 2,
+            "bulk_copy": planes * sum(boxes),
+            "shared_load_128": 1,
+            "set_registers": 2,
         }
     if kernel == "split_planes":  # eight elements a thread
         return {"load_128": 2, "store_128": _planes(macros)}
@@ -310,7 +328,8 @@ def blocks_a_multiprocessor(subject: Subject) -> int:
 
 def register_limit(subject: Subject) -> int:
     """Give the registers that the launch bound leaves each thread; they come in eights."""
-    share = REGISTERS_AN_SM // (THREADS * blocks_a_multiprocessor(subject))
+    threads = wgmma.THREADS if subject.kernel in WGMMA_PRODUCTS else THREADS
+    share = REGISTERS_AN_SM // (threads * blocks_a_multiprocessor(subject))
     return min(share // 8 * 8, REGISTERS_A_THREAD)
 
 

@@ -14,7 +14,13 @@ import pytest
 
 from gpugrad import _dispatch
 from gpugrad.plan import FUSED
-from tests.algorithms import by_multiply_adds, in_one_launch, on_tensor_cores, products_by
+from tests.algorithms import (
+    by_mma,
+    by_multiply_adds,
+    in_one_launch,
+    on_tensor_cores,
+    products_by,
+)
 from tests.emulator_runtime import EmulatorRuntime
 
 hypothesis.settings.register_profile(
@@ -56,7 +62,10 @@ class EmulatedBackend(Backend):
 
 
 class EmulatedTensorCores(EmulatedBackend):
-    """The same, and products on tensor cores wherever there is a way."""
+    """The same, and products on tensor cores wherever there is a way, by mma.sync.
+
+    tests/test_warpgroups.py calls the functions with products by wgmma.
+    """
 
     name = "emulator-tensor-cores"
 
@@ -149,7 +158,7 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(_dispatch, "gpu_missing", lambda: None)
     exchanged: dict[str, Any] = {}
     if name.endswith("tensor-cores"):
-        exchanged = products_by(on_tensor_cores)
+        exchanged = products_by(on_tensor_cores if name.startswith("cupy") else by_mma)
     elif name.endswith("one-launch"):
         exchanged = products_by(in_one_launch, one_launch=True)
     elif name == "emulator":

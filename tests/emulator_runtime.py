@@ -8,7 +8,7 @@ from gpugrad._arrays import whole_elements
 from gpugrad.gpu import source
 from gpugrad.gpu.runtime import Kernel
 from gpugrad.gpu_costs import DeviceFacts
-from tests.emulator import Module, uninitialised
+from tests.emulator import Module, TensorMap, uninitialised
 
 FACTS = DeviceFacts(
     name="emulator",
@@ -60,6 +60,9 @@ class EmulatorRuntime:
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
         return uninitialised(shape, dtype)
+
+    def tensor_map(self, array: Any, box: tuple[int, ...], swizzle: int) -> Any:
+        return TensorMap(array, box, swizzle) if array.size else bytes(128)
 
     def compact(self, array: Any) -> Any:
         return array.copy(order="C")

@@ -7,6 +7,7 @@ FUSED_FFMA, FUSED_MMA = "dense_sigmoid_backward_fused_ffma", "dense_sigmoid_back
 ACROSS = ((), ("LEFT_ACROSS",), ("RIGHT_ACROSS",), ("LEFT_ACROSS", "RIGHT_ACROSS"))
 # By the last word of a stem: tensor cores as these kernels use them, and what is made for them.
 LEAST_ARCHITECTURE = {"mma": 80, "dmma": 80, "planes": 80, "exponents": 80}
+WGMMA_ARCHITECTURE = "sm_90a"  # which no other kernel is compiled for
 
 Instantiation = tuple[str, tuple[str, ...]]  # stem and macros, in the order of gpu/launch.py
 
@@ -51,11 +52,18 @@ def _instantiations() -> list[Instantiation]:
         for tile in ("TILE=64", "TILE=128"):
             found += [("dense_sigmoid_mma", (*of, *across, tile)) for of in on_planes]
             found += [("matmul_backward_mma", (*of, *across, tile)) for of in (*on_planes, *summed)]
+        for tile in ("TILE=64", "TILE=128", "TILE=192"):
+            found += [("dense_sigmoid_wgmma", (*of, *across, tile)) for of in on_planes]
+            found += [
+                ("matmul_backward_wgmma", (*of, *across, tile)) for of in (*on_planes, *summed)
+            ]
     return sorted(found)
 
 
 def exists_for(stem: str, arch: str) -> bool:
     """Say whether a kernel file is compiled for an architecture such as "sm_90"."""
+    if arch == WGMMA_ARCHITECTURE or stem.endswith("_wgmma"):
+        return arch == WGMMA_ARCHITECTURE and stem.endswith("_wgmma")
     number = int("".join(filter(str.isdigit, arch)))
     return number >= LEAST_ARCHITECTURE.get(stem.rpartition("_")[2], 0)
 

@@ -27,10 +27,11 @@ SPLIT_BELOW = 2.0**111  # with three planes; of others, the planes are the bits
 
 @dataclass(frozen=True)
 class Device:
-    """A runtime, and how a test brings arrays to it and looks at them."""
+    """A runtime, how a test gives it arrays and looks at them, and how products are computed."""
 
     runtime: Runtime
     backend: Backend = field(default_factory=EmulatedBackend)
+    algorithm: str = "mma"
 
     def array(self, array: np.ndarray) -> Any:
         return self.backend.array(array)

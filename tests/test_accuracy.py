@@ -20,14 +20,14 @@ import gpugrad
 from gpugrad import _dispatch
 from gpugrad.plan import EXACT_TERMS
 from tests.accuracy import arithmetic, table
-from tests.accuracy.arithmetic import MACHINES, by_multiply_adds, by_tensor_cores
+from tests.accuracy.arithmetic import ALGORITHM, MACHINES, by_multiply_adds, by_tensor_cores
 from tests.accuracy.data import FAMILIES, draw
 from tests.accuracy.measure import CHANCE, ROUNDOFF, Errors, exact, lost_in_planes, worse_by
 from tests.accuracy.table import PLANES, TABLES, Row
 from tests.algorithms import products_by
 from tests.conftest import BACKENDS, ON_A_GPU
 from tests.emulator_runtime import EmulatorRuntime
-from tests.test_mma import has_tensor_cores
+from tests.test_plane_products import has_tensor_cores, rates
 
 SHORT = (EXACT_TERMS, max(256, 2 * EXACT_TERMS))  # sums of every family, none shorter
 LONG = (("ordinary", 4096), ("positive", 4096), ("entries, 2^±30", 4096), ("entries of A", 10**5))
@@ -40,9 +40,13 @@ ROWS = (
 
 
 @contextlib.contextmanager
-def products_from(planes: int, *, of_short_sums: bool = True) -> Iterator[None]:
-    """Plan products from so many planes, or by multiply-adds for 0, whatever is faster."""
-    choice = ("mma", planes) if planes else ("ffma", 0)
+def products_from(planes: int, machine: str = "", *, of_short_sums: bool = True) -> Iterator[None]:
+    """Plan products from so many planes, or by multiply-adds for 0, whatever is faster.
+
+    They are computed as on a machine, or else as on the GPU that there is.
+    """
+    algorithm = ALGORITHM.get(machine) or ("wgmma" if rates().warpgroup_16 else "mma")
+    choice = (algorithm, planes) if planes else ("ffma", 0)
     exchanged = products_by(lambda _: choice)
     if not of_short_sums:
         del exchanged["EXACT_TERMS"]
@@ -134,9 +138,9 @@ def gradients(left: np.ndarray, right: np.ndarray) -> tuple[Any, Any]:
 def test_the_model_computes_as_the_kernels_do(machine, family, planes):
     """Bit by bit, with one split and with two."""
     left, right = draw(family, 9, 11, 530, 0)
-    length = table.split_length(left, right)
+    length = table.split_length(left, right, planes, machine)
     assert 0 < length < 530
-    with products_from(planes):
+    with products_from(planes, machine):
         results = gradients(left, right)
     for result, split_length in zip(results, (0, length), strict=True):
         if planes:
@@ -149,7 +153,7 @@ def test_the_model_computes_as_the_kernels_do(machine, family, planes):
 @pytest.mark.parametrize("contraction", [1, 2, EXACT_TERMS - 1])
 def test_highest_takes_multiply_adds_for_short_sums(machine, contraction):
     left, right = draw("ordinary", 9, 11, contraction, 0)
-    with products_from(PLANES["highest"], of_short_sums=False):
+    with products_from(PLANES["highest"], machine, of_short_sums=False):
         for result in gradients(left, right):
             np.testing.assert_array_equal(result, by_multiply_adds(left, right))
 
@@ -177,7 +181,7 @@ def test_powers_of_two_change_no_bit(machine, planes):
     left, right = draw("ordinary", 9, 11, 40, 0)
     random = np.random.default_rng(1)
     of_rows, of_columns = random.integers(-40, 41, 9)[:, None], random.integers(-40, 41, 11)
-    with products_from(planes):
+    with products_from(planes, machine):
         expected = gradients(left, right)
         results = gradients(np.ldexp(left, of_rows), np.ldexp(right, of_columns[:, None]))
     for result, one in zip(results, expected, strict=True):
@@ -213,7 +217,7 @@ def test_what_is_not_finite_is_as_by_multiply_adds(machine, planes):
     bias = np.zeros(23, np.float32)
     results = []
     for count in (0, planes):
-        with products_from(count):
+        with products_from(count, machine):
             y = gpugrad.dense_sigmoid(left, right.T, bias, device="gpu")
             results.append((*gradients(left, right), y))
     for expected, result in zip(*results, strict=True):
@@ -241,7 +245,7 @@ def test_gradients_of_saturated_sigmoids(machine, planes):
     y = gpugrad.sigmoid(z, device="cpu")
     dz = dy * (y * (1 - y))
     assert 0.2 < np.mean(dz == 0) < 0.8
-    with products_from(planes):
+    with products_from(planes, machine):
         dx, dw, _ = gpugrad.dense_sigmoid_backward(dy, y, x, w, device="gpu")
     np.testing.assert_array_equal(dx, by_tensor_cores(dz, w, planes, machine))
     np.testing.assert_array_equal(dw, by_tensor_cores(x.T, dz.T, planes, machine))

@@ -22,8 +22,9 @@ OF_THE_PACKAGE = {  # what these may import of it: a plan is arithmetic, a profi
     "_operations": {"errors"},
     "problem": set(),
     "cpu_costs": {"_operations", "problem"},
-    "gpu_costs": {"problem"},
-    "plan": {"_operations", "gpu_costs", "problem"},
+    "gpu_costs": {"problem", "warpgroup_tiles"},
+    "warpgroup_tiles": {"problem"},
+    "plan": {"_operations", "gpu_costs", "problem", "warpgroup_tiles"},
     "machine_profile": {
         *("_cache_folder", "_host", "_operations", "cpu_costs", "gpu_costs", "problem"),
     },

@@ -1,9 +1,9 @@
 """Predicted times: what they are made of, and how good choices by them are on recorded machines."""
 
-import dataclasses
 import importlib
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +13,8 @@ from gpugrad import _dispatch, machine_profile
 from gpugrad._operations import OPERATIONS
 from gpugrad.cpu_costs import CACHED, GRAIN, KINDS, cpu_seconds, default_rates, work
 from gpugrad.gpu_costs import Copy, kernel_name, multiply_adds, product_work
-from gpugrad.problem import Problem, products
+from gpugrad.problem import Gemm, Problem, products
+from gpugrad.warpgroup_tiles import slowed
 from tests.cases import DTYPES
 from tests.profiles import FACTS, MACHINES, cpu_rates, gpu_rates, times
 
@@ -28,7 +29,7 @@ def problem(op, n, k, m, dtype="float32"):
 
 
 def measured(machine):
-    return dataclasses.replace(FACTS[machine], measured=gpu_rates(machine))
+    return replace(FACTS[machine], measured=gpu_rates(machine))
 
 
 # ---- the CPU
@@ -37,7 +38,7 @@ def measured(machine):
 def test_the_work_of_a_call():
     def counted(op, *size, wrt=None):
         one = problem(op, *size)
-        found = work(one if wrt is None else dataclasses.replace(one, wrt=wrt))
+        found = work(one if wrt is None else replace(one, wrt=wrt))
         assert tuple(found) == KINDS
         return {kind: count for kind, count in found.items() if count}
 
@@ -88,20 +89,34 @@ def test_more_threads_help_from_the_grain_on():
 # ---- the GPU
 
 
-def test_a_measured_kernel_takes_what_was_measured():
+@pytest.mark.parametrize("algorithm", ["ffma", "wgmma"])
+def test_a_measured_kernel_takes_what_was_measured(algorithm):
     """A product is predicted by its kernel's rate, and its passes by the memory's."""
     facts = measured("server")
     one = Problem("matmul_backward", 8192, 4096, 4096, "float32", ("x",))
-    ((name, step),) = plan.steps_of(one, "mma", 3)
+    planes = 3 if algorithm == "wgmma" else 0
+    ((name, step),) = plan.steps_of(one, algorithm, planes)
     assert (name, step.tile) == ("dx", 128)
-    assert product_work(step, 132) == 6 * 128**2 * 4096 * math.ceil(64 * 32 / 132) * 132
-    rate = dict(gpu_rates("server").multiply_adds)["float32 mma 3 planes, tile 128"]
+    pairs = 6 if planes else 1
+    assert product_work(step, 132) == pairs * 128**2 * 4096 * math.ceil(64 * 32 / 132) * 132
+    called = "float32 wgmma 3 planes" if planes else "float32 ffma, tile 128"
+    rate = dict(gpu_rates("server").multiply_adds)[called]
     assert multiply_adds("float32", step, facts) == rate
-    passes = plan.passes(one, "mma", 3)
+    passes = plan.passes(one, algorithm, planes)
     rates = facts.rates
     expected = product_work(step, 132) / rate + sum(passes) / rates.bandwidth
     expected += rates.launch * (len(passes) + 1)
-    assert plan.kernel_seconds(one, "mma", 3, facts) == pytest.approx(expected)
+    assert plan.kernel_seconds(one, algorithm, planes, facts) == pytest.approx(expected)
+
+
+def test_what_narrow_tiles_of_warpgroups_wait_for():
+    """Bytes a clock of one plane: 96 from the L2 cache, or of wide tiles 139 of shared memory."""
+    narrow, wide = (Gemm(4096, 4096, 64, columns, 1, 64, "wgmma", 1) for columns in (64, 192))
+    assert slowed(narrow, 132) == pytest.approx(96 / 27.5)
+    assert slowed(wide, 132) == pytest.approx((64 + 64 / 3 + 160 / 3) / 128)
+    few = replace(narrow, columns=64)  # which have the cache for themselves
+    assert slowed(few, 132) == pytest.approx((128 + 96) / 128)
+    assert slowed(replace(few, planes=3, tile=192), 132) == 1
 
 
 def test_what_is_not_measured_follows_from_the_properties():
@@ -135,8 +150,8 @@ def test_measured_rates_decide_on_the_algorithm():
         machine: plan.choose(layer, "gpu", "highest", "", None, measured(machine)).algorithm
         for machine in MACHINES
     }
-    assert taken == {"server": "mma", "slow_link": "ffma", "desktop": "ffma"}
-    assert plan.fastest(layer, "highest", FACTS["slow_link"]).algorithm == "mma"
+    assert taken == {"server": "wgmma", "slow_link": "ffma", "desktop": "ffma"}
+    assert plan.fastest(layer, "highest", FACTS["slow_link"]).algorithm == "wgmma"
 
 
 @pytest.mark.parametrize("machine", MACHINES)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 
 import gpugrad
-from gpugrad.gpu import dmma, mma, source
+from gpugrad.gpu import dmma, mma, source, wgmma
 from gpugrad.plan import FUSED, GEMM_STEP, THREADS, fused_layer
 from gpugrad.problem import Problem
 from tests import compile_gate
@@ -32,6 +32,7 @@ ASKED: dict[str, Callable[[str], int]] = {  # for macros, by the end of a stem
     "fused_ffma": lambda macros: fused_bytes("float32", "ffma", number("TILE", macros)),
     "fused_mma": lambda macros: fused_bytes("bfloat16", "mma", number("TILE", macros)),
     "mma": lambda macros: mma.shared_bytes(number("TILE", macros), number("PLANES", macros)),
+    "wgmma": lambda macros: wgmma.shared_bytes(number("TILE", macros), number("PLANES", macros)),
     "dmma": lambda macros: dmma.shared_bytes(number("TILE", macros)),
 }
 
@@ -76,7 +77,10 @@ def contract(text: str) -> tuple[str, dict[str, str]]:
 
 def kernels(text: str) -> list[Kernel]:
     """Find the kernels of a source."""
-    pattern = r'extern "C" __global__ void\s*(?:__launch_bounds__\(([^)]*)\))?\s*(\w+)\(([^)]*)\)'
+    pattern = (
+        r'extern "C" __global__ void\s*(?:__launch_bounds__\(([^)]*)\))?'
+        r"(?:\s*__cluster_dims__\([^)]*\))?\s*(\w+)\(([^)]*)\)"
+    )
     return [
         Kernel(_listed(bounds), symbol, _listed(parameters))
         for bounds, symbol, parameters in re.findall(pattern, code(text))
@@ -91,7 +95,8 @@ def faults_of_offsets(text: str) -> list[str]:
     """Find products of extents that may be computed in 32 bits.
 
     A look at the text, no compiler: it knows the names that are declared as Offset anywhere in it,
-    and finds (1) parameters of kernels that are neither pointers, Offset, nor named as flags are;
+    and finds (1) parameters of kernels that are neither pointers, Offset, tensor maps, nor named as
+    flags are;
     (2) an int declared by the name of an extent or stride; (3) an int, or a cast to int, whose
     expression has a product and one of those names; (4) blockIdx multiplied by what is no Offset.
     It does not see a narrowing through a call, a macro or an assignment, and knows no scopes. The
@@ -106,7 +111,7 @@ def faults_of_offsets(text: str) -> list[str]:
         for parameter in kernel.parameters:
             kind, name = re.fullmatch(r"(.*?)(\w+)", parameter).groups()  # type: ignore[union-attr]
             flag = kind.strip() == "int" and FLAG.fullmatch(name)
-            if not ("*" in kind or kind.strip() == "Offset" or flag):
+            if not ("*" in kind or kind.split()[-1] in ("Offset", "TensorMap") or flag):
                 found.append(f"{kernel.symbol}: parameter {parameter}")
     integer = r"\b(?:int|unsigned|uint32_t|int32_t)\b"
     declared = re.findall(rf"{integer}\s+(\w+)", plain)
@@ -180,10 +185,11 @@ def test_launch_bounds_are_the_blocks_that_the_contract_states(kernel_file: Path
             stated = re.search(rf"{block.replace(', ', ' ')} = (\d+)", launch)
             assert stated, f"how many threads is a block ({block})?"
             threads = int(stated[1])
-        assert threads == THREADS
+        assert threads == (wgmma.THREADS if kernel_file.stem.endswith("_wgmma") else THREADS)
     for kernel in kernels(read(kernel_file)):
         assert kernel.bounds, f"{kernel.symbol} has no launch bounds"
-        assert kernel.bounds[0] == "THREADS"
+        of_stem = "WGMMA_THREADS" if kernel_file.stem.endswith("_wgmma") else "THREADS"
+        assert kernel.bounds[0] == of_stem
         blocks = (kernel.bounds[1:] or ["1"])[0]
         for subject in ROWS:
             if subject.kernel == kernel.symbol and blocks != "BLOCKS_A_SM":
@@ -201,7 +207,7 @@ def test_constants_are_those_that_the_package_and_the_gate_count_on() -> None:
     assert f"constexpr int STAGES = {dmma.STAGES};" in double
     assert f"OPERAND_TILE = BLOCK * (BLOCK_K + {dmma.PADDING});" in double
     assert "constexpr int BLOCKS_A_SM = BLOCK > 64 ? 1 : 2;" in double
-    planes = read(FILES["gemm_mma.cuh"])  # the stages of which tests/test_mma.py looks at
+    planes = read(FILES["gemm_mma.cuh"])  # whose stages tests/test_plane_products.py looks at
     assert "constexpr int BLOCKS_A_SM = BLOCK > 64 ? 1 : 2;" in planes
     assert "constexpr int WARPS_M = 2, WARPS_N = 4;" in planes
     for name in ("bias_backward.cu", "sigmoid_bias_backward.cu"):
@@ -225,14 +231,17 @@ def shared_bytes(field: str, macros: str, kernel: str = "") -> int:
         return 0
     match = re.fullmatch(r"([\w ×+()]+) accumulators, static", field)
     assert match, f"shared: neither none nor `<product> accumulators, static`: {field}"
-    return value(match[1], macros) * (8 if "ELEMENT_F64" in macros else 4)
+    return value(match[1], macros, kernel) * (8 if "ELEMENT_F64" in macros else 4)
 
 
-def value(product: str, macros: str) -> int:
-    """Compute a product of numbers, VECTOR, TILE, and what else gemm_mma.cuh knows."""
+def value(product: str, macros: str, kernel: str) -> int:
+    """Compute a product of numbers, VECTOR, TILE, and what else the kernel's header knows."""
     size = 8 if "ELEMENT_F64" in macros else 2 if "16" in macros.split()[0] else 4
     names = {"VECTOR": 16 // size, **{name: number(name, macros) for name in ("TILE", "PLANES")}}
     names["BLOCK_K"], names["STAGES"] = mma.stages(names["TILE"], names["PLANES"])
+    if kernel.endswith("_wgmma"):
+        names["BLOCK_K"] = wgmma.block_k(names["PLANES"])
+        names["STAGES"] = wgmma.stages(names["TILE"], names["PLANES"])[1]
     key = ("float32", "ffma") if "ELEMENT_F32" in macros else ("bfloat16", "mma")
     sizes = {tile: (inputs, rows) for tile, inputs, rows, _ in FUSED[key]}
     names["INPUTS"], names["ROWS"] = sizes.get(names["TILE"], (0, 0))
@@ -254,7 +263,7 @@ def test_dynamic_shared_memory_is_what_the_package_asks_for(kernel_file: Path) -
     assert bool(stated) == bool(asked)
     for stem, macros in INSTANTIATIONS:
         if stated and asked and stem == kernel_file.stem:
-            assert value(stated[1], " ".join(macros)) == asked(" ".join(macros))
+            assert value(stated[1], " ".join(macros), stem) == asked(" ".join(macros))
 
 
 def test_alignment_is_stated_where_packs_are_moved(kernel_file: Path) -> None:
@@ -362,8 +371,9 @@ def test_shared_memory_is_computed_from_the_contract() -> None:
     assert shared_bytes("4 × (TILE + 4) accumulators, static", "ELEMENT_F64 TILE=64") == 2176
     assert shared_bytes("none", "ELEMENT_F32") == 0
     stages = "STAGES × PLANES × BLOCK_K × TILE × 4"
-    assert value(stages, "ELEMENT_F32 PLANES=3 TILE=128") == 4 * 3 * 16 * 128 * 4
-    assert value(stages, "ELEMENT_BF16 TILE=64") == 3 * 1 * 64 * 64 * 4
+    assert value(stages, "ELEMENT_F32 PLANES=3 TILE=128", "x_mma") == 4 * 3 * 16 * 128 * 4
+    assert value(stages, "ELEMENT_BF16 TILE=64", "x_mma") == 3 * 1 * 64 * 64 * 4
+    assert value(stages, "ELEMENT_BF16 TILE=128", "x_wgmma") == 6 * 1 * 64 * 128 * 4
     assert shared_bytes("2 × TILE bytes, dynamic", "ELEMENT_F32 TILE=64") == 0
     assert shared_bytes("a: none; b: 8 accumulators, static", "ELEMENT_F32", "b") == 32
     with pytest.raises(AssertionError, match="shared: neither"):

@@ -265,8 +265,10 @@ def test_no_time_for_products(cupy):
     assert one.data["products"] == []
 
 
-@pytest.mark.parametrize("capability", [(7, 5), (9, 0)])
-def test_the_choice_of_products_that_are_measured(capability):
+@pytest.mark.parametrize(
+    ("capability", "algorithm"), [((7, 5), "ffma"), ((8, 0), "mma"), ((9, 0), "wgmma")]
+)
+def test_the_choice_of_products_that_are_measured(capability, algorithm):
     """Tensor cores wherever there are any, and the plan's own choice again afterwards."""
     plan = import_module("gpugrad.plan")
     given = plan.fastest
@@ -275,7 +277,7 @@ def test_the_choice_of_products_that_are_measured(capability):
         taken = [plan.fastest(None, one, facts) for one in ("ieee", "highest", "high", "medium")]
     expected = [0, 3, 2, 1] if capability >= (8, 0) else [0] * 4
     assert [one.planes for one in taken] == expected
-    assert [one.algorithm for one in taken] == ["mma" if one else "ffma" for one in expected]
+    assert [one.algorithm for one in taken] == [algorithm if one else "ffma" for one in expected]
     assert plan.fastest is given
 
 

@@ -14,7 +14,7 @@ import gpugrad
 from gpugrad import _dispatch
 from gpugrad._operations import OPERATIONS
 from gpugrad.errors import ArgumentError, DeviceError, DTypeError, ShapeError
-from gpugrad.gpu import dmma, mma
+from gpugrad.gpu import dmma, mma, wgmma
 from gpugrad.gpu_costs import RATES, DeviceFacts, rates_of
 from gpugrad.plan import (
     COLUMN_SUM_BLOCKS,
@@ -182,6 +182,8 @@ def shared_bytes(step, dtype):
         return 4 * 16 * (step.tile + 4) * (8 if dtype == "float64" else 4)
     if step.algorithm == "dmma":
         return dmma.shared_bytes(step.tile)
+    if step.algorithm == "wgmma":
+        return wgmma.shared_bytes(step.tile, step.planes)
     return mma.shared_bytes(step.tile, step.planes)
 
 
@@ -195,6 +197,8 @@ def problems(dtypes=DTYPES, extents=(0, 1, 10, 15, 16, 33, 64, 256, 1000, 4096, 
 def test_every_launch_is_legal_on_its_device(facts):
     """Algorithms that the device has, grids that CUDA allows, shared memory that there is."""
     limit = SHARED_A_BLOCK[facts.compute_capability] << 10
+    rates = rates_of(facts.compute_capability)
+    on_planes = "wgmma" if rates.warpgroup_16 else "mma"
     seen = set()
     for problem, precision in itertools.product(problems(), PRECISIONS):
         plan = choose(problem, "gpu", precision, "", 0, facts)
@@ -203,7 +207,8 @@ def test_every_launch_is_legal_on_its_device(facts):
                 assert step.blocks <= GRID_X
                 assert step.splits <= GRID_Y
                 assert step.shared_bytes <= limit
-                assert (step.algorithm, step.planes) in candidates(
+                separately = {"mma": on_planes}.get(step.algorithm, step.algorithm)
+                assert (separately, step.planes) in candidates(
                     of_any_rows(problem), precision, facts.compute_capability
                 )
             if not isinstance(step, Gemm):
@@ -213,13 +218,12 @@ def test_every_launch_is_legal_on_its_device(facts):
                 of_any_rows(problem), precision, facts.compute_capability
             )
             assert (step.algorithm == "dmma") <= (problem.dtype == "float64")
-            assert (step.algorithm == "mma") == (step.planes > 0)
+            assert (step.algorithm == on_planes) == (step.planes > 0)
             assert step.splits == 1 or name == "dw"
             assert step.blocks <= GRID_X
             assert step.splits <= GRID_Y
             assert shared_bytes(step, problem.dtype) <= limit
-    rates = rates_of(facts.compute_capability)
-    has = {"ffma": True, "dmma": rates.tensor_64 > 0, "mma": rates.tensor_16 > 0}
+    has = {"ffma": True, "dmma": rates.tensor_64 > 0, on_planes: rates.tensor_16 > 0}
     assert {algorithm for algorithm, _ in seen} == {name for name, there in has.items() if there}
 
 
@@ -232,7 +236,7 @@ def test_precisions_are_kept(facts):
         assert {step.algorithm for _, step in ieee.steps if isinstance(step, Gemm)} <= {"ffma"}
         for precision, planes in least.items():
             for _, step in choose(problem, "gpu", precision, "", 0, facts).steps:
-                if isinstance(step, Gemm) and step.algorithm == "mma":
+                if isinstance(step, Gemm) and step.planes:
                     assert step.planes >= planes
                     assert step.planes < EXACT_PLANES or step.contraction >= EXACT_TERMS
 
@@ -278,9 +282,10 @@ def test_tensor_cores_where_they_pay():
         step = plan.layer or plan.gemm("dx")
         return step.algorithm, step.planes
 
-    assert [chosen(one) for one in (a100, h200)] == [("mma", 3)] * 2
-    assert [chosen(one, "high") for one in (a100, h200)] == [("mma", 2)] * 2
-    assert [chosen(one, "medium") for one in (a100, h200, rtx_4090)] == [("mma", 1)] * 3
+    assert [chosen(one) for one in (a100, h200)] == [("mma", 3), ("wgmma", 3)]
+    assert [chosen(one, "high") for one in (a100, h200)] == [("mma", 2), ("wgmma", 2)]
+    assert chosen(h200, "medium") == ("wgmma", 1)
+    assert [chosen(one, "medium") for one in (a100, rtx_4090)] == [("mma", 1)] * 2
     assert [chosen(rtx_4090, one) for one in ("highest", "high")] == [("ffma", 0)] * 2
     assert {chosen(t4, one) for one in PRECISIONS} == {("ffma", 0)}
     assert chosen(h200, shape=(10**6, 64, 64)) == ("ffma", 0)  # the planes' bytes are too many
@@ -295,7 +300,7 @@ def test_a_short_sum_over_the_batch_is_by_multiply_adds():
     """That of dw over few rows; dx of the same call is on tensor cores."""
     problem = Problem("matmul_backward", EXACT_TERMS - 1, 4096, 4096, "float32", ("x", "w"))
     plan = choose(problem, "gpu", "highest", "", 0, FAST)
-    assert (plan.gemm("dx").algorithm, plan.gemm("dw").algorithm) == ("mma", "ffma")
+    assert (plan.gemm("dx").algorithm, plan.gemm("dw").algorithm) == ("wgmma", "ffma")
 
 
 @pytest.mark.parametrize("op", ["matmul_backward", "dense_sigmoid_backward"])
@@ -307,7 +312,7 @@ def test_a_call_of_short_sums_alone_is_by_multiply_adds(op):
     assert "multiply-adds, as sums have few terms" in plan.reason
     assert set(dict(plan.steps)) == {"dw"}
     longer = replace(problem, n=EXACT_TERMS)
-    assert choose(longer, "gpu", "highest", "", 0, FAST).algorithm == "mma"
+    assert choose(longer, "gpu", "highest", "", 0, FAST).algorithm == "wgmma"
     times = (gpu_seconds(one, "highest", FAST, from_host=False) for one in (problem, longer))
     assert all(0 < seconds < 1e-3 for seconds in times)
 

@@ -8,16 +8,17 @@ from dataclasses import dataclass
 
 from bench.model import devices, sass
 from bench.model.devices import PARTITIONS, Device
-from gpugrad.gpu import compiler, dmma, mma
+from gpugrad.gpu import compiler, dmma, mma, wgmma
 from gpugrad.gpu_costs import GPU_LAUNCH
 from gpugrad.plan import THREADS, gemm, passes
-from gpugrad.problem import ITEMSIZE, Gemm, Problem, products
+from gpugrad.problem import ITEMSIZE, WARPGROUP_ROWS, Gemm, Problem, cluster, products
 from tests import compile_gate, machine_code
 
 N, K, M = 8192, 4096, 4096
 EDGE_CYCLES = 2000  # of a block outside its main loop: a first access of memory, and the results
-WARPS = THREADS // sass.WARP  # of a block
-TILE_GROUP = {"mma": 8, "dmma": 8, "ffma": 1}  # rows of tiles that are walked together
+WARPS = THREADS // sass.WARP  # of a block that multiply; wgmma has as many, and a producer
+TILE_GROUP = {"mma": 8, "wgmma": 8, "dmma": 8, "ffma": 1}  # rows of tiles that are walked together
+ON_PLANES = ("mma", "wgmma")
 ELEMENTS = {"float32": "ELEMENT_F32", "float64": "ELEMENT_F64", "bfloat16": "ELEMENT_BF16"}
 # Of an opcode, where it is not one for each 128 bytes. Half of gemm_ffma.cuh's loads give one
 # address to pairs of lanes, which halves them; in float64 the others meet in their banks.
@@ -35,9 +36,9 @@ class Precision:
     ----------
     name : str
     dtype : str
-    algorithm : {"mma", "dmma", "ffma"}
+    algorithm : {"mma", "wgmma", "dmma", "ffma"}
     planes : int
-        With "mma", of each operand.
+        With "mma" and "wgmma", of each operand.
     peer : str
         The BLAS product that it is compared with.
     target : float or None
@@ -65,10 +66,13 @@ class Precision:
     def multiply(self) -> str:
         """The instruction that multiplies."""
         ordinary = "DFMA" if self.dtype == "float64" else "FFMA"
-        return {"mma": "HMMA", "dmma": "DMMA"}.get(self.algorithm, ordinary)
+        tensor = {"mma": "HMMA", "wgmma": "HGMMA", "dmma": "DMMA"}
+        return tensor.get(self.algorithm, ordinary)
 
     def on(self, device: Device) -> "Precision":
-        """Give the way that the device has: without float64 tensor cores, multiply-adds."""
+        """Give the way that the device has: wgmma; multiply-adds without float64 tensor cores."""
+        if self.algorithm == "mma" and device.rates.warpgroup_16:
+            return dataclasses.replace(self, algorithm="wgmma")
         if self.algorithm == "dmma" and not device.rates.tensor_64:
             return dataclasses.replace(self, algorithm="ffma")
         return self
@@ -78,6 +82,7 @@ class Precision:
         rates = device.rates
         return {
             "HMMA": rates.tensor_16,
+            "HGMMA": rates.warpgroup_16,
             "DMMA": rates.tensor_64,
             "FFMA": rates.float32,
             "DFMA": rates.float64,
@@ -85,11 +90,11 @@ class Precision:
 
     def peak_rate(self, device: Device) -> float:
         """Give the same of the device's peak, which not every instruction reaches."""
-        return device.dense_16 if self.algorithm == "mma" else self.rate(device)
+        return device.dense_16 if self.algorithm in ON_PLANES else self.rate(device)
 
     def clock_hz(self, device: Device) -> float:
         """Give the clock that the peak is stated for."""
-        return device.tensor_16_clock_hz if self.algorithm == "mma" else device.clock_hz
+        return device.tensor_16_clock_hz if self.algorithm in ON_PLANES else device.clock_hz
 
 
 PRECISIONS = (
@@ -138,7 +143,7 @@ def instantiation(precision: Precision, product: str, tile: int) -> tuple[str, t
     dw = xᵀ dz both across it.
     """
     macros = [ELEMENTS[precision.dtype]]
-    if precision.algorithm == "mma" and precision.dtype == "float32":
+    if precision.algorithm in ON_PLANES and precision.dtype == "float32":
         macros.append(f"PLANES={precision.planes}")
     if precision.algorithm != "ffma" and product == "dw":
         macros += ["LEFT_ACROSS", "RIGHT_ACROSS"]
@@ -149,11 +154,14 @@ def instantiation(precision: Precision, product: str, tile: int) -> tuple[str, t
 def kernel(precision: Precision, product: str, tile: int, arch: str) -> Kernel:
     """Compile a product's kernel and read its main loop."""
     stem, macros = instantiation(precision, product, tile)
+    arch = compiler.architecture(stem, arch.removeprefix("sm_"))
     cubin, log = compiler.compile_kernel(stem, macros, arch)
     usage = compile_gate.read_log(log)[stem]
     shared_bytes = usage["shared_bytes"]
     if precision.algorithm == "mma":
         shared_bytes += mma.shared_bytes(tile, precision.planes)
+    elif precision.algorithm == "wgmma":
+        shared_bytes += wgmma.shared_bytes(tile, precision.planes)
     elif precision.algorithm == "dmma":
         shared_bytes += dmma.shared_bytes(tile)
     step = sass.step(
@@ -163,12 +171,18 @@ def kernel(precision: Precision, product: str, tile: int, arch: str) -> Kernel:
         tile=tile,
         term_bytes=precision.term_bytes,
         pairs=precision.pairs,
+        tile_rows=WARPGROUP_ROWS if precision.algorithm == "wgmma" else tile,
+        bulk_terms=wgmma.block_k(precision.planes) if precision.algorithm == "wgmma" else 0,
+        cluster=cluster(tile, precision.planes) if precision.algorithm == "wgmma" else (1, 1),
     )
     return Kernel(usage["registers"], shared_bytes, step)
 
 
 def resident_blocks(kernel: Kernel, device: Device) -> int:
-    """Count the blocks that a multiprocessor holds at once."""
+    """Count the blocks that a multiprocessor holds at once.
+
+    Those of wgmma have more threads than are counted, and shared memory for no other beside them.
+    """
     registers = math.ceil(kernel.registers / devices.REGISTER_UNIT) * devices.REGISTER_UNIT
     return min(
         devices.REGISTERS // (THREADS * registers),
@@ -206,14 +220,15 @@ def wavefronts(step: sass.Step, precision: Precision) -> float:
     return step.wavefronts(of_opcode) * WARPS
 
 
-def step_cycles(by_pipe: Mapping[str, float], blocks: int) -> Span:
+def step_cycles(by_pipe: Mapping[str, float], blocks: int, beside: tuple[str, ...] = ()) -> Span:
     """Predict the cycles of a step, for each of the blocks that a multiprocessor holds.
 
     At best they are those of the busiest pipe. At worst, a warp waits for each of its pipes before
     it goes on to the next, and only the other warps of its partition work meanwhile: of what the
-    other pipes do, one part in as many as there are warps remains uncovered.
+    other pipes do, one part in as many as there are warps remains uncovered. No warp waits for the
+    pipes that work `beside` them: wgmma and the copy engine use shared memory by themselves.
     """
-    pipes = [cycles for pipe, cycles in by_pipe.items() if pipe not in ("issue", "L2")]
+    pipes = [cycles for pipe, cycles in by_pipe.items() if pipe not in ("issue", "L2", *beside)]
     uncovered = (sum(pipes) - max(pipes)) / (blocks * WARPS / PARTITIONS)
     return Span(max(by_pipe.values()), max(by_pipe.values()) + uncovered)
 
@@ -252,7 +267,7 @@ def main_loop(precision: Precision, product: str, tile: int, device: Device) -> 
     compiled = kernel(precision, product, tile, device.arch)
     blocks = resident_blocks(compiled, device)
     by_pipe = step_by_pipe(compiled.step, precision, device)
-    cycles = step_cycles(by_pipe, blocks)
+    cycles = step_cycles(by_pipe, blocks, ("shared",) if precision.algorithm == "wgmma" else ())
     multiplied = compiled.step.multiply_adds(precision.multiply) * WARPS
     at_peak = multiplied / precision.peak_rate(device)
     share = Span(at_peak / cycles.best, at_peak / cycles.worst)
@@ -278,6 +293,7 @@ def plan_of(precision: Precision, product: str) -> Gemm:
         precision.dtype,
         split=bool(split),
         algorithm=precision.algorithm,
+        planes=precision.planes,
     )
 
 
@@ -303,9 +319,9 @@ def memory_bytes(plan: Gemm, precision: Precision, device: Device, resident: int
     part of an operand comes once for all of them.
     """
     together = min(plan.blocks, device.multiprocessors * resident)
-    rows = min(TILE_GROUP[precision.algorithm], math.ceil(plan.rows / plan.tile), together)
-    strip = plan.tile * plan.contraction * precision.term_bytes
-    read = plan.blocks / together * (rows + together / rows) * strip
+    rows = min(TILE_GROUP[precision.algorithm], math.ceil(plan.rows / plan.tile_rows), together)
+    strips = rows * plan.tile_rows + together / rows * plan.tile
+    read = plan.blocks / together * strips * plan.contraction * precision.term_bytes
     return read + ITEMSIZE[precision.dtype] * plan.rows * plan.columns
 
 

@@ -16,19 +16,23 @@ WARP = 32
 
 # By the opcode's name; what is not here is integer arithmetic, logic, or a move of registers.
 PIPES = {
-    **dict.fromkeys(("HMMA", "DMMA"), "tensor"),
+    **dict.fromkeys(("HMMA", "HGMMA", "DMMA"), "tensor"),
     **dict.fromkeys(("FFMA", "FMUL", "FADD", "IMAD"), "float32"),  # integer multiply-adds too
     **dict.fromkeys(("DFMA", "DMUL", "DADD"), "float64"),
     **dict.fromkeys(("LDS", "LDSM", "STS", "STSM"), "shared"),
     **dict.fromkeys(("LDGSTS", "LDG", "STG"), "global"),
     **dict.fromkeys(("MUFU", "I2F", "F2I", "F2F", "POPC", "S2R"), "special"),
     **dict.fromkeys(
-        ("BAR", "BRA", "BSSY", "BSYNC", "BREAK", "CALL", "DEPBAR", "EXIT", "LDGDEPBAR", "NOP"),
+        (
+            *("BAR", "BRA", "BSSY", "BSYNC", "BREAK", "CALL", "DEPBAR", "EXIT", "LDGDEPBAR", "NOP"),
+            *("SYNCS", "WARPGROUP", "WARPSYNC"),
+        ),
         "control",
     ),
 }
 MULTIPLY_ADDS = {  # of a whole warp
     "HMMA.16816": 16 * 8 * 16,
+    **{f"HGMMA.64x{n}x16": 64 * n * 16 // 4 for n in (64, 128, 192)},
     "DMMA.16x8x16": 16 * 8 * 16,
     "DMMA.884": 8 * 8 * 4,
     "FFMA": WARP,
@@ -134,7 +138,9 @@ def _successors(code: Sequence[Instruction], number: int) -> list[int]:
     return found if one.target is None else [*found, one.target]
 
 
-def main_loop(code: Sequence[Instruction], multiply: str) -> tuple[Loop, Loop | None]:
+def main_loop(
+    code: Sequence[Instruction], multiply: str, *, blocks_stay: bool = False
+) -> tuple[Loop, Loop | None]:
     """Find the loop over the contraction, and the loop inside it if its steps are not unrolled.
 
     Parameters
@@ -142,11 +148,14 @@ def main_loop(code: Sequence[Instruction], multiply: str) -> tuple[Loop, Loop | 
     code : sequence of Instruction
     multiply : str
         Name of the instruction that multiplies, such as "HMMA".
+    blocks_stay : bool
+        Whether the outermost loop is over tiles.
 
     Returns
     -------
     tuple
-        The loop with the most of these, the outermost of several; and the innermost with any.
+        The loop with the most of these, the outermost of several, or the innermost where blocks
+        stay; and the innermost with any.
     """
 
     def count(loop: Loop) -> int:
@@ -155,7 +164,8 @@ def main_loop(code: Sequence[Instruction], multiply: str) -> tuple[Loop, Loop | 
     holding = [loop for loop in loops(code) if count(loop)]
     if not holding:
         raise ValueError(f"no loop holds {multiply}")
-    main = max(holding, key=lambda loop: (count(loop), len(loop.body)))
+    sign = -1 if blocks_stay else 1
+    main = max(holding, key=lambda loop: (count(loop), sign * len(loop.body)))
     inner = min(
         (loop for loop in holding if loop.body < main.body),
         key=lambda loop: len(loop.body),
@@ -214,10 +224,15 @@ class Step:
         Of instructions, by opcode.
     terms : int
         Of the contraction, in a turn.
+    bulk_bytes, own_bytes : float
+        Its share of what copy engines bring to its block for a turn, and of what the block's own
+        one brings, in a cluster to others too.
     """
 
     counts: Counter[str]
     terms: int
+    bulk_bytes: float = 0
+    own_bytes: float = 0
 
     def instructions(self, pipe: str = "") -> int:
         """Count those of a pipe, or all."""
@@ -235,13 +250,16 @@ class Step:
         return _multiplied(self.counts, multiply)
 
     @property
-    def copied_bytes(self) -> int:
+    def copied_bytes(self) -> float:
         """Bytes that a warp brings from global memory."""
-        return _copied(self.counts)
+        return _copied(self.counts) + self.own_bytes
 
     def wavefronts(self, of_opcode: Mapping[str, float]) -> float:
-        """Count wavefronts of shared memory, of 128 bytes but for the opcodes that are given."""
-        total = 0.0
+        """Count wavefronts of shared memory, of 128 bytes but for the opcodes that are given.
+
+        The copy engine's writes are among them, and the operands that wgmma reads.
+        """
+        total = (self.bulk_bytes + _operand_bytes(self.counts)) / 128
         for opcode, times in self.counts.items():
             one = Instruction(opcode)
             if one.pipe == "shared" or one.name == "LDGSTS":
@@ -266,6 +284,9 @@ def step(
     tile: int,
     term_bytes: int,
     pairs: int,
+    tile_rows: int = 0,
+    bulk_terms: int = 0,
+    cluster: tuple[int, int] = (1, 1),
 ) -> Step:
     """Count what a warp executes in one turn of the main loop.
 
@@ -280,25 +301,47 @@ def step(
     warps : int
         Of a block.
     tile : int
-        Rows and columns of a block's results.
+        Columns of a block's results, and their rows.
     term_bytes : int
         Of one element of each operand, with all its planes.
     pairs : int
         Products of planes.
+    tile_rows : int, optional
+        Rows of a block's results, where they are others.
+    bulk_terms : int, optional
+        Terms of a turn, where the copy engine brings them and other warps ask for it.
+    cluster : tuple of int
+        Blocks down and across that bring a part each of what they share.
     """
-    main, inner = main_loop(code, multiply)
+    tile_rows = tile_rows or tile
+    main, inner = main_loop(code, multiply, blocks_stay=bulk_terms > 0)
     way = way_round(code, main, inner, multiply)
     repeated = frozenset() if inner is None else inner.body
     once = Counter(_counted(code[number]) for number in way if number not in repeated)
     again = Counter(_counted(code[number]) for number in way if number in repeated)
-    terms, left = divmod(_copied(once) * warps, 2 * tile * term_bytes)
+    terms, left = divmod(_copied(once) * warps, (tile_rows + tile) * term_bytes)
+    terms = bulk_terms or terms
     if left or not terms:
         raise ValueError(f"a turn of the main loop copies {_copied(once) * warps} bytes a block")
-    needed = tile * tile * terms * pairs - warps * _multiplied(once, multiply)
+    needed = tile_rows * tile * terms * pairs - warps * _multiplied(once, multiply)
     times, left = divmod(needed, warps * _multiplied(again, multiply)) if again else (0, needed)
     if left:
         raise ValueError(f"a turn of the main loop multiplies {terms} terms, not all or too many")
-    return Step(once + Counter({one: times * n for one, n in again.items()}), terms)
+    counts = once + Counter({one: times * n for one, n in again.items()})
+    bulk = bulk_terms * term_bytes / warps
+    down, across = cluster
+    own = (tile_rows / across + tile / down) * bulk
+    return Step(counts, terms, (tile_rows + tile) * bulk, own)
+
+
+def _operand_bytes(counts: Mapping[str, int]) -> float:
+    """Count what a warp's share of wgmma reads of shared memory: both operands, of 16-bit terms."""
+    total = 0.0
+    for opcode, times in counts.items():
+        if found := re.match(r"HGMMA\.(\d+)x(\d+)x(\d+)", opcode):
+            rows, columns, terms = map(int, found.groups())
+            total += times * (rows + columns) * terms * 2 / 4
+    return total
 
 
 def _counted(one: Instruction) -> str:

@@ -117,7 +117,7 @@ def verdict(target: float, ratio: Span, limit: float, peak: float) -> str:
         return "if pipes overlap"
     if target > ROUNDED * peak:
         return "more than the peak"
-    return "not as it is" if target <= ROUNDED * limit else "not by mma.sync"
+    return "not as it is" if target <= ROUNDED * limit else "not by this instruction"
 
 
 def choice(precision: Precision, device: Device) -> str:

@@ -27,6 +27,17 @@ class Compiled(NamedTuple):
     log: str
 
 
+def architecture(stem: str, capability: str) -> str:
+    """Give the architecture that a kernel file is compiled for on a device.
+
+    Examples
+    --------
+    >>> architecture("matmul_backward_mma", "90"), architecture("matmul_backward_wgmma", "90")
+    ('sm_90', 'sm_90a')
+    """
+    return f"sm_{capability}" + "a" * stem.endswith("_wgmma")  # of no other architecture
+
+
 def compile_kernel(stem: str, defines: tuple[str, ...], arch: str, *, text: str = "") -> Compiled:
     """Compile one instantiation of a kernel file.
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import cupy
 
-from gpugrad.gpu import cache
+from gpugrad.gpu import cache, compiler, tensor_maps
 from gpugrad.gpu.runtime import Kernel
 from gpugrad.gpu_costs import DeviceFacts
 
@@ -30,6 +30,10 @@ class CupyRuntime:
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
         """Allocate an array on the current device, from CuPy's pool."""
         return cupy.empty(shape, dtype)
+
+    def tensor_map(self, array: Any, box: tuple[int, ...], swizzle: int) -> Any:
+        """Give what the copy engine needs to know to copy boxes of an array."""
+        return tensor_maps.encode(array, box, swizzle)
 
     def compact(self, array: Any) -> Any:
         """Copy an array into contiguous, aligned memory."""
@@ -66,7 +70,7 @@ def _facts(device: int) -> DeviceFacts:
 def _kernel(
     stem: str, function: str, defines: tuple[str, ...], shared_bytes: int, device: int
 ) -> Kernel:
-    arch = f"sm_{cupy.cuda.Device(device).compute_capability}"
+    arch = compiler.architecture(stem, cupy.cuda.Device(device).compute_capability)
     with cupy.cuda.Device(device):
         launch = _module(stem, defines, arch, device).get_function(function)
         if shared_bytes > WITHOUT_OPT_IN:

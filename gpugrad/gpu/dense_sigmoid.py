@@ -1,8 +1,8 @@
-"""y = σ(x w + b): kernels/dense_sigmoid_ffma.cu, _mma.cu and _dmma.cu."""
+"""y = σ(x w + b): kernels/dense_sigmoid_ffma.cu, _mma.cu, _wgmma.cu and _dmma.cu."""
 
 from typing import Any
 
-from gpugrad.gpu import dmma, mma
+from gpugrad.gpu import dmma, plane_products
 from gpugrad.gpu.gemm import launch_gemm, operand
 from gpugrad.gpu.launch import NULL, defines, integers, strides
 from gpugrad.gpu.runtime import Runtime
@@ -13,8 +13,8 @@ def dense_sigmoid(
 ) -> None:
     """Write y (n, m) from x (n, k), w (k, m) and b (m,)."""
     step = plan.gemm("y")
-    if step.algorithm == "mma":
-        mma.forward(runtime, step, x, w, b, y)
+    if step.planes:
+        plane_products.forward(runtime, step, x, w, b, y)
         return
     if step.algorithm == "dmma":
         dmma.forward(runtime, step, x, w, b, y)

@@ -10,10 +10,11 @@ want it: as planes (kernels/sigmoid_bias_planes.cu), or in its own dtype
 
 from typing import Any, NamedTuple
 
-from gpugrad.gpu import dmma, fused, mma
+from gpugrad.gpu import dmma, fused, plane_products
 from gpugrad.gpu.column_sum import launch_column_sum
 from gpugrad.gpu.gemm import launch_gemm, operand, walk
 from gpugrad.gpu.launch import Arguments, aligned_rows, defines, flags, integers, packed, strides
+from gpugrad.gpu.plane_operands import Operand
 from gpugrad.gpu.planes import own, split_gradient
 from gpugrad.gpu.runtime import Runtime
 from gpugrad.problem import Gemm
@@ -55,9 +56,9 @@ def dense_sigmoid_backward(
     outputs = {name: out for name, out in (("dx", dx), ("dw", dw)) if out is not None}
     steps = {name: plan.gemm(name) for name in outputs}
     by = {name: step.algorithm for name, step in steps.items()}
-    if "mma" in by.values():
+    if any(step.planes for step in steps.values()):
         planes = _planes(runtime, plan, upstream, steps, db, "db" in accumulate)
-        mma.both_products(runtime, steps, *planes, x, w, outputs, accumulate)
+        plane_products.both_products(runtime, steps, *planes, x, w, outputs, accumulate)
     elif "dmma" in by.values():
         dz = _dz(runtime, plan, upstream, db, "db" in accumulate)
         for name, operands in (("dx", (dz, w)), ("dw", (x.T, dz.T))):
@@ -78,9 +79,9 @@ def _planes(
     steps: dict[str, Gemm],
     db: Any,
     accumulate_db: bool,
-) -> tuple[mma.Operand | None, mma.Operand | None]:
+) -> tuple[Operand | None, Operand | None]:
     """Compute dz as the operand on planes of dx and of dw, where they are one; and db."""
-    count = {name: step.planes for name, step in steps.items() if step.algorithm == "mma"}
+    count = {name: step.planes for name, step in steps.items() if step.planes}
     if upstream.dy.dtype.name == "float32":
         of_dx, of_dw = split_gradient(
             runtime,
@@ -96,8 +97,8 @@ def _planes(
         dz = own(runtime, _dz(runtime, plan, upstream, db, accumulate_db))
         of_dx, of_dw = (dz if name in count else None for name in ("dx", "dw"))
     return (
-        None if of_dx is None else mma.Operand(of_dx, along=True),
-        None if of_dw is None else mma.Operand(of_dw, along=False),
+        None if of_dx is None else Operand(of_dx, along=True),
+        None if of_dw is None else Operand(of_dw, along=False),
     )
 
 

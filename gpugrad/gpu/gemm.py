@@ -10,6 +10,8 @@ from gpugrad.problem import Gemm
 
 QUAD = 4  # elements that an operand's tile moves at once
 
+Launch = tuple[tuple[int, ...], tuple[int, ...]]  # grid and block
+
 
 def walk(*matrices: Any) -> Arguments:
     """Give the flags along and packed of operands that are loaded together.
@@ -48,6 +50,7 @@ def launch_gemm(
     accumulate: bool | None,
     extents: Arguments,
     *,
+    launch: Launch | None = None,
     shared_bytes: int = 0,
 ) -> None:
     """Launch a product and reduce its splits.
@@ -67,6 +70,8 @@ def launch_gemm(
         Whether `out` is added to; None where the kernel has no such flag.
     extents : tuple
         Its trailing arguments.
+    launch : tuple, optional
+        Grid and block, where they are not a block of THREADS for each tile of each split.
     shared_bytes : int
         Of dynamic shared memory.
     """
@@ -79,9 +84,8 @@ def launch_gemm(
     switches = (packed(out, elements=QUAD), *(() if accumulate is None else (accumulate,)))
     args = (*operands, out, *strides(out), *partial, *flags(*switches), *extents)
     macros = (*macros, f"TILE={plan.tile}")
-    runtime.kernel(stem, function, macros, shared_bytes)(
-        (plan.blocks, plan.splits), (THREADS,), args
-    )
+    grid, block = launch or ((plan.blocks, plan.splits), (THREADS,))
+    runtime.kernel(stem, function, macros, shared_bytes)(grid, block, args)
     if plan.splits > 1:
         reduce_splits(runtime, element, partial[0], out, bool(accumulate))
 
@@ -89,6 +93,7 @@ def launch_gemm(
 WITH_PARTIAL = (
     "matmul_backward_ffma",
     "matmul_backward_mma",
+    "matmul_backward_wgmma",
     "matmul_backward_dmma",
     "dense_sigmoid_backward_dw_ffma",
 )

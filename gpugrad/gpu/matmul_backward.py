@@ -1,10 +1,11 @@
-"""dx = dy wᵀ and dw = xᵀ dy: kernels/matmul_backward_ffma.cu, _mma.cu and _dmma.cu."""
+"""dx = dy wᵀ and dw = xᵀ dy: kernels/matmul_backward_ffma.cu, _mma.cu, _wgmma.cu, _dmma.cu."""
 
 from typing import Any
 
-from gpugrad.gpu import dmma, mma
+from gpugrad.gpu import dmma, plane_products
 from gpugrad.gpu.gemm import launch_gemm, operand
 from gpugrad.gpu.launch import defines, integers
+from gpugrad.gpu.plane_operands import of_both_products
 from gpugrad.gpu.runtime import Runtime
 from gpugrad.problem import Gemm
 
@@ -23,12 +24,12 @@ def matmul_backward(
     """Write dx (n, k) and dw (k, m) from dy (n, m), x (n, k) and w (k, m)."""
     outputs = {name: out for name, out in (("dx", dx), ("dw", dw)) if out is not None}
     steps = {name: plan.gemm(name) for name in outputs}
-    planes = {name: step.planes for name, step in steps.items() if step.algorithm == "mma"}
+    planes = {name: step.planes for name, step in steps.items() if step.planes}
     if planes:
-        of_dx, of_dw = mma.of_both_products(
+        of_dx, of_dw = of_both_products(
             runtime, dy, max(planes.values()), dx="dx" in planes, dw="dw" in planes
         )
-        mma.both_products(runtime, steps, of_dx, of_dw, x, w, outputs, accumulate)
+        plane_products.both_products(runtime, steps, of_dx, of_dw, x, w, outputs, accumulate)
     operands = {"dx": (dy, w), "dw": (x.T, dy.T)}
     for name in outputs.keys() - planes.keys():
         product = dmma.product if steps[name].algorithm == "dmma" else _product

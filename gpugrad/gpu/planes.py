@@ -75,9 +75,9 @@ class Planes:
 
 
 def own(runtime: Runtime, matrix: Any) -> Planes:
-    """Take a matrix of 16-bit elements as its own only plane: a view where it is aligned."""
+    """Take a matrix of 16-bit elements as its own only plane: a view where its rows are aligned."""
     rows, columns = matrix.shape
-    if packed(matrix) and (rows <= 1 or matrix.strides[0] > 0):
+    if packed(matrix) and (rows <= 1 or matrix.strides[0] >= columns * matrix.dtype.itemsize):
         return Planes(matrix[None])
     copy = _empty(runtime, 1, rows, columns, matrix.dtype)
     copy[0].view(np.uint16)[...] = matrix.view(np.uint16)

@@ -25,6 +25,13 @@ class Runtime(Protocol):
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
         """Allocate an array on the current device."""
 
+    def tensor_map(self, array: Any, box: tuple[int, ...], swizzle: int) -> Any:
+        """Give what the copy engine needs to know to copy boxes of an array, a kernel's argument.
+
+        The axes of the box are those of the array; `swizzle` is in bytes. Of an empty array, of
+        which nothing is copied, it is blank.
+        """
+
     def compact(self, array: Any) -> Any:
         """Copy an array into contiguous, aligned memory on the same device."""
 

@@ -1,9 +1,9 @@
 """The arithmetic of the kernels' products in NumPy, bit by bit, for sums too long to be emulated.
 
 A product is left rightᵀ of operands (outer, contraction). kernels/gemm_ffma.cuh adds in one chain
-of multiply-adds, kernels/gemm_mma.cuh on tensor cores. Splits of the contraction are computed side
-by side, a few of them at a time, so that they stay in a cache. Within this module the contraction
-comes first, then planes, then splits.
+of multiply-adds, kernels/gemm_mma.cuh and gemm_wgmma.cuh on tensor cores. Splits of the contraction
+are computed side by side, a few of them at a time, so that they stay in a cache. Within this module
+the contraction comes first, then planes, then splits.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from tests.planes import SHIFT, STEP, exponents_of, planes_of
 Array = np.ndarray[Any, Any]
 
 MMA_TERMS = 16  # of one instruction
-PROMOTED_AFTER = {3: 16, 2: 16, 1: 64}  # terms, by planes
+PROMOTED_AFTER = {"mma": {3: 16, 2: 16, 1: 64}, "wgmma": {3: 32, 2: 32, 1: 64}}  # terms, by planes
 LANES = 8  # of kernels/reduce_splits.cu
 TOGETHER = 8192  # sums that are computed side by side
 NO_EXPONENT = -8192  # of a zero: it aligns nothing
@@ -34,6 +34,7 @@ class TensorCores(NamedTuple):
 
 
 MACHINES = {"hopper": TensorCores(16, 2), "ampere": TensorCores(8, 1)}
+ALGORITHM = {"hopper": "wgmma", "ampere": "mma"}  # of products from planes
 
 
 def by_multiply_adds(left: Array, right: Array, split_length: int = 0) -> Array:
@@ -43,7 +44,13 @@ def by_multiply_adds(left: Array, right: Array, split_length: int = 0) -> Array:
 
 @np.errstate(all="ignore")
 def by_tensor_cores(
-    left: Array, right: Array, planes: int, machine: str, split_length: int = 0
+    left: Array,
+    right: Array,
+    planes: int,
+    machine: str,
+    split_length: int = 0,
+    *,
+    algorithm: str | None = None,
 ) -> Array:
     """Multiply from planes of float32 operands; 16-bit ones are their own only plane.
 
@@ -54,14 +61,17 @@ def by_tensor_cores(
     machine : {"hopper", "ampere"}
     split_length : int, optional
         Terms of each split of the contraction, a multiple of 16; without it there is one.
+    algorithm : {"mma", "wgmma"}, optional
+        The machine's own if it is not given.
     """
     a, b = _Planes(left, planes), _Planes(right, planes)
     exponents = a.exponents[:, None] + b.exponents
     bits = _splits(a.bits, b.bits, split_length)
     values = _splits(a.value, b.value, split_length)
+    promoted_after = PROMOTED_AFTER[algorithm or ALGORITHM[machine]][planes]
     parts = []
     for (a_bits, b_bits), (a_value, b_value) in zip(bits, values, strict=True):
-        sums = _promoted_sums(a_bits, b_bits, a.step, MACHINES[machine])
+        sums = _promoted_sums(a_bits, b_bits, a.step, promoted_after, MACHINES[machine])
         part = np.ldexp(sums, -exponents).astype(np.float32)
         if not np.isfinite(sums).all():
             part = np.where(np.isfinite(sums), part, _chains(a_value, b_value))
@@ -173,25 +183,26 @@ class _Planes:
         self.value = np.ldexp(joined, -self.exponents[:, None]).astype(np.float32)
 
 
-def _promoted_sums(left: Array, right: Array, step: int, machine: TensorCores) -> Array:
+def _promoted_sums(
+    left: Array, right: Array, step: int, promoted_after: int, machine: TensorCores
+) -> Array:
     """Multiply planes (length, planes, splits, outer): (splits, rows, columns), in float64."""
     length, planes = left.shape[:2]
     sums = np.zeros((*left.shape[2:], right.shape[3]))
     part = zeros = np.zeros_like(sums)
     a, b = _Factors(left), _Factors(right)
-    for first in range(0, length, MMA_TERMS):
-        for weight in reversed(range(1, planes)):
-            for p in range(weight + 1):
-                part = _instruction(part, a, p, b, weight - p, first, machine)
-            part = np.ldexp(part, -step)
+    for start in range(0, length, promoted_after):
+        steps = range(start, min(start + promoted_after, length), MMA_TERMS)
+        for weight in reversed(range(planes)):
+            for first in steps:
+                for p in range(weight + 1):
+                    part = _instruction(part, a, p, b, weight - p, first, machine)
+            if weight > 0:
+                part = np.ldexp(part, -step)
             if weight > 1:
                 part = _to_float32(part)
             else:
                 sums, part = _to_float32(sums + part), zeros
-        part = _instruction(part, a, 0, b, 0, first, machine)
-        end = first + MMA_TERMS
-        if end % PROMOTED_AFTER[planes] == 0 or end >= length:
-            sums, part = _to_float32(sums + part), zeros
     return sums
 
 
@@ -207,7 +218,7 @@ class _Factors:
 def _instruction(
     total: Array, a: _Factors, p: int, b: _Factors, q: int, first: int, machine: TensorCores
 ) -> Array:
-    """Add 16 products of planes p and q to (splits, rows, columns), as one mma.sync does."""
+    """Add 16 products of planes p and q to (splits, rows, columns), as one instruction does."""
     exponent, product = np.empty(total.shape, np.int16), np.empty(total.shape)
     for start in range(first, first + MMA_TERMS, machine.group):
         terms = range(start, start + machine.group)

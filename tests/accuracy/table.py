@@ -12,7 +12,7 @@ import ml_dtypes
 import numpy as np
 
 from gpugrad.plan import EXACT_TERMS, gemm
-from tests.accuracy.arithmetic import MACHINES, by_multiply_adds, by_tensor_cores
+from tests.accuracy.arithmetic import ALGORITHM, MACHINES, by_multiply_adds, by_tensor_cores
 from tests.accuracy.data import FAMILIES, describe, draw
 from tests.accuracy.measure import (
     CHANCE,
@@ -81,9 +81,11 @@ def problems(row: Row, dtype: Any = np.float32) -> list[Problem]:
     return [Problem(left, right, exact(left, right)) for left, right in pairs]
 
 
-def split_length(left: Array, right: Array) -> int:
+def split_length(left: Array, right: Array, planes: int, machine: str) -> int:
     """Give the terms a split that the package takes for dw, whose contraction is the batch."""
-    plan = gemm(len(left), len(right), left.shape[1], "float32", split=True)
+    shape = len(left), len(right), left.shape[1]
+    algorithm = ALGORITHM[machine] if planes else "ffma"
+    plan = gemm(*shape, "float32", split=True, algorithm=algorithm, planes=planes)
     return plan.split_length
 
 
@@ -92,14 +94,15 @@ Product = Callable[[Array, Array], Array]
 
 def multiply_adds(left: Array, right: Array) -> Array:
     """Multiply as precision="ieee" does."""
-    return by_multiply_adds(left, right, split_length(left, right))
+    return by_multiply_adds(left, right, split_length(left, right, 0, ""))
 
 
 def tensor_cores(planes: int, machine: str) -> Product:
     """Give the product that a precision class takes on a machine."""
 
     def product(left: Array, right: Array) -> Array:
-        return by_tensor_cores(left, right, planes, machine, split_length(left, right))
+        length = split_length(left, right, planes, machine)
+        return by_tensor_cores(left, right, planes, machine, length)
 
     return product
 

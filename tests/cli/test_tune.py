@@ -304,8 +304,8 @@ def test_the_gpu_is_measured():
     assert len(names) == len(set(names)) >= 8
     kinds = {name.partition(",")[0] for name in names}
     assert kinds == {
-        *("float32 ffma", "16-bit ffma", "float64 ffma", "float64 dmma", "16-bit mma"),
-        *(f"float32 mma {count} plane{'s' * (count > 1)}" for count in (2, 1)),
+        *("float32 ffma", "16-bit ffma", "float64 ffma", "float64 dmma", "16-bit wgmma"),
+        *(f"float32 wgmma {count} plane{'s' * (count > 1)}" for count in (2, 1)),
     }
     for _, rate in rates.multiply_adds:
         assert rate == pytest.approx(MULTIPLY_ADDS)

@@ -16,6 +16,7 @@ from tests.mutants import (
     planes,
     products,
     tiles,
+    wgmma,
 )
 from tests.mutants.mutant import Mutant
 
@@ -29,6 +30,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *planes.MUTANTS,
     *products.MUTANTS,
     *tiles.MUTANTS,
+    *wgmma.MUTANTS,
 )
 AT_LEAST = 8  # mutants of every kernel file
 

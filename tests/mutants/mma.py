@@ -1,4 +1,4 @@
-"""Bugs in gemm_mma.cuh and fragments.cuh, in the kernels that are made of it, and in what they use.
+"""Bugs in gemm_mma.cuh, fragments.cuh, plane_operand.cuh, their kernels, and in what they use.
 
 Of planes.cuh, these are the bugs that products show; tests/mutants/planes.py has the others.
 """
@@ -225,15 +225,29 @@ MUTANTS = (
                 "j * 2 + lane % 4 * MMA_N",
             ),
             "one row more is written": ("if (row >= rows ||", "if (row > rows ||"),
+        },
+    ),
+    *planted(
+        "plane_operand.cuh",
+        ("mma.product",),
+        {
             "elements beyond the last column are scaled": (
-                "      if (column + e >= columns) continue;\n",
-                "",
+                "      if (column + e < columns)\n        pack.v[e]",
+                "      pack.v[e]",
             ),
-            # scales, and what is not finite
-            "what is not finite stays": ("if (!is_finite(value[e]))", "if (false)"),
-            "a split is repaired with all of the contraction": (
+            "what is not finite stays": ("  if (finite) {", "  if (true) {"),
+            "finite sums beside others are not scaled": (
+                "is_finite(sums[e]) ? brought_to_scale(left, right, row, column + e, sums[e])",
+                "is_finite(sums[e]) ? sums[e]",
+            ),
+            "finite sums beside others are repaired": ("is_finite(sums[e]) ?", "false ?"),
+            "elements beyond the last column are repaired": (
+                "e < 4 && column + e < columns;",
+                "e < 4;",
+            ),
+            "a split is repaired with all before it": (
                 "row, column + e, first, last);",
-                "row, column + e, 0, contraction);",
+                "row, column + e, 0, last);",
             ),
             "the first element of four is repaired": (
                 "row, column + e, first, last);",
@@ -250,32 +264,35 @@ MUTANTS = (
             ),
             "the value behind planes is the first of them": ("at[i * plane_stride]", "at[0]"),
             "only rows have exponents": (
-                "-left.exponent[row] - right.exponent[column + e]",
+                "-left.exponent[row] - right.exponent[column]",
                 "-left.exponent[row]",
             ),
             "exponents of rows and columns are exchanged": (
-                "-left.exponent[row] - right.exponent[column + e]",
-                "-left.exponent[column + e] - right.exponent[row]",
+                "-left.exponent[row] - right.exponent[column]",
+                "-left.exponent[column] - right.exponent[row]",
             ),
             "exponents have the wrong sign": (
-                "-left.exponent[row] - right.exponent[column + e]",
-                "left.exponent[row] + right.exponent[column + e]",
+                "-left.exponent[row] - right.exponent[column]",
+                "left.exponent[row] + right.exponent[column]",
             ),
-            "four columns have one exponent": (
-                "right.exponent[column + e])",
-                "right.exponent[column])",
-            ),
+            "four columns have one exponent": ("column + e, pack.v[e]);", "column, pack.v[e]);"),
             "only one operand's shift is undone": ("UNSHIFT * UNSHIFT", "UNSHIFT"),
         },
     ),
     *planted(
-        "gemm_mma.cuh",
+        "plane_operand.cuh",
         (),
         {
             "strides of 32 bits": (
                 "  Offset row_stride, plane_stride;\n  const int* exponent;",
                 "  int row_stride, plane_stride;\n  const int* exponent;",
             ),
+        },
+    ),
+    *planted(
+        "gemm_mma.cuh",
+        (),
+        {
             "a split begins in 32 bits": (
                 "const Offset first = blockIdx.y * split_length;",
                 "const int first = int(blockIdx.y * split_length);",
@@ -424,12 +441,12 @@ MUTANTS = (
         ("matmul_backward", "matmul_backward on tensor cores"),
         {
             "all splits are written to one plane": (
-                "target.partial + blockIdx.y * rows * columns + row * columns",
+                "target.partial + split * rows * columns + row * columns",
                 "target.partial + row * columns",
             ),
             "all rows of partial sums are the first": (
-                "target.partial + blockIdx.y * rows * columns + row * columns",
-                "target.partial + blockIdx.y * rows * columns",
+                "target.partial + split * rows * columns + row * columns",
+                "target.partial + split * rows * columns",
             ),
             "partial sums have the rows of C": (
                 "rows * columns + row * columns",
@@ -440,8 +457,8 @@ MUTANTS = (
                 "columns % 4 == 0, false, value",
                 "columns % 4 == 0, true, value",
             ),
-            "two splits are taken for one": ("gridDim.y > 1)", "gridDim.y > 2)"),
-            "one split is taken for two": ("gridDim.y > 1)", "gridDim.y > 0)"),
+            "two splits are taken for one": ("splits > 1)", "splits > 2)"),
+            "one split is taken for two": ("splits > 1)", "splits > 0)"),
             "rows and columns of C are exchanged": (
                 "target.out + row * target.row_stride, target.column_stride",
                 "target.out + row * target.column_stride, target.row_stride",
@@ -477,8 +494,8 @@ MUTANTS = (
         (),
         {
             "planes at an offset of 32 bits": (
-                "target.partial + blockIdx.y * rows * columns + row * columns",
-                "target.partial + int(blockIdx.y * rows * columns) + row * columns",
+                "target.partial + split * rows * columns + row * columns",
+                "target.partial + int(split * rows * columns) + row * columns",
             ),
         },
     ),

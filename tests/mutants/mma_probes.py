@@ -5,16 +5,18 @@ packs; more tiles than are walked together, more steps than stages; splits; what
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 from unittest import mock
 
 import numpy as np
 
 from gpugrad import _dispatch
 from tests.cases import LAYOUTS, random_array
-from tests.mma import expect_product
+from tests.plane_products import expect_product
 from tests.planes import Device
 
+FEW = 4  # multiprocessors: by wgmma, blocks have several tiles
 PADDED = "padded rows"
 OFFSET = "element offset"
 Data = Callable[[int, int, int, str], tuple[np.ndarray, np.ndarray]]
@@ -22,11 +24,12 @@ Data = Callable[[int, int, int, str], tuple[np.ndarray, np.ndarray]]
 
 @dataclass(frozen=True)
 class MmaProbe:
-    """A call of gpugrad/gpu/mma.py's product on tensor cores that round as those of a machine."""
+    """A call of plane_products.product on tensor cores that round as those of a machine."""
 
     words: str
     check: Callable[[Device], object]
     machine: str = "hopper"
+    algorithm: str = "mma"
 
     def __str__(self) -> str:
         return self.words
@@ -34,8 +37,12 @@ class MmaProbe:
     def run(self) -> None:
         """Call it on the current runtime; AssertionError or EmulatorError for what is wrong."""
         runtime = _dispatch.runtime()
-        with mock.patch.object(runtime, "arithmetic", self.machine):
-            self.check(Device(runtime))
+        few = replace(runtime.facts(None), sm_count=FEW)
+        with (
+            mock.patch.object(runtime, "arithmetic", self.machine),
+            mock.patch.object(runtime, "facts", return_value=few),
+        ):
+            self.check(Device(runtime, algorithm=self.algorithm))
 
 
 # ---- operands (rows, contraction) and (columns, contraction)
@@ -105,6 +112,7 @@ def _product(
     splits: int = 1,
     sums: str = "",
     accumulate: bool = False,
+    algorithm: str = "mma",
 ) -> MmaProbe:
     dtype, planes = kind
 
@@ -117,10 +125,17 @@ def _product(
         options = {"splits": splits, "out": out, "accumulate": accumulate}
         expect_product(device, left, right, tile, planes, **options)
 
-    words = [f"mma.product {'x'.join(map(str, shape))} {dtype} {planes}", ", ".join(layouts)]
+    words = [
+        f"{algorithm}.product {'x'.join(map(str, shape))} {dtype} {planes}",
+        ", ".join(layouts),
+    ]
     words += [data.__name__, f"tile {tile}", f"splits {splits}"]
     words += [f"sums {sums}"] * bool(sums) + ["add"] * accumulate
-    return MmaProbe(", ".join(words), check)
+    return MmaProbe(", ".join(words), check, algorithm=algorithm)
+
+
+def _wgmma(*args: Any, **options: Any) -> MmaProbe:
+    return _product(*args, algorithm="wgmma", **options)
 
 
 THREE, TWO, ONE = (("float32", planes) for planes in (3, 2, 1))
@@ -148,5 +163,26 @@ MMA_PROBES = {
         ),
         _product((37, 19, 100), TWO, ("fortran", "C", "C"), data=not_finite),
         _product((40, 35, 50), THREE, ("C", "fortran", "C"), data=subnormal),
-    ]
+    ],
+    "wgmma.product": [
+        _wgmma((200, 200, 500), BF16, tile=192),  # clusters of four, more steps than stages
+        _wgmma((200, 270, 235), F16, ("fortran", "fortran", "C"), tile=128),
+        _wgmma((300, 200, 270), THREE, ("C", "fortran", "C"), tile=192),  # clusters of two
+        _wgmma((300, 130, 270), TWO, ("fortran", "C", "C"), tile=128),
+        _wgmma((300, 130, 117), THREE, ("fortran", "C", "C"), tile=64),  # more tiles than blocks
+        _wgmma((300, 70, 550), BF16, ("fortran", "fortran", "C"), tile=64),
+        _wgmma((600, 200, 70), TWO, ("C", "C", "C"), tile=192),
+        _wgmma((37, 20, 300), THREE, ("C", "fortran", "C"), splits=3),
+        _wgmma((37, 19, 300), TWO, ("fortran", "C", "sliced"), splits=2, accumulate=True),
+        _wgmma((150, 130, 200), BF16, tile=128, splits=2),
+        _wgmma((35, 36, 40), F16, ("fortran", "fortran", OFFSET), sums="float32"),
+        _wgmma((36, 72, 40), BF16, (PADDED, PADDED, PADDED), accumulate=True),
+        *(
+            _wgmma((37, 19, 200), THREE, ("C", "fortran", "C"), data=data, splits=splits)
+            for data in (huge, not_finite)
+            for splits in (1, 2)
+        ),
+        _wgmma((140, 35, 100), TWO, ("fortran", "C", "C"), tile=128, data=far_rows),
+        _wgmma((37, 19, 100), TWO, ("fortran", "C", "C"), data=not_finite),
+    ],
 }

@@ -15,7 +15,13 @@ from unittest import mock
 import numpy as np
 
 from gpugrad.gpu import execute, launch
-from tests.algorithms import by_multiply_adds, in_one_launch, on_tensor_cores, products_by
+from tests.algorithms import (
+    by_mma,
+    by_multiply_adds,
+    in_one_launch,
+    on_tensor_cores,
+    products_by,
+)
 from tests.cases import LAYOUTS, Layer, elementwise_arrays, layer_arrays, random_array
 from tests.conftest import EmulatedBackend
 from tests.operations import OPERATIONS, expect_right
@@ -71,6 +77,7 @@ class Probe:
     on_device: bool = False
     large_tiles: bool = False
     tensor_cores: bool = False
+    warpgroups: bool = False
     one_launch: bool = False
     precision: str = "highest"
     grid_rows: int = MAX_GRID_Y
@@ -83,7 +90,8 @@ class Probe:
         words += [f"sums {self.sums}"] if self.sums else []
         words += [f"changed {name}" for name in self.changed]
         switches = (
-            *("from_z", "accumulate", "on_device", "large_tiles", "tensor_cores", "one_launch"),
+            *("from_z", "accumulate", "on_device", "large_tiles"),
+            *("tensor_cores", "warpgroups", "one_launch"),
         )
         words += [name.replace("_", " ") for name in switches if getattr(self, name)]
         words += [f"precision {self.precision}"] if self.precision != "highest" else []
@@ -134,7 +142,9 @@ class Probe:
     @contextmanager
     def _circumstances(self) -> Iterator[None]:
         plan = import_module("gpugrad.plan")  # gpugrad.plan is a function
-        exchanged = products_by(on_tensor_cores if self.tensor_cores else by_multiply_adds)
+        exchanged = products_by(by_mma if self.tensor_cores else by_multiply_adds)
+        if self.warpgroups:
+            exchanged = products_by(on_tensor_cores)
         if self.one_launch:
             exchanged = products_by(in_one_launch, one_launch=True)
         with ExitStack() as stack:
@@ -372,6 +382,46 @@ def _dense_sigmoid_on_tensor_cores() -> list[Probe]:
     ]
 
 
+def _matmul_backward_by_warpgroups() -> list[Probe]:
+    """Probe the arguments of a launch; tests/mutants/mma_probes.py has the product itself."""
+
+    def probe(shape: tuple[int, ...], **more: Any) -> Probe:
+        return Probe("matmul_backward", shape, warpgroups=True, **more)
+
+    return [
+        probe((67, 40, 72), dtype="bfloat16"),  # packs
+        probe((67, 41, 35), dtype="float16", layout="fortran"),
+        probe((67, 70, 66), precision="high"),
+        probe((67, 70, 66)),
+        probe((1100, 9, 17), out={"dx": "C", "dw": "sliced"}, accumulate=True),  # splits of dw
+        probe((37, 20, 33), layout=OFFSET, out={"dx": OFFSET, "dw": "sliced"}),
+        probe((35, 18, 34), layout=PADDED, out={"dx": PADDED, "dw": PADDED}, on_device=True),
+        probe((35, 18, 20), dtype="float16", out={"dw": "C", "dx": "C"}, accumulate=True),
+        probe((37, 20, 33), changed={"dy": _changed((37, 33), {(2, 3): np.inf, (6, 7): np.nan})}),
+    ]
+
+
+def _dense_sigmoid_by_warpgroups() -> list[Probe]:
+    def probe(shape: tuple[int, ...], **more: Any) -> Probe:
+        return Probe("dense_sigmoid", shape, warpgroups=True, **more)
+
+    changed = {"w": _changed((20, 33), {(3, 2): np.inf, (5, 4): -np.inf, (7, 6): np.nan})}
+    return [
+        probe((67, 72, 40), dtype="bfloat16"),
+        probe((67, 41, 35), dtype="float16"),
+        probe((67, 70, 66), precision="high"),
+        probe((67, 70, 66)),
+        probe((67, 20, 33), changed={"b": None}),
+        probe((67, 20, 33), layouts={"b": "sliced"}),
+        probe((37, 20, 33), precision="high", layout="fortran"),
+        probe((37, 18, 34), layout=PADDED, out={"y": PADDED}, on_device=True),
+        probe((37, 18, 34), layout="fortran", out={"y": "fortran"}, on_device=True),
+        probe((37, 20, 36), out={"y": OFFSET}, on_device=True),
+        probe((37, 20, 33), changed=changed),
+        probe((37, 20, 33), changed=changed, precision="high"),
+    ]
+
+
 def _in_one_launch() -> list[Probe]:
     """Probe layers of one block of inputs and of several, of one split and of several."""
     every = OPERATIONS["dense_sigmoid_backward"].results
@@ -447,4 +497,6 @@ TENSOR_CORE_PROBES: dict[str, list[Probe]] = {
         *_products_on_tensor_cores("dense_sigmoid_backward"),
         *_products_on_tensor_cores("dense_sigmoid_backward", from_z=True)[:5],
     ],
+    "matmul_backward by warpgroups": _matmul_backward_by_warpgroups(),
+    "dense_sigmoid by warpgroups": _dense_sigmoid_by_warpgroups(),
 }

@@ -15,23 +15,23 @@ MUTANTS = planted(
             "height = left",
         ),
         "tiles are walked as though there were one group": (
-            "inside = blockIdx.x % (TILE_GROUP * across)",
-            "inside = blockIdx.x",
+            "inside = tile % (TILE_GROUP * across)",
+            "inside = tile",
         ),
         "every group is the first": (
-            "group = blockIdx.x / (TILE_GROUP * across)",
+            "group = tile / (TILE_GROUP * across)",
             "group = 0",
         ),
         "tiles down and across are exchanged": (
-            "blockIdx.x / (TILE_GROUP * across)",
-            "blockIdx.x / (TILE_GROUP * down)",
+            "tile / (TILE_GROUP * across)",
+            "tile / (TILE_GROUP * down)",
         ),
-        "the last tile down is lost": ("down = (rows + BLOCK - 1)", "down = (rows - 1)"),
+        "the last tile down is lost": ("down = (rows + BLOCK_M - 1)", "down = (rows - 1)"),
         "the last tile across is lost": (
-            "across = (columns + BLOCK - 1)",
+            "across = (columns + BLOCK_N - 1)",
             "across = (columns - 1)",
         ),
         "rows begin at the group": ("group * TILE_GROUP + inside % height", "inside % height"),
-        "a column of tiles is a row": ("inside / height * BLOCK", "inside % height * BLOCK"),
+        "a column of tiles is a row": ("inside / height * BLOCK_N", "inside % height * BLOCK_N"),
     },
 )

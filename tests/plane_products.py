@@ -1,17 +1,19 @@
 """Products on tensor cores from 16-bit planes, on any device: their errors, and their bits."""
 
-from dataclasses import replace
+import math
 
 import numpy as np
 
 from gpugrad._reference import Answer, check, reference
-from gpugrad.gpu import mma
+from gpugrad.gpu import plane_products
+from gpugrad.gpu.plane_operands import operand
+from gpugrad.plan import GEMM_STEP
 from gpugrad.problem import Gemm
-from tests import dmma
+from gpugrad.warpgroup_tiles import STEP
 from tests.accuracy.arithmetic import MACHINES, by_tensor_cores
 from tests.planes import Device
 
-TILES = (64, 128)
+TILES = {"mma": (64, 128), "wgmma": (64, 128, 192)}
 KINDS = (  # dtype and planes
     *(("float32", planes) for planes in (3, 2, 1)),
     *((dtype, 1) for dtype in ("float16", "bfloat16")),
@@ -19,11 +21,19 @@ KINDS = (  # dtype and planes
 
 
 def gemm(
-    rows: int, columns: int, contraction: int, tile: int, planes: int, splits: int = 1
+    algorithm: str,
+    rows: int,
+    columns: int,
+    contraction: int,
+    tile: int,
+    planes: int,
+    splits: int = 1,
 ) -> Gemm:
     """Plan a product with a tile and as many splits as asked for, or fewer."""
-    plan = dmma.gemm(rows, columns, contraction, tile, splits)
-    return replace(plan, algorithm="mma", planes=planes)
+    step = STEP if algorithm == "wgmma" else GEMM_STEP
+    length = max(1, math.ceil(contraction / splits / step)) * step
+    splits = max(1, math.ceil(contraction / length))
+    return Gemm(rows, columns, contraction, tile, splits, length, algorithm, planes)
 
 
 def expect_product(
@@ -54,15 +64,15 @@ def expect_product(
         out={"dx": before} if accumulate else None,
         dtypes={"dx": out.dtype},
     )["dx"]
-    plan = gemm(rows, columns, contraction, tile, planes, splits)
+    plan = gemm(device.algorithm, rows, columns, contraction, tile, planes, splits)
     target, runtime = device.array(out), device.runtime
-    operands = (mma.operand(runtime, device.array(one), planes) for one in (left, right))
-    mma.product(runtime, plan, left.dtype, *operands, target, accumulate)
+    operands = (operand(runtime, device.array(one), planes) for one in (left, right))
+    plane_products.product(runtime, plan, left.dtype, *operands, target, accumulate)
     result = _checked(device.numpy(target), answer)
     machine = getattr(runtime, "arithmetic", "")
     if machine in MACHINES and left.size and right.size:
         split_length = plan.split_length if plan.splits > 1 else 0
-        sums = by_tensor_cores(left, right, planes, machine, split_length)
+        sums = by_tensor_cores(left, right, planes, machine, split_length, algorithm=plan.algorithm)
         expected = before.astype(np.float32) + sums if accumulate else sums
         with np.errstate(over="ignore"):
             expect_same_values(result, expected.astype(out.dtype))
@@ -84,7 +94,8 @@ def expect_forward(
     answer = reference("dense_sigmoid", x=x, w=w, b=b, planes={"y": planes})["y"]
     target = device.array(np.full((n, m), np.nan, x.dtype) if out is None else out)
     operands = (device.array(x), device.array(w), None if b is None else device.array(b))
-    mma.forward(device.runtime, gemm(n, m, k, tile, planes), *operands, target)
+    plan = gemm(device.algorithm, n, m, k, tile, planes)
+    plane_products.forward(device.runtime, plan, *operands, target)
     return _checked(device.numpy(target), answer)
 
 

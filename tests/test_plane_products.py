@@ -1,6 +1,7 @@
-"""Products on tensor cores from 16-bit planes: what gpugrad/gpu/mma.py launches, by itself.
+"""Products on tensor cores from 16-bit planes: what gpugrad/gpu/plane_products.py launches.
 
-On the emulator, tensor cores round as those of a machine do, and every bit is asserted.
+By mma.sync, on an A100, and by wgmma, on Hopper. On the emulator, tensor cores round as those of
+the machine do, and every bit is asserted.
 """
 
 import shutil
@@ -8,15 +9,16 @@ import shutil
 import numpy as np
 import pytest
 
-from gpugrad.gpu import mma, source
-from gpugrad.plan import rates_of
-from tests.accuracy.arithmetic import MACHINES, by_multiply_adds
+from gpugrad.gpu import mma, source, wgmma
+from gpugrad.gpu_costs import Rates, rates_of
+from gpugrad.problem import WARPGROUP_ROWS
+from tests.accuracy.arithmetic import ALGORITHM, MACHINES, by_multiply_adds
 from tests.cases import LAYOUTS, WRITABLE_LAYOUTS, dtype_of, random_array
 from tests.conftest import BACKENDS, ON_A_GPU
 from tests.emulator import Module
 from tests.emulator_runtime import EmulatorRuntime
-from tests.mma import KINDS, TILES, expect_forward, expect_product
 from tests.operations import same_bits
+from tests.plane_products import KINDS, TILES, expect_forward, expect_product
 from tests.planes import Device
 
 Kind = tuple[str, int]
@@ -33,19 +35,32 @@ SHAPES = (  # rows, columns, contraction
 )
 LARGEST = {"float32": 1.5 * 2.0**127, "float16": 1.5 * 2.0**15, "bfloat16": 1.5 * 2.0**127}
 LARGE_SHAPES = ((5, 7, 0), (127, 129, 31), (128, 128, 64), (129, 20, 150))
+WIDE_SHAPES = ((5, 200, 0), (127, 193, 31), (128, 192, 64), (129, 160, 150), (3, 400, 20))
 
 
 def name(kind: Kind) -> str:
     return "x".join(map(str, kind[::-1]))
 
 
-def has_tensor_cores() -> bool:
+def rates() -> Rates:
     from gpugrad.gpu.cupy_runtime import CupyRuntime
 
-    return rates_of(CupyRuntime().facts(None).compute_capability).tensor_16 > 0
+    return rates_of(CupyRuntime().facts(None).compute_capability)
 
 
-DEVICES = ("hopper", "cupy") if ON_A_GPU and has_tensor_cores() else ("hopper",)
+def has_tensor_cores() -> bool:
+    return rates().tensor_16 > 0
+
+
+def on_gpu() -> tuple[str, ...]:
+    """List how a GPU computes such products, if there is one."""
+    if not ON_A_GPU:
+        return ()
+    has = {"mma": rates().tensor_16, "wgmma": rates().warpgroup_16}
+    return tuple(f"cupy {algorithm}" for algorithm in has if has[algorithm])
+
+
+DEVICES = (*MACHINES, *on_gpu())
 
 
 @pytest.fixture(params=DEVICES)
@@ -54,13 +69,14 @@ def device(request: pytest.FixtureRequest) -> Device:
         return emulated(request.param)
     from gpugrad.gpu.cupy_runtime import CupyRuntime
 
-    return Device(CupyRuntime(), BACKENDS["cupy"]())
+    return Device(CupyRuntime(), BACKENDS["cupy"](), request.param.split()[1])
 
 
-def emulated(machine: str, schedule: str = "ascending") -> Device:
+def emulated(machine: str, algorithm: str = "", schedule: str = "ascending") -> Device:
     if shutil.which("g++") is None:
         pytest.skip("needs a C++ compiler: g++")
-    return Device(EmulatorRuntime(schedule, arithmetic=machine))
+    runtime = EmulatorRuntime(schedule, arithmetic=machine)
+    return Device(runtime, algorithm=algorithm or ALGORITHM[machine])
 
 
 @pytest.fixture(params=KINDS, ids=name)
@@ -78,27 +94,47 @@ def operands(kind: Kind, rows: int, columns: int, contraction: int) -> tuple[np.
 
 # ---- what the package and the kernels both know
 
-CONSTANTS = """
+CONSTANTS = {
+    "mma": """
 #include "gemm_mma.cuh"
 extern "C" __global__ void constants(int* found) {
   found[0] = BLOCK_K;
   found[1] = STAGES;
   found[2] = SHARED_BYTES;
 }
-"""
+""",
+    "wgmma": """
+#include "gemm_wgmma.cuh"
+extern "C" __global__ void constants(int* found) {
+  found[0] = BLOCK_K;
+  found[1] = STAGES;
+  found[2] = SHARED_BYTES;
+  found[3] = WGMMA_THREADS;
+  found[4] = BLOCK_M;
+}
+""",
+}
 
 
-@pytest.mark.parametrize("tile", TILES)
-def test_constants(kind, tile):
+@pytest.mark.parametrize(
+    ("algorithm", "tile"), [(one, tile) for one in TILES for tile in TILES[one]]
+)
+def test_constants(kind, algorithm, tile):
     if shutil.which("g++") is None:
         pytest.skip("needs a C++ compiler: g++")
     dtype, planes = kind
     element = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}[dtype]
     macros = (f"ELEMENT_{element}", f"PLANES={planes}", f"TILE={tile}")
-    module = Module(CONSTANTS, defines=macros, include_dirs=[source.directory()])
-    found = np.zeros(3, np.int32)
+    module = Module(CONSTANTS[algorithm], defines=macros, include_dirs=[source.directory()])
+    found = np.zeros(5, np.int32)
     module.get_function("constants")((1,), (1,), (found,))
-    assert found.tolist() == [*mma.stages(tile, planes), mma.shared_bytes(tile, planes)]
+    if algorithm == "mma":
+        expected = [*mma.stages(tile, planes), mma.shared_bytes(tile, planes), 0, 0]
+    else:
+        stages = wgmma.stages(tile, planes)[1]
+        expected = [wgmma.block_k(planes), stages, wgmma.shared_bytes(tile, planes)]
+        expected += [wgmma.THREADS, WARPGROUP_ROWS]
+    assert found.tolist() == expected
 
 
 # ---- out = left rightᵀ
@@ -114,18 +150,35 @@ def test_large_tiles(device, kind, shape):
     expect_product(device, *operands(kind, *shape), 128, kind[1])
 
 
+@pytest.mark.parametrize("shape", WIDE_SHAPES, ids=str)
+def test_wide_tiles(kind, shape):
+    expect_product(emulated("hopper"), *operands(kind, *shape), 192, kind[1])
+
+
 @pytest.mark.parametrize("splits", [1, 2])
-@pytest.mark.parametrize("machine", [one for one in MACHINES if one not in DEVICES])
-def test_other_machines(machine, kind, splits):
-    expect_product(emulated(machine), *operands(kind, 37, 70, 200), 64, kind[1], splits=splits)
+def test_mma_on_hopper(kind, splits):
+    """For what the copy engine cannot address."""
+    device = emulated("hopper", "mma")
+    expect_product(device, *operands(kind, 37, 70, 200), 64, kind[1], splits=splits)
+
+
+@pytest.mark.parametrize("kind", [HALF, BRAIN], ids=name)
+def test_of_16_bits_wgmma_gives_the_bits_of_mma(kind):
+    both = operands(kind, 37, 70, 200)
+    results = [
+        expect_product(emulated("hopper", algorithm), *both, 64, kind[1]) for algorithm in TILES
+    ]
+    assert same_bits(*results)
 
 
 @pytest.mark.parametrize("splits", [1, 2])
 def test_bits_depend_neither_on_tiles_nor_on_layouts(device, kind, splits):
-    left, right = operands(kind, 70, 66, 53)
-    expected = expect_product(device, left, right, 64, kind[1], splits=splits)
-    result = expect_product(device, left, right, 128, kind[1], splits=splits)
-    assert same_bits(result, expected)
+    left, right = operands(kind, 70, 66, 103)
+    small, *larger = TILES[device.algorithm]
+    expected = expect_product(device, left, right, small, kind[1], splits=splits)
+    for tile in larger:
+        result = expect_product(device, left, right, tile, kind[1], splits=splits)
+        assert same_bits(result, expected)
     for orders in ("CF", "FC", "FF") if kind in ORIENTED else ("FF",):
         both = (
             np.array(one, order=order) for one, order in zip((left, right), orders, strict=True)
@@ -188,7 +241,9 @@ def test_bits_depend_on_an_elements_row_and_column_alone(device, kind):
 
 
 def test_whatever_thread_comes_first(kind):
-    expect_product(emulated("hopper", "random"), *operands(kind, 70, 66, 213), 64, kind[1])
+    for machine in MACHINES:
+        device = emulated(machine, schedule="random")
+        expect_product(device, *operands(kind, 70, 66, 213), 64, kind[1])
 
 
 # ---- far magnitudes, and what is not finite

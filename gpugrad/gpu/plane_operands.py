@@ -1,0 +1,75 @@
+"""Operands of products on tensor cores: matrices as planes, in their own order in memory."""
+
+from typing import Any, NamedTuple
+
+from gpugrad.gpu.launch import NULL, Arguments, defines, integers
+from gpugrad.gpu.planes import Planes, own, split, split_both
+from gpugrad.gpu.runtime import Runtime
+
+WORD_BYTES = 2
+
+
+class Operand(NamedTuple):
+    """A matrix (outer, contraction) as planes.
+
+    Attributes
+    ----------
+    planes : Planes
+    along : bool
+        Whether a row of the planes is an outer index, and not an index of the contraction.
+    """
+
+    planes: Planes
+    along: bool
+
+    @property
+    def arguments(self) -> Arguments:
+        """Pointer, strides of rows and planes, exponents: as the kernels take an operand."""
+        planes = self.planes
+        exponents = NULL if planes.exponents is None else planes.exponents
+        return (planes.array, *integers(planes.pitch, planes.plane_stride), exponents)
+
+
+def operand(runtime: Runtime, matrix: Any, count: int) -> Operand:
+    """Bring a matrix (outer, contraction) into planes, in the order that it has in memory."""
+    along = rows_are_contiguous(matrix)
+    rows = matrix if along else matrix.T
+    if matrix.dtype.itemsize == WORD_BYTES:
+        return Operand(own(runtime, rows), along)
+    return Operand(split(runtime, rows, count, "rows" if along else "columns"), along)
+
+
+def of_both_products(
+    runtime: Runtime, dy: Any, count: int, *, dx: bool, dw: bool
+) -> tuple[Operand | None, Operand | None]:
+    """Bring dy (n, m) into planes, as the left operand of dx and the right one of dw."""
+    straight = rows_are_contiguous(dy)
+    rows = dy if straight else dy.T
+    if dy.dtype.itemsize == WORD_BYTES:
+        planes = own(runtime, rows)
+        found = (planes if dx else None, planes if dw else None)
+    elif straight:
+        found = split_both(runtime, rows, count, by_row=dx, by_column=dw)
+    else:
+        found = split_both(runtime, rows, count, by_row=dw, by_column=dx)[::-1]
+    for_dx, for_dw = found
+    return (
+        None if for_dx is None else Operand(for_dx, straight),
+        None if for_dw is None else Operand(for_dw, not straight),
+    )
+
+
+def rows_are_contiguous(matrix: Any) -> bool:
+    """Say whether neighbours in memory are in one row, as far as they are neighbours at all."""
+    return bool(abs(matrix.strides[1]) <= abs(matrix.strides[0]))
+
+
+def macros(element: Any, left: Operand, right: Operand, *, result: Any = None) -> tuple[str, ...]:
+    """Give the macros of a product's instantiation; element is the dtype of the call's arrays."""
+    split = element.itemsize > WORD_BYTES
+    return (
+        *defines(element, result=result),
+        *((f"PLANES={left.planes.count}",) if split else ()),
+        *(() if left.along else ("LEFT_ACROSS",)),
+        *(() if right.along else ("RIGHT_ACROSS",)),
+    )

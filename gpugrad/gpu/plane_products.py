@@ -1,0 +1,50 @@
+"""Products on tensor cores from planes, by mma.sync or by wgmma as the plan has it."""
+
+from typing import Any
+
+from gpugrad.gpu import mma, wgmma
+from gpugrad.gpu.launch import NULL, integers, strides
+from gpugrad.gpu.plane_operands import Operand, operand
+from gpugrad.gpu.runtime import Runtime
+from gpugrad.problem import Gemm
+
+BY = {"mma": mma, "wgmma": wgmma}
+
+
+def both_products(
+    runtime: Runtime,
+    steps: dict[str, Gemm],
+    dz_of_dx: Operand | None,
+    dz_of_dw: Operand | None,
+    x: Any,
+    w: Any,
+    outputs: dict[str, Any],
+    accumulate: tuple[str, ...],
+) -> None:
+    """Compute dx = dz wᵀ and dw = xᵀ dz, as far as dz is given."""
+    if dz_of_dx is not None:
+        right = operand(runtime, w, dz_of_dx.planes.count)
+        product(runtime, steps["dx"], x.dtype, dz_of_dx, right, outputs["dx"], "dx" in accumulate)
+    if dz_of_dw is not None:
+        left = operand(runtime, x.T, dz_of_dw.planes.count)
+        product(runtime, steps["dw"], x.dtype, left, dz_of_dw, outputs["dw"], "dw" in accumulate)
+
+
+def forward(runtime: Runtime, plan: Gemm, x: Any, w: Any, b: Any, y: Any) -> None:
+    """Compute y = σ(x w + b)."""
+    left, right = operand(runtime, x, plan.planes), operand(runtime, w.T, plan.planes)
+    bias = (NULL, *integers(0)) if b is None else (b, *strides(b))
+    BY[plan.algorithm].forward(runtime, plan, left, right, bias, y)
+
+
+def product(
+    runtime: Runtime,
+    plan: Gemm,
+    element: Any,
+    left: Operand,
+    right: Operand,
+    out: Any,
+    accumulate: bool,
+) -> None:
+    """Compute out = left rightᵀ; element is the dtype of the call's arrays."""
+    BY[plan.algorithm].product(runtime, plan, element, left, right, out, accumulate)

@@ -1,0 +1,112 @@
+"""Products by wgmma: kernels/matmul_backward_wgmma.cu and dense_sigmoid_wgmma.cu."""
+
+import math
+from typing import Any
+
+from gpugrad.gpu.gemm import Launch, launch_gemm
+from gpugrad.gpu.launch import Arguments, integers
+from gpugrad.gpu.plane_operands import WORD_BYTES, Operand, macros
+from gpugrad.gpu.runtime import Runtime
+from gpugrad.problem import WARPGROUP_ROWS, Gemm
+
+THREADS = 384  # of a block: three warpgroups
+CHUNK = 64  # outer indices in a row of a tile that is across
+STRIPS_BYTES = 8 * 16 * 40 * 4
+BARRIERS_BYTES = 2 * 8  # of a stage
+SHARED_LIMIT = 227 << 10
+MOST_STAGES = 6
+PAIR = 2  # multiprocessors that are always side by side
+
+
+def product(
+    runtime: Runtime,
+    plan: Gemm,
+    element: Any,
+    left: Operand,
+    right: Operand,
+    out: Any,
+    accumulate: bool,
+) -> None:
+    """Compute out = left rightᵀ; element is the dtype of the call's arrays."""
+    launch_gemm(
+        runtime,
+        plan,
+        element,
+        "matmul_backward_wgmma",
+        "matmul_backward_wgmma",
+        macros(element, left, right, result=out.dtype),
+        (*maps(runtime, plan, left, right), *left.arguments, *right.arguments),
+        out,
+        accumulate,
+        integers(plan.rows, plan.columns, plan.contraction, plan.split_length, plan.splits),
+        launch=launch_of(runtime, plan),
+        shared_bytes=shared_bytes(plan.tile, plan.planes),
+    )
+
+
+def forward(runtime: Runtime, plan: Gemm, x: Operand, w: Operand, bias: Arguments, y: Any) -> None:
+    """Compute y = σ(x w + b)."""
+    launch_gemm(
+        runtime,
+        plan,
+        y.dtype,
+        "dense_sigmoid_wgmma",
+        "dense_sigmoid_wgmma",
+        macros(y.dtype, x, w),
+        (*maps(runtime, plan, x, w), *x.arguments, *w.arguments, *bias),
+        y,
+        None,
+        integers(plan.rows, plan.columns, plan.contraction),
+        launch=launch_of(runtime, plan),
+        shared_bytes=shared_bytes(plan.tile, plan.planes),
+    )
+
+
+def launch_of(runtime: Runtime, plan: Gemm) -> Launch:
+    """Give the grid and the block.
+
+    Blocks stay, one on each multiprocessor, and take one tile after another. Of clusters of four,
+    nobody knows how many fit on a device at once: there is a block for every tile.
+    """
+    blocks, cluster = plan.blocks * plan.splits, math.prod(plan.cluster)
+    if cluster <= PAIR:
+        blocks = min(blocks, runtime.facts(None).sm_count // cluster * cluster)
+    return (blocks,), (THREADS,)
+
+
+def maps(runtime: Runtime, plan: Gemm, left: Operand, right: Operand) -> Arguments:
+    """Give the tensor maps of both operands."""
+    down, across = plan.cluster
+    return (
+        runtime.tensor_map(left.planes.array, *box(left, WARPGROUP_ROWS, across)),
+        runtime.tensor_map(right.planes.array, *box(right, plan.tile, down)),
+    )
+
+
+def box(operand: Operand, extent: int, parts: int) -> tuple[tuple[int, int, int], int]:
+    """Give what is copied at once of a tile of so many outer indices, and the bytes of its swizzle.
+
+    It is one of so many parts of the tile, of one plane, and across no wider than CHUNK.
+    """
+    step = block_k(operand.planes.count)
+    if operand.along:
+        return (1, extent // parts, step), step * WORD_BYTES
+    return (1, step // parts, CHUNK), CHUNK * WORD_BYTES
+
+
+def block_k(planes: int) -> int:
+    """Give BLOCK_K of kernels/gemm_wgmma.cuh: the terms of a stage, and of what is promoted."""
+    return 64 if planes == 1 else 32
+
+
+def stages(tile: int, planes: int) -> tuple[int, int]:
+    """Give the bytes of a stage, and their number."""
+    size = planes * (WARPGROUP_ROWS + tile) * block_k(planes) * WORD_BYTES
+    room = SHARED_LIMIT - STRIPS_BYTES - MOST_STAGES * BARRIERS_BYTES
+    return size, min(MOST_STAGES, room // size)
+
+
+def shared_bytes(tile: int, planes: int) -> int:
+    """Give the bytes of shared memory of stages, strips of results and barriers."""
+    size, count = stages(tile, planes)
+    return count * (size + BARRIERS_BYTES) + STRIPS_BYTES

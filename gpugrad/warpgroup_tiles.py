@@ -1,0 +1,90 @@
+"""Tiles and splits of products by warpgroups (kernels/gemm_wgmma.cuh), by their shape alone.
+
+A product takes as long as the multiprocessor with the most tiles, and a tile as long as the
+busiest of three: tensor cores, shared memory, and what the L2 cache brings. Wide tiles need fewer
+bytes a product.
+"""
+
+import math
+
+from gpugrad.problem import WARPGROUP_ROWS, Gemm
+
+WIDTHS = (192, 128, 64)  # BLOCK_N
+MULTIPROCESSORS = 132  # of an H100 or H200 SXM; others of the generation have fewer
+STEP = 64  # a split's length is a multiple of it
+LEAST_SPLIT = 512  # terms
+MOST_WAVES = 4  # of tiles, of a contraction that is split
+ENOUGH = 0.95  # of the multiprocessors' work that the best splits have
+MOST_EXTENT = 2**31 - 2**10  # coordinates of the copy engine are 32-bit; tiles go beyond the end
+# A clock and multiprocessor:
+PRODUCTS = 2048  # multiply-adds of tensor cores
+SHARED_BYTES = 128
+L2_BYTES = 27.5  # 6.65 TB/s of an H100 at 1.83 GHz
+
+
+def fits(rows: int, columns: int, contraction: int) -> bool:
+    """Say whether the copy engine can address the operands of a product."""
+    return max(rows, columns, contraction) <= MOST_EXTENT
+
+
+def gemm(rows: int, columns: int, contraction: int, planes: int, longest: int = 0) -> Gemm:
+    """Choose the width of tiles and the splits that take the least time.
+
+    Parameters
+    ----------
+    rows, columns, contraction, planes : int
+    longest : int
+        Terms of a split; 0 if the contraction may not be split. Longer sums would be less accurate
+        than the multiply-adds that have such splits: where they are repaired, they are the same.
+    """
+
+    def planned(width: int) -> Gemm:
+        tiles = Gemm(rows, columns, contraction, width, 1, STEP, "wgmma", planes).blocks
+        splits = best_splits(tiles, contraction, longest) if longest and contraction else 1
+        length = max(STEP, math.ceil(math.ceil(contraction / splits) / STEP) * STEP)
+        parts = max(1, math.ceil(contraction / length))
+        return Gemm(rows, columns, contraction, width, parts, length, "wgmma", planes)
+
+    return min(map(planned, WIDTHS), key=clocks)
+
+
+def best_splits(tiles: int, contraction: int, longest: int) -> int:
+    """Give the fewest splits, none too long, that keep nearly the most multiprocessors at work."""
+    least = math.ceil(contraction / longest)
+    most = min(math.ceil(contraction / LEAST_SPLIT), MOST_WAVES * MULTIPROCESSORS // max(1, tiles))
+    work = {splits: at_work(tiles * splits) for splits in range(least, max(least, most) + 1)}
+    best = ENOUGH * max(work.values())
+    return next(splits for splits, share in work.items() if share >= best)
+
+
+def at_work(shares: int) -> float:
+    """Give the share of the multiprocessors' time that so many equal parts of work use."""
+    return shares / (MULTIPROCESSORS * max(1, math.ceil(shares / MULTIPROCESSORS)))
+
+
+def clocks(plan: Gemm) -> float:
+    """Count the clocks of the multiprocessor with the most tiles."""
+    waves = math.ceil(plan.blocks * plan.splits / MULTIPROCESSORS)
+    products = WARPGROUP_ROWS * plan.tile * plan.split_length * pairs(plan.planes)
+    return waves * products / PRODUCTS * slowed(plan, MULTIPROCESSORS)
+
+
+def pairs(planes: int) -> int:
+    """Count the products of planes that make one of numbers."""
+    return planes * (planes + 1) // 2
+
+
+def slowed(plan: Gemm, multiprocessors: int) -> float:
+    """Give how many times as long tiles take as tensor cores need for them.
+
+    Bytes a multiply-add: an instruction reads 64 rows and the tile's columns from shared memory, 2
+    bytes each. Each plane of a tile's operands is written there once for all pairs; from the L2
+    cache, which the multiprocessors at work share, comes a block's part of what its cluster needs.
+    """
+    width, (down, across) = plan.tile, plan.cluster
+    of_tile = 2 * plan.planes / (WARPGROUP_ROWS * width * pairs(plan.planes))
+    read = 2 * (64 + width) / (64 * width)
+    written = of_tile * (WARPGROUP_ROWS + width)
+    brought = of_tile * (WARPGROUP_ROWS / across + width / down)
+    brought *= min(1.0, plan.blocks * plan.splits / multiprocessors)
+    return PRODUCTS * max(1 / PRODUCTS, (read + written) / SHARED_BYTES, brought / L2_BYTES)

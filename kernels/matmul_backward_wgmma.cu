@@ -1,0 +1,29 @@
+// matmul_backward_wgmma: C = A B on Hopper's tensor cores, from the 16-bit planes of A and B, which
+// is dx = dz wᵀ or dw = xᵀ dz.
+//
+// shapes    as matmul_backward_mma; a_map, b_map: tensor maps of the planes as (planes, rows,
+//           columns), their boxes one block's part of a plane's tile: see gemm_wgmma.cuh
+// launch    grid (at most ⌈rows / 128⌉ ⌈columns / TILE⌉ splits, in whole clusters), block (384)
+// shared    STAGES × (PLANES × BLOCK_K × (128 + TILE) × 2 + 16) + 20480 bytes, dynamic
+// requires  compute capability 9.0 (sm_90a); rows of planes 16-byte aligned; split_length a multiple
+//           of 64; extents below 2^31; partial where splits > 1, 16-byte aligned; see Target for
+//           packed
+// traffic   2 · rows · columns · contraction flops for each pair of planes, of which there are 1, 3
+//           and 6 for PLANES 1, 2 and 3; A's planes are read once for every CLUSTER_N TILE columns,
+//           B's once for every 128 CLUSTER_M rows
+// order     see gemm_wgmma.cuh; then reduce_splits
+#include "gemm_wgmma.cuh"
+
+extern "C" __global__ void __launch_bounds__(WGMMA_THREADS, 1) __cluster_dims__(CLUSTER, 1, 1)
+matmul_backward_wgmma(const __grid_constant__ TensorMap a_map,
+                      const __grid_constant__ TensorMap b_map, const Plane* __restrict__ a,
+                      Offset a_row, Offset a_plane, const int* __restrict__ a_exponent,
+                      const Plane* __restrict__ b, Offset b_row, Offset b_plane,
+                      const int* __restrict__ b_exponent, Result* c, Offset c_row, Offset c_column,
+                      Accumulator* partial, int c_packed, int accumulate, Offset rows,
+                      Offset columns, Offset contraction, Offset split_length, Offset splits) {
+  gemm_wgmma(a_map, b_map, LeftPlanes{a, a_row, a_plane, a_exponent},
+             RightPlanes{b, b_row, b_plane, b_exponent},
+             Target<Result>{c, c_row, c_column, partial, c_packed, accumulate}, rows, columns,
+             contraction, split_length, splits, Same{});
+}

@@ -1,0 +1,118 @@
+"""Tensor maps: what the driver is told of an array, and what becomes of its answer."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from gpugrad.errors import DeviceError
+from gpugrad.gpu import tensor_maps
+from gpugrad.gpu.compiler import missing
+from gpugrad.gpu.plane_operands import operand
+from gpugrad.gpu.wgmma import box
+from tests.emulator import TensorMap
+from tests.emulator_runtime import EmulatorRuntime
+
+
+def strided(shape, strides, itemsize=2):
+    array = np.zeros(4096, np.uint16)
+    return np.lib.stride_tricks.as_strided(array, shape, strides)
+
+
+@pytest.mark.parametrize(
+    ("shape", "strides", "expected"),
+    [
+        ((3, 5, 7), (80, 16, 2), ((7, 5, 3), (16, 80))),
+        ((1, 5, 7), (2, 16, 2), ((7, 5, 1), (16, 80))),  # one plane: any stride
+        ((1, 1, 7), (0, 0, 2), ((7, 1, 1), (16, 16))),
+        ((2, 1, 9), (64, 6, 2), ((9, 1, 2), (32, 64))),
+        ((5, 8), (48, 2), ((8, 5), (48,))),
+    ],
+)
+def test_layout(shape, strides, expected):
+    assert tensor_maps.layout(strided(shape, strides)) == expected
+
+
+class Driver:
+    """Takes the place of cuTensorMapEncodeTiled, and keeps what it was told."""
+
+    def __init__(self, status):
+        self.status, self.told = status, None
+
+    def __call__(self, *told):
+        self.told = told
+        return self.status, SimpleNamespace(opaque=[17 * i for i in range(16)])
+
+
+@pytest.fixture
+def driver(monkeypatch):
+    """The bindings with another function behind one name; they import without a driver."""
+    if missing():
+        pytest.skip("needs cuda.bindings")
+    from cuda.bindings import driver
+
+    double = Driver(driver.CUresult.CUDA_SUCCESS)
+    monkeypatch.setattr(driver, "cuTensorMapEncodeTiled", double)
+    return double
+
+
+def test_the_driver_is_told_of_an_array(driver):
+    from cuda.bindings import driver as names
+
+    array = strided((3, 5, 7), (80, 16, 2))
+    encoded = tensor_maps.encode(array, (3, 4, 64), 128)
+    assert encoded.shape == (1,)
+    assert encoded.nbytes == 128
+    assert encoded["opaque"][0].tolist() == [17 * i for i in range(16)]
+    dtype, rank, where, extents, strides, boxes, steps, interleave, swizzle, _, fill = driver.told
+    assert dtype == names.CUtensorMapDataType.CU_TENSOR_MAP_DATA_TYPE_UINT16
+    assert (rank, where) == (3, array.ctypes.data)
+    told = [[int(one) for one in each] for each in (extents, strides, boxes, steps)]
+    assert told == [[7, 5, 3], [16, 80], [64, 4, 3], [1, 1, 1]]
+    assert interleave == names.CUtensorMapInterleave.CU_TENSOR_MAP_INTERLEAVE_NONE
+    assert swizzle == names.CUtensorMapSwizzle.CU_TENSOR_MAP_SWIZZLE_128B
+    assert fill == names.CUtensorMapFloatOOBfill.CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE
+    tensor_maps.encode(array, (1, 128, 32), 64)
+    assert driver.told[8] == names.CUtensorMapSwizzle.CU_TENSOR_MAP_SWIZZLE_64B
+
+
+def test_what_the_driver_refuses_is_an_error(driver):
+    from cuda.bindings import driver as names
+
+    driver.status = names.CUresult.CUDA_ERROR_INVALID_VALUE
+    with pytest.raises(
+        DeviceError, match=r"gives CUDA_ERROR_INVALID_VALUE for extents \(7, 5, 3\)"
+    ):
+        tensor_maps.encode(strided((3, 5, 7), (80, 16, 2)), (3, 4, 64), 128)
+
+
+def test_of_an_empty_array_the_map_is_blank(driver):
+    encoded = tensor_maps.encode(np.zeros((3, 0, 8), np.uint16), (3, 4, 64), 128)
+    assert driver.told is None
+    assert not encoded["opaque"].any()
+
+
+@pytest.mark.parametrize("order", ["C", "F", "overlapping", "broadcast", "reversed", "one row"])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_operands_of_any_layout_have_maps_that_the_driver_takes(order, dtype):
+    """Those that it would refuse are copied; the emulator's map refuses what the driver does."""
+    matrix = np.arange(96 * 40, dtype=dtype).reshape(96, 40)
+    matrix = {
+        "C": lambda: matrix,
+        "F": lambda: np.asfortranarray(matrix),
+        "overlapping": lambda: np.lib.stride_tricks.sliding_window_view(matrix.ravel(), 40)[::8],
+        "broadcast": lambda: np.broadcast_to(matrix[:1], (96, 40)),
+        "reversed": lambda: matrix[::-1],
+        "one row": lambda: matrix[3:4, 1:],
+    }[order]()
+    planes = 2 if dtype == "float32" else 1
+    found = operand(EmulatorRuntime(), matrix, planes)
+    array = found.planes.array
+    extents, strides = tensor_maps.layout(array)
+    assert all(stride % 16 == 0 and 0 < stride < 2**40 for stride in strides)
+    inner = extents[0] * 2
+    for extent, stride in zip(extents[1:], strides, strict=True):
+        assert stride >= inner
+        inner = stride * extent
+    for parts in (1, 2):
+        TensorMap(array, *box(found, 128, parts))
