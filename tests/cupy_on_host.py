@@ -139,6 +139,8 @@ class HostDriver(no_driver.Driver):
         Bytes of each allocation.
     memory : list of weakref.ref
         Each allocation, as long as it is not given back.
+    graph : list of tuple
+        Launches on streams that are captured, which are not carried out.
     used : list of int
         The stream of each repeated launch.
     """
@@ -149,6 +151,7 @@ class HostDriver(no_driver.Driver):
         self.allocated: list[int] = []
         self.used: list[int] = []
         self.memory: list[weakref.ref[Any]] = []
+        self.graph: list[tuple[Kernel, tuple[int, ...], list[int]]] = []
         self.shift = 0  # of what is allocated, bytes beyond an aligned address
         self.host = HostRuntime(self.noted)
 
@@ -168,7 +171,20 @@ class HostDriver(no_driver.Driver):
         assert extra == 0
         self.used.append(stream)
         kernel = next(one for one in self.host.kernels.values() if one.kernel.ptr == function)
-        kernel.from_driver((*extents, shared), parameters)
+        if stream not in self.captured:
+            kernel.from_driver((*extents, shared), parameters)
+            return
+        count = len(kernel.launches[0][1])
+        values = [word(parameters, index) for index in range(count)]
+        self.graph.append((kernel, (*extents, shared), values))
+
+    def replay(self) -> None:
+        """Launch what was captured, with the arguments as they were then."""
+        for kernel, head, values in self.graph:
+            memory = (ctypes.c_uint64 * len(values))(*values)
+            first = ctypes.addressof(memory)
+            places = (ctypes.c_void_p * len(values))(*(first + 8 * i for i in range(len(values))))
+            kernel.from_driver(head, ctypes.addressof(places))
 
 
 class HostCupy(Backend):

@@ -156,7 +156,7 @@ def test_the_command_tells_what_is_stale(monkeypatch, capsys):
     assert measured.main([]) == 0
 
 
-@pytest.mark.parametrize("begin", [measured.BEGIN, measured.BEGIN_STEPS])
+@pytest.mark.parametrize("begin", [measured.BEGIN, measured.BEGIN_HOST, measured.BEGIN_STEPS])
 def test_a_document_without_the_markers_is_an_error(begin):
     with pytest.raises(ValueError, match="no place"):
         measured.placed("some text", "x", begin)

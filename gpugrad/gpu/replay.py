@@ -149,6 +149,8 @@ def find(
     op: str, options: tuple[Any, ...], out: Any, accumulate: Any, arrays: tuple[Any, ...]
 ) -> Found:
     """Find the recipe for a call: the call's key, and what launches it where there is a recipe."""
+    if type(arrays[0]) is not cupy.ndarray:
+        return NOTHING
     device = cuda.runtime.getDevice()
     given: tuple[bool, ...] | None = None
     if out is not None:
