@@ -288,7 +288,23 @@ def test_other_arrays_are_checked(driver, operands):
     assert "ordinary" not in driver.noted
 
 
-def test_other_strides_and_alignments_are_planned_anew(driver, operands):
+def test_dtypes_of_one_size(driver):
+    for dtype in ("float16", "bfloat16"):
+        dy, y = brought("dy", "y", dtype=dtype)
+        expected = ordinary("sigmoid_backward", layer_arrays(FLAT, dtype))["dz"]
+        for _ in range(2):
+            assert same_bits(host(gpugrad.sigmoid_backward(dy, y)), expected)
+        assert driver.noted[-1] == "repeated"
+    with pytest.raises(DTypeError, match="dy has dtype int16"):
+        gpugrad.sigmoid_backward(dy.view(np.int16), y.view(np.int16))
+    with pytest.raises(DTypeError, match="y has dtype float16"):
+        gpugrad.sigmoid_backward(dy, y.view(np.float16))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_other_strides_and_alignments_are_planned_anew(driver, dtype):
+    operands = brought("dy", "y", "x", "w", dtype=dtype)
+    gpugrad.dense_sigmoid_backward(*operands)
     dy, y, x, w = (host(one) for one in operands)
     expected = ordinary("dense_sigmoid_backward", {"dy": dy, "y": y, "x": x, "w": w})
     for change in ("reversed", "element offset", "padded rows", "fortran"):
