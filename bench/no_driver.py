@@ -18,7 +18,7 @@ import numpy as np
 from cupy.cuda import MemoryPointer, UnownedMemory
 
 from gpugrad import _dispatch, _repeats
-from gpugrad.gpu import replay
+from gpugrad.gpu import captures, replay
 from gpugrad.gpu.cupy_runtime import CupyRuntime
 from gpugrad.gpu_costs import DeviceFacts
 
@@ -36,14 +36,14 @@ class Driver:
         The current one.
     stream : SimpleNamespace
         The current one, with its `ptr`.
-    captured : set of int
-        Pointers of streams that a graph captures.
+    captured : dict
+        Numbers of captures, by the pointers of the streams that they capture.
     """
 
     def __init__(self) -> None:
         self.device = 0
         self.stream = SimpleNamespace(ptr=0)
-        self.captured: set[int] = set()
+        self.captured: dict[int, int | None] = {}
         self._free = FIRST_ADDRESS
 
     def allocate(self, size: int) -> Any:
@@ -113,6 +113,8 @@ def stand_ins(driver: Driver | None = None) -> Iterator[Driver]:
             (cupy.cuda, "get_current_stream", lambda: driver.stream),
             (cupy.cuda.runtime, "getDevice", lambda: driver.device),
             (cupy.cuda.runtime, "streamIsCapturing", lambda stream: stream in driver.captured),
+            (captures, "_capture", lambda stream: driver.captured[stream]),
+            (captures, "of_graphs", {}),
             (cupy.cuda.driver, "launchKernel", lambda *args: driver.launch(*args)),
         ):
             stack.enter_context(mock.patch.object(place, name, value))

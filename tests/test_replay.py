@@ -7,6 +7,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +22,7 @@ from bench import no_driver
 from gpugrad import _arrays, _repeats, gradients, layers
 from gpugrad._recipes import Recipes
 from gpugrad.errors import ArgumentError, DeviceError, DTypeError, KernelCompileError, ShapeError
-from gpugrad.gpu import cupy_runtime, replay
+from gpugrad.gpu import captures, replay
 from gpugrad.gpu.frame import WIDE, Frame
 from gpugrad.gpu.recording import ByAddress, Recorder
 from tests import algorithms, cupy_on_host
@@ -578,26 +579,77 @@ def test_a_workspace_is_given_back(driver):
     assert all(one() is None for one in driver.memory)
 
 
-@pytest.mark.parametrize("repeated", [False, True])
-def test_a_workspace_of_a_graph_is_kept(driver, monkeypatch, repeated):
-    """Its replays write there whenever they come, and nobody else may."""
-    monkeypatch.setattr(cupy_runtime, "of_graphs", [])
+def kept_by_graphs() -> list[Any]:
+    return [memory for of in captures.of_graphs.values() for _, memory in of]
+
+
+def test_workspaces_of_graphs_are_kept(driver):
+    """Replays write there whenever they come: nobody else may, but what is captured with them."""
     operands = split_operands(driver)
-    if not repeated:
-        _repeats.forget()
-    driver.stream, driver.captured = SimpleNamespace(ptr=7), {7}
+
+    def call(stream: int, captured: dict[int, int]) -> int:
+        driver.stream, driver.captured = SimpleNamespace(ptr=stream), captured
+        for _ in range(2):
+            gpugrad.dense_sigmoid_backward(*operands)
+        return len(kept_by_graphs())
+
+    assert call(7, {}) == 0
+    assert call(7, {7: 1}) == 1
+    assert call(7, {7: 1}) == 1
+    assert call(7, {7: 2}) == 2
+    assert call(8, {7: 2}) == 2
+    assert call(8, {7: 2, 8: 2}) == 3  # beside the other stream, and at the same time
+    assert call(7, {}) == 3
+    assert call(0, {0: 3}) == 3  # CUDA refuses to capture this one, or to be asked
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(call, 7, {}).result()
+        assert thread.submit(call, 7, {7: 2}).result() == 4
+    assert len({one.ptr for one in kept_by_graphs()}) == 4
+
+
+def test_a_capture_of_unknown_number_shares_nothing(driver):
+    operands = split_operands(driver)
+    driver.stream, driver.captured = SimpleNamespace(ptr=7), {7: None}
+    for count in (1, 2, 3):
+        gpugrad.dense_sigmoid_backward(*operands)
+        assert len({one.ptr for one in kept_by_graphs()}) == count
+
+
+def test_a_larger_workspace_in_a_capture_is_another_one(driver):
+    dy, y, x, w = split_operands(driver)
+    for _ in range(2):
+        gpugrad.matmul_backward(dy, x, w, wrt=("w",))
+    driver.stream, driver.captured = SimpleNamespace(ptr=7), {7: 1}
+    for count in (1, 2, 2):
+        gpugrad.matmul_backward(dy, x, w, wrt=("w",))
+        if count == 2:
+            gpugrad.dense_sigmoid_backward(dy, y, x, w)
+        assert len(kept_by_graphs()) == count
+
+
+def test_the_number_of_a_capture(monkeypatch):
+    from cuda.bindings import driver
+
+    told = (driver.CUresult.CUDA_SUCCESS, 1, driver.cuuint64_t(5), None, [], [], 0)
+    monkeypatch.setattr(driver, "cuStreamGetCaptureInfo", lambda stream: (*told, int(stream)))
+    assert captures._capture(7) == 5
+    failed = (driver.CUresult.CUDA_ERROR_LOSSY_QUERY, None, None, None, None, None, None)
+    monkeypatch.setattr(driver, "cuStreamGetCaptureInfo", lambda stream: failed)
+    assert captures._capture(7) is None
+
+
+def test_memory_of_a_captured_ordinary_call_is_kept(driver):
+    operands = split_operands(driver)
+    _repeats.forget()
+    driver.stream, driver.captured = SimpleNamespace(ptr=7), {7: 1}
+    for count in (2, 2):
+        gpugrad.dense_sigmoid_backward(*operands)  # parts of dw and db; then a repetition
+        assert len(kept_by_graphs()) >= count
+    assert len({one.ptr for one in kept_by_graphs()}) == len(kept_by_graphs()) == 3
+    driver.stream, driver.captured = SimpleNamespace(ptr=0), {0: 3}
+    _repeats.forget()
     gpugrad.dense_sigmoid_backward(*operands)
-    kept = cupy_runtime.of_graphs
-    assert len(kept) == (1 if repeated else 2)
-    gpugrad.dense_sigmoid_backward(*operands)
-    assert len({one.ptr for one in kept}) == len(kept) == (2 if repeated else 3)
-    driver.captured = set()
-    gpugrad.dense_sigmoid_backward(*operands)
-    driver.stream, driver.captured = SimpleNamespace(ptr=8), {7}
-    gpugrad.dense_sigmoid_backward(*operands)
-    driver.stream, driver.captured = SimpleNamespace(ptr=0), {0, 7}  # CUDA refuses to capture it
-    gpugrad.dense_sigmoid_backward(*operands)
-    assert len(kept) == (2 if repeated else 3)
+    assert len(kept_by_graphs()) == 3
 
 
 def test_no_array_is_kept(driver):
@@ -779,7 +831,8 @@ def test_memory_of_unknown_origin_is_not_repeated(driver):
         empty=cupy.empty,
     )
     (x,) = brought("x")
-    for argument in (cupy.empty(3), "text", x[1:]):
+    structure = np.zeros(1, [("map", "V128")])
+    for argument in (cupy.empty(3), "text", x[1:], structure[0], structure, np.uint64(1 << 40), 3):
         recorder = Recorder(runtime)
         recorder.kernel("stem", "function", ())((1,), (1,), (argument,))
         assert recorder.template([x.data.ptr]) is None

@@ -1,17 +1,11 @@
-"""The GPU as CuPy gives it: arrays from its pool, launches on its current stream.
-
-A workspace goes back to CuPy's pool when the call that used it has been launched. The pool knows
-streams: only what is launched on the same stream later can have its memory. A CUDA graph writes to
-its workspaces whenever it is replayed, on any stream, and nobody tells when it is destroyed. So a
-workspace of a call that is being captured belongs to the graph, and never goes back.
-"""
+"""The GPU as CuPy gives it: arrays from its pool, launches on its current stream."""
 
 import functools
 from typing import Any
 
 import cupy
 
-from gpugrad.gpu import cache
+from gpugrad.gpu import cache, captures
 from gpugrad.gpu.frame import Head
 from gpugrad.gpu.runtime import Kernel
 from gpugrad.gpu_costs import DeviceFacts
@@ -19,9 +13,6 @@ from gpugrad.gpu_costs import DeviceFacts
 # Attributes of a device in kHz, kHz and bits, and what is assumed where they are not told.
 PROPERTIES = {"ClockRate": 1_500_000, "MemoryClockRate": 6_000_000, "GlobalMemoryBusWidth": 256}
 WITHOUT_OPT_IN = 48 << 10  # bytes of shared memory that every launch may use
-NEVER_CAPTURED = (0, 1)  # the legacy default stream, by either of its names
-
-of_graphs: list[Any] = []  # memory that graphs write to, as long as the process lives
 
 
 class CupyRuntime:
@@ -40,7 +31,7 @@ class CupyRuntime:
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
         """Allocate an array on the current device, from CuPy's pool."""
         array = cupy.empty(shape, dtype)
-        keep_if_captured(array.data, cupy.cuda.get_current_stream().ptr)
+        captures.keep_if_captured(array.data, cupy.cuda.get_current_stream().ptr)
         return array
 
     def compact(self, array: Any) -> Any:
@@ -66,12 +57,6 @@ def head_of(kernel: Kernel, grid: tuple[int, ...], block: tuple[int, ...]) -> He
     shared, of = (of.keywords["shared_mem"], of.func) if hasattr(of, "func") else (0, of)
     (gx, gy, gz), (bx, by, bz) = ((*one, 1, 1)[:3] for one in (grid, block))
     return of.kernel.ptr, gx, gy, gz, bx, by, bz, shared
-
-
-def keep_if_captured(memory: Any, stream: int) -> None:
-    """Keep memory for good if what is launched on a stream goes to a graph."""
-    if stream not in NEVER_CAPTURED and cupy.cuda.runtime.streamIsCapturing(stream):
-        of_graphs.append(memory)
 
 
 @functools.cache

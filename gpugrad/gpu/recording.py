@@ -146,7 +146,7 @@ class Recorder:
         for kernel, grid, block, args in self._launches:
             known: list[int | bytes | ByAddress | None] = []
             for one in args:
-                if isinstance(one, np.generic):
+                if _is_plain(one):
                     known.append(one.tobytes())
                 elif isinstance(one, Encoded):
                     at = place(one.array)
@@ -159,6 +159,13 @@ class Recorder:
                 return None
             launches.append(Launch(kernel, grid, block, complete))
         return Template(tuple(launches), len(addresses) + len(parts), tuple(parts), end)
+
+
+def _is_plain(argument: Any) -> bool:
+    """Say whether an argument is a scalar that no address can be in: no structure, no 64 bits."""
+    if isinstance(argument, np.uintp):
+        return not argument  # NULL
+    return isinstance(argument, np.signedinteger | np.floating)
 
 
 def _pointer(argument: Any) -> int | None:

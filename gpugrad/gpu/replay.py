@@ -21,7 +21,8 @@ from cupy import cuda
 from gpugrad import _repeats
 from gpugrad._arrays import address, order_of
 from gpugrad._repeats import Found, Key
-from gpugrad.gpu.cupy_runtime import head_of, keep_if_captured
+from gpugrad.gpu import captures
+from gpugrad.gpu.cupy_runtime import head_of
 from gpugrad.gpu.frame import Frame, Head
 from gpugrad.gpu.recording import Recorder, Template
 
@@ -107,8 +108,7 @@ class Recipe:
             addresses.append(at)
         stream, workspace = cuda.get_current_stream().ptr, None
         if self.template.workspace:
-            workspace = cuda.alloc(self.template.workspace)
-            keep_if_captured(workspace, stream)
+            workspace = captures.workspace(self.template.workspace, stream)
             at = workspace.ptr
             bits |= at
             addresses += [at + offset for offset in self.template.parts]
