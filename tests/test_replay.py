@@ -365,24 +365,26 @@ def test_results_of_earlier_calls_as_buffers(driver, operands):
     assert driver.noted[-1] == "repeated"
 
 
-def test_overlaps_are_looked_for_in_every_call(driver):
+@pytest.mark.parametrize("shift", [0, 3])
+def test_overlaps_are_looked_for_in_every_call(driver, shift):
+    """By as little as one element, on either side, also where the address looks alike."""
     memory = np.zeros(4000, np.float32)
-    at = [BACKEND.array(memory[i : i + 60].reshape(12, 5)) for i in (0, 100, 200, 156, 255)]
-    dy, y, dz, *overlapping = at
+
+    def at(first: int) -> Any:
+        return BACKEND.array(memory[first : first + 60].reshape(12, 5))
+
+    dy, y = at(1000), at(1100)
     for _ in range(2):
-        gpugrad.sigmoid_backward(dy, y, out=dz)
+        gpugrad.sigmoid_backward(dy, y, out=at(1200 + shift))
     assert driver.noted[-1] == "repeated"
-    for out in overlapping:
-        assert out.data.ptr % 16 in (0, 12)
-    for out, operand in (
-        (overlapping[0], "y"),
-        (BACKEND.array(memory[40:100].reshape(12, 5)), "dy"),
-    ):
+    driver.noted.clear()
+    for first, operand in ((1156 + shift, "y"), (1040 + shift, "dy"), (944 + shift, "dy")):
+        out = at(first)
         for _ in range(2):
             with pytest.raises(ArgumentError, match=f"out shares memory with {operand}"):
                 gpugrad.sigmoid_backward(dy, y, out=out)
-    beside = BACKEND.array(memory[160:220].reshape(12, 5))  # shares no element with y's end
-    gpugrad.sigmoid_backward(dy, y, out=beside)
+    gpugrad.sigmoid_backward(dy, y, out=at(1160 + shift))  # right behind y
+    assert driver.noted == ["repeated"]
 
 
 def test_buffers_that_overlap_each_other(driver):
@@ -397,18 +399,23 @@ def test_buffers_that_overlap_each_other(driver):
             gpugrad.sigmoid_bias_backward(dy, y, out=(apart[0], BACKEND.array(memory[44:48])))
 
 
-def test_extents_count_strides_of_both_signs(driver):
-    memory = np.zeros(400, np.float32)
-    dy, y = brought("dy", "y", layer=Layer((12,), 1, 4))
-    backwards = BACKEND.array(memory[:48].reshape(12, 4)[::-1])
+def test_buffers_that_run_backwards(driver):
+    """Their address is that of their last row, and what they overlap lies before it."""
+    memory = np.zeros(4000, np.float32)
+
+    def at(first: int) -> np.ndarray:
+        return memory[first : first + 60].reshape(12, 5)
+
+    dy, y = BACKEND.array(at(1000)), BACKEND.array(at(1100))
     for _ in range(2):
-        gpugrad.sigmoid_backward(dy, y, out=backwards)
+        gpugrad.sigmoid_backward(dy, y, out=BACKEND.array(at(1200)[::-1]))
     assert driver.noted[-1] == "repeated"
-    inside = BACKEND.array(memory[:48].reshape(12, 4))  # starts before, ends where it ends
-    del inside
-    for _ in range(2):
-        with pytest.raises(ArgumentError, match="shares memory"):
-            gpugrad.sigmoid_bias_backward(dy, y, out=(backwards, BACKEND.array(memory[:4])))
+    for first in (1144, 1156):
+        with pytest.raises(ArgumentError, match="out shares memory with y"):
+            gpugrad.sigmoid_backward(dy, y, out=BACKEND.array(at(first)[::-1]))
+    driver.noted.clear()
+    gpugrad.sigmoid_backward(dy, y, out=BACKEND.array(at(1160)[::-1]))
+    assert driver.noted == ["repeated"]
 
 
 def test_in_place(driver):
