@@ -519,6 +519,7 @@ def test_a_launch_that_fails(driver, operands, monkeypatch):
     grads = gpugrad.dense_sigmoid_backward(*operands)
     expected = [host(one) for one in grads]
     gpugrad.dense_sigmoid_backward(*operands, out=grads)
+    gpugrad.dense_sigmoid_backward(*operands, wrt=("x",))
 
     def fail(*_: int) -> None:
         raise RuntimeError("CUDA_ERROR_LAUNCH_FAILED")
@@ -530,7 +531,7 @@ def test_a_launch_that_fails(driver, operands, monkeypatch):
         said = ["dense_sigmoid_backward: out may have been written in part"]
         assert caught.value.__notes__ == said
         with pytest.raises(RuntimeError) as caught:
-            gpugrad.dense_sigmoid_backward(*operands)
+            gpugrad.dense_sigmoid_backward(*operands, wrt=("x",))
         assert not hasattr(caught.value, "__notes__")
     found = gpugrad.dense_sigmoid_backward(*operands, out=grads)
     assert driver.noted[-1] == "repeated"

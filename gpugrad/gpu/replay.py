@@ -51,6 +51,8 @@ class Recipe:
         What the driver takes of each launch before the stream.
     results : int
         How many a call has, wanted or not.
+    given : bool
+        Whether the caller has given buffers for some.
     new : tuple of (int, tuple)
         Those to allocate, by place, with the arguments of `cupy.ndarray`.
     extents : tuple of (int, int)
@@ -64,11 +66,12 @@ class Recipe:
         template: Template,
         heads: Sequence[Head],
         results: int,
+        given: bool,
         new: tuple[tuple[int, tuple[Any, ...]], ...],
         extents: tuple[tuple[int, int], ...],
     ) -> None:
         self.op, self.template, self.heads = op, template, heads
-        self.results, self.new, self.extents = results, new, extents
+        self.results, self.given, self.new, self.extents = results, given, new, extents
         self.frames: list[Frame] = []  # those that no call uses; pop and append are atomic
 
     def overlap(self, addresses: Sequence[int]) -> bool:
@@ -138,7 +141,7 @@ class Recipe:
             for head, parameters in frame.calls:
                 launch(*head, stream, parameters, 0)
         except BaseException as error:
-            if len(self.new) < self.results:
+            if self.given:
                 error.add_note(f"{self.op}: out may have been written in part")
             raise
         self.frames.append(frame)
@@ -169,9 +172,9 @@ def find(
         data = one.data
         if data.device_id != device:
             return NOTHING
-        address = data.ptr
-        addresses.append(address)
-        seen += (one.shape, one.strides, one.dtype, address & MISALIGNED)
+        at = data.ptr
+        addresses.append(at)
+        seen += (one.shape, one.strides, one.dtype, at & MISALIGNED)
     if len(set(addresses)) < len(addresses):  # the same memory twice: calls of a kind of their own
         seen.append(tuple(map(addresses.index, addresses)))
     if accumulate is not False and accumulate is not True:
@@ -226,6 +229,7 @@ def remember(
         template,
         tuple(head_of(*launch[:3]) for launch in template.launches),
         len(names),
+        bool(of_caller),
         tuple(
             (place, (one.shape, one.dtype, None, None, order_of(one))) for place, one in new.items()
         ),
