@@ -723,7 +723,7 @@ def test_threads(driver, monkeypatch):
 
 def test_a_forked_process_forgets():
     code = """
-import os
+import os, signal
 from gpugrad import _repeats
 from gpugrad.gpu import replay
 _repeats.recipes.keep("key", "recipe", 10)
@@ -731,6 +731,7 @@ replay._thread.devices.add(0)
 _repeats.recipes._lock.acquire()
 child = os.fork()
 if child == 0:
+    signal.alarm(60)  # where it waits for a lock that nobody holds
     _repeats.recipes.keep("other", "recipe", 10)
     os._exit(len(_repeats.recipes) - 1 + len(replay._thread.devices))
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
@@ -834,9 +835,7 @@ def test_arguments_with_an_address_in_them_are_made_anew(driver):
 
 def test_memory_of_unknown_origin_is_not_repeated(driver):
     runtime: Any = SimpleNamespace(
-        kernel=lambda *_: lambda grid, block, args: None,
-        write=lambda array, values: None,
-        empty=cupy.empty,
+        kernel=lambda *_: lambda grid, block, args: None, empty=cupy.empty
     )
     (x,) = brought("x")
     structure = np.zeros(1, [("map", "V128")])
@@ -844,11 +843,27 @@ def test_memory_of_unknown_origin_is_not_repeated(driver):
         recorder = Recorder(runtime)
         recorder.kernel("stem", "function", ())((1,), (1,), (argument,))
         assert recorder.template([x.data.ptr]) is None
-    recorder = Recorder(runtime)
-    recorder.write(x, 0)
-    recorder.kernel("stem", "function", ())((1,), (1,), (x,))
-    assert recorder.template([x.data.ptr]) is None
     assert Recorder(runtime).template([x.data.ptr]) is None
+
+
+def test_a_call_that_does_more_than_launch_is_not_repeated(driver):
+    (x,) = brought("x")
+    beside = {
+        "write": lambda recorder: recorder.write(x, 0),
+        "compact": lambda recorder: recorder.compact(x),
+        "to_device": lambda recorder: recorder.to_device(host(x)),
+        "to_host": lambda recorder: recorder.to_host(x, host(x)),
+        "nothing": lambda recorder: recorder.facts(0),
+    }
+    for what, act in beside.items():
+        runtime: Any = SimpleNamespace(
+            kernel=lambda *_: lambda grid, block, args: None,
+            **{one: lambda *_: None for one in (*beside, "facts")},
+        )
+        recorder = Recorder(runtime)
+        act(recorder)
+        recorder.kernel("stem", "function", ())((1,), (1,), (x,))
+        assert (recorder.template([x.data.ptr]) is not None) == (what == "nothing")
 
 
 FAKE_DRIVER = """

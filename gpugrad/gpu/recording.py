@@ -14,6 +14,7 @@ import numpy as np
 from gpugrad.gpu.runtime import Encoded, Kernel, Runtime
 from gpugrad.gpu_costs import DeviceFacts
 
+PLAIN = frozenset({np.int32, np.int64})  # what flags, extents and strides are
 ALIGNMENT = 512  # of each part of a workspace, as CuPy's pool aligns what it gives
 
 
@@ -123,38 +124,41 @@ class Recorder:
         """
         if not self._only_launches or not self._launches:
             return None
-        offsets: list[int] = []
+        places = {pointer: place for place, pointer in reversed([*enumerate(addresses)])}
+        spans: list[tuple[int, int, int]] = []  # of the workspace's parts: first, end, offset
         end = 0
         for array in self._workspaces:
-            offsets.append(end)
+            first = array.data.ptr
+            spans.append((first, first + array.nbytes, end))
             end += -(-array.nbytes // ALIGNMENT) * ALIGNMENT
         parts: list[int] = []
 
         def place(array: Any) -> int | None:
             pointer = _pointer(array)
-            if pointer is None or pointer in addresses:
-                return None if pointer is None else addresses.index(pointer)
-            for start, workspace in zip(offsets, self._workspaces, strict=True):
-                within = pointer - workspace.data.ptr
-                if 0 <= within < workspace.nbytes:
-                    if start + within not in parts:
-                        parts.append(start + within)
-                    return len(addresses) + parts.index(start + within)
+            if pointer is None or pointer in places:
+                return None if pointer is None else places[pointer]
+            for first, beyond, offset in spans:
+                if first <= pointer < beyond:
+                    parts.append(offset + pointer - first)
+                    places[pointer] = len(addresses) + len(parts) - 1
+                    return places[pointer]
             return None  # of a copy that somebody made: not to be repeated
+
+        def without_address(argument: Any) -> int | bytes | ByAddress | None:
+            if _is_plain(argument):
+                known: bytes = argument.tobytes()
+                return known
+            found = place(argument)
+            if found is None and isinstance(argument, Encoded):
+                found = place(argument.array)
+                size = len(argument.encode(0))
+                return None if found is None else ByAddress(found, size, argument.encode)
+            return found
 
         launches = []
         for kernel, grid, block, args in self._launches:
-            known: list[int | bytes | ByAddress | None] = []
-            for one in args:
-                if _is_plain(one):
-                    known.append(one.tobytes())
-                elif isinstance(one, Encoded):
-                    at = place(one.array)
-                    size = len(one.encode(0))
-                    known.append(None if at is None else ByAddress(at, size, one.encode))
-                else:
-                    known.append(place(one))
-            complete = tuple(one for one in known if one is not None)
+            known = [without_address(one) for one in args]
+            complete = tuple([one for one in known if one is not None])
             if len(complete) < len(known):
                 return None
             launches.append(Launch(kernel, grid, block, complete))
@@ -163,9 +167,8 @@ class Recorder:
 
 def _is_plain(argument: Any) -> bool:
     """Say whether an argument is a scalar that no address can be in: no structure, no 64 bits."""
-    if isinstance(argument, np.uintp):
-        return not argument  # NULL
-    return isinstance(argument, np.signedinteger | np.floating)
+    kind = type(argument)
+    return kind in PLAIN or (kind is np.uintp and not argument)  # NULL
 
 
 def _pointer(argument: Any) -> int | None:
