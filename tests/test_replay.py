@@ -475,6 +475,14 @@ def test_arrays_of_several_devices(driver, operands):
             gpugrad.dense_sigmoid_backward(dy, y, x, other)
 
 
+def test_the_driver_is_not_asked_for_others_arrays(driver):
+    """A forked process with a PyTorch tensor on the CPU must not start CUDA."""
+    del driver.device
+    with pytest.raises(DTypeError, match="z is a list"):
+        gpugrad.sigmoid([1.0])
+    assert gpugrad.sigmoid(np.zeros(3), device="cpu").shape == (3,)
+
+
 def test_a_subclass_goes_the_ordinary_way(driver, operands):
     class Array(cupy.ndarray):
         pass
