@@ -4,8 +4,9 @@
 
 tells which of them are stale, or writes them anew. Exit codes: 0 none is stale, 1 one is.
 
-Results of bench.on_cpu, bench.on_gpu and bench.training_step are read; trials of theirs ("quick"),
-and what others have put there, are not. Of several results of a kind on a device the latest counts.
+Results of bench.on_cpu, bench.on_gpu, bench.training_step and bench.host_cost are read; trials of
+theirs ("quick"), and what others have put there, are not. Of several results of a kind on a device
+the latest counts.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench import on_cpu, section, training_step
+from bench import host_cost, on_cpu, section, training_step
 from gpugrad.cli.bench import surroundings
 from gpugrad.cli.bench.presets import name_of
 from gpugrad.cli.bench.tables import scientific
@@ -27,12 +28,14 @@ from gpugrad.cli.terminal import digits, seconds
 
 RESULTS = section.ROOT / "bench" / "results"
 BEGIN, END = "<!-- begin: python -m bench.measured --update -->", "<!-- end -->"
+BEGIN_HOST = "<!-- begin costs on the host: python -m bench.measured --update -->"
 BEGIN_STEPS = "<!-- begin training steps: python -m bench.measured --update -->"
 OURS = "gpugrad CPU"
 PEERS = ("NumPy", "PyTorch", "torch eager", "JAX")
 GPU_PEERS = ("CuPy", "eager", "autograd", "compiled", "TF32", "torch graph")
 IN_README = "float32"
 NOTHING = "No result of `python -m bench.on_cpu` is in `bench/results/`."
+NO_HOST = "No result of `python -m bench.host_cost` is in `bench/results/`."
 NO_STEPS = "No result of `python -m bench.training_step` is in `bench/results/`."
 
 GPU = "gpu"  # the kind of bench.on_gpu's documents, which do not tell it
@@ -129,6 +132,29 @@ def training_steps(of_steps: Sequence[Document]) -> str:
     return joined(blocks) or NO_STEPS
 
 
+def host_costs(of_hosts: Sequence[Document]) -> str:
+    """Write the table of what calls on CuPy arrays cost the host."""
+    blocks = []
+    for one in of_hosts:
+        facts = one["environment"]
+        where = "with the driver's part" if one["on_gpu"] else "without a GPU, its driver played"
+        rows = [
+            [
+                f"`{row['op']}`",
+                layer(_size(row)),
+                *(seconds(row["seconds"][way]["median"]) for way in host_cost.WAYS),
+            ]
+            for row in one["rows"]
+        ]
+        blocks += [
+            f"**A call on CuPy arrays on the host: {surroundings.device(facts)}, {where}.** "
+            f"Measured by `python -m bench.host_cost`, {_when(one)}, in float32: medians of the "
+            "time until a call has launched.",
+            table(["operation", "layer", *host_cost.WAYS], rows),
+        ]
+    return joined(blocks) or NO_HOST
+
+
 def joined(blocks: Iterable[str]) -> str:
     """Put paragraphs and tables under each other; paragraphs in lines as the documents have."""
     wrapped = [
@@ -162,6 +188,7 @@ class Place(NamedTuple):
 PLACES = (
     Place("README.md", BEGIN, readme, (on_cpu.KIND, GPU)),
     Place("docs/performance.md", BEGIN, performance, (on_cpu.KIND, GPU)),
+    Place("docs/performance.md", BEGIN_HOST, host_costs, (host_cost.KIND,)),
     Place("docs/performance.md", BEGIN_STEPS, training_steps, (training_step.KIND,)),
 )
 KINDS = tuple(dict.fromkeys(kind for place in PLACES for kind in place.kinds))

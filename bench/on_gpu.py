@@ -1,4 +1,4 @@
-"""All measurements on a GPU machine: tests, sanitizer, accuracy, timings, first call.
+"""All measurements on a GPU machine: tests, sanitizer, accuracy, timings, host, first call.
 
 Runs from a bare checkout with PYTHONPATH set to it; needs no network and no installation.
 Exit codes: 0 all went well, 1 a test, the sanitizer, a bound or a section failed,
@@ -24,7 +24,8 @@ TASKS = (
     Task("tests", "bench.suite", 115, 22),
     Task("sanitizer", "bench.sanitize", 80, 18),
     Task("accuracy", "bench.accuracy", 35, 8),
-    Task("timings", "bench.timings", 165, 20),
+    Task("timings", "bench.timings", 160, 20),
+    Task("host", "bench.host_cost", 15, 6),
     Task("first-call", "bench.first_call", 20, 7),
 )
 SECONDS = {True: 90.0, False: 445.0}  # of all sections, by `quick`

@@ -20,6 +20,8 @@ def render(document: Document) -> str:
         blocks += [products(data.get("products", [])), accuracy(data.get("findings", []))]
     if "timings" in sections:
         blocks.append(timings(sections["timings"]["data"]))
+    if "host" in sections:
+        blocks.append(host(sections["host"]["data"]))
     blocks.append(failures(document["sections"]))
     return "\n\n".join(block for block in blocks if block)
 
@@ -110,6 +112,19 @@ def _timed(dtype: str, name: str, times: Document, shown: Sequence[str]) -> tupl
         f"{rate / 1e12:.1f}" if rate else "",
         *("" if one is None else f"{one['median']:.2f}" for one in ratios),
     )
+
+
+def host(data: Document) -> str:
+    """Tell what calls cost the host, planned anew and repeated."""
+    if not data.get("rows"):
+        return ""
+    ways = list(data["rows"][0]["seconds"])
+    rows = [("operation", "layer", *ways)]
+    for one in data["rows"]:
+        size = "x".join(str(one[extent]) for extent in "nkm")
+        rows.append((one["op"], size, *(seconds(one["seconds"][way]["median"]) for way in ways)))
+    played = "" if data["on_gpu"] else ", without the driver: there is no GPU"
+    return f"time on the host until a call has launched{played}\n{table(rows, right=(2, 3, 4))}"
 
 
 def failures(sections: Iterable[Document]) -> str:

@@ -40,8 +40,9 @@ class Call:
         The inputs as NumPy or CuPy arrays, all of one dtype on one device.
     kind, home, dtype
         What they have in common.
-    shapes : dict
-        The shapes of the results, once `outputs` has been asked for them.
+    shapes, results : dict
+        The shapes of all results, and the arrays of those that are wanted, once `outputs` has been
+        asked for them.
     """
 
     def __init__(self, op: str, key: Any = None, /, **operands: Any) -> None:
@@ -49,6 +50,7 @@ class Call:
         self.key = key
         self.shapes: Mapping[str, Shape] = {}
         self.arrays: dict[str, Any] = {}
+        self.results: Mapping[str, Any] = {}
         optional = {"b"} if "dy" not in operands else {"z"}
         if operands.get("z") is not None:
             optional.add("y")
@@ -274,6 +276,7 @@ class Call:
             arrays[name], new = _kinds.empty(self.kind, self.home, shapes[name], self.dtype, order)
             if new is not None:
                 made[name] = new
+        self.results = arrays
         return Outputs(self, names, arrays, given, made, tuple(given) if accumulate else ())
 
     def give_back(self, array: Any) -> Any:

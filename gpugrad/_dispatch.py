@@ -120,7 +120,15 @@ def run(
         return plan_
     from gpugrad.gpu.execute import execute
 
-    execute(runtime(), plan_, inputs, outputs, accumulate, from_host=call.home == "cpu")
+    if call.key is None or call.home == "cpu":
+        execute(runtime(), plan_, inputs, outputs, accumulate, from_host=call.home == "cpu")
+        return plan_
+    from gpugrad.gpu import replay
+    from gpugrad.gpu.recording import Recorder
+
+    recorder = Recorder(runtime())
+    execute(recorder, plan_, inputs, outputs, accumulate, from_host=False)
+    replay.remember(call.key, recorder, call.arrays, call.results, call.shapes)
     return plan_
 
 
@@ -202,6 +210,8 @@ def _gpu_missing(process: int) -> str | None:
 @functools.cache
 def runtime() -> "Runtime":
     """Give the GPU's runtime; only where `gpu_missing()` is None or arrays are on a GPU already."""
+    from gpugrad.gpu import replay
     from gpugrad.gpu.cupy_runtime import CupyRuntime
 
+    _repeats.find_on_gpu = replay.find
     return CupyRuntime()

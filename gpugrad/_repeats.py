@@ -2,7 +2,8 @@
 
 A layer of 64 × 64 × 64 takes NumPy about 16 µs, and checking and planning a call takes several
 times as long. So a call on NumPy arrays that was right, and was computed on the CPU, leaves a
-recipe for all calls with the same options on arrays of the same shapes and dtypes.
+recipe for all calls with the same options on arrays of the same shapes and dtypes. Calls on CuPy
+arrays leave one of another kind, see gpugrad/gpu/replay.py.
 """
 
 import os
@@ -10,6 +11,8 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from gpugrad._recipes import Recipes
 
 Key = tuple[Hashable, ...]
 Shape = tuple[int, ...]
@@ -47,19 +50,25 @@ class Recipe(NamedTuple):
         return results
 
 
-_recipes: dict[Key | None, Recipe] = {}
+# A call's key and what computes its results from its operands, each None where there is none.
+Found = tuple[Key | None, Callable[..., Any] | None]
+
+recipes = Recipes()
+find_on_gpu: Callable[..., Found] | None = None  # from the first use of a GPU on
 
 
 def find(
     op: str, options: tuple[Any, ...], out: Any, accumulate: Any, *arrays: Any, w: Any = None
-) -> tuple[Key | None, Recipe | None]:
+) -> Found:
     """Find the recipe for a call: the call's key, and the recipe where there is one.
 
     `w` is the one of the arrays whose memory order a result takes over.
 
-    Buffers, and arrays that are not NumPy's own, have to be checked in every call, so that one with
-    them has no key.
+    NumPy buffers, and arrays of other libraries than NumPy and CuPy, have to be checked in every
+    call, so that one with them has no key.
     """
+    if find_on_gpu is not None and type(arrays[0]) is not np.ndarray:
+        return find_on_gpu(op, options, out, accumulate, arrays)
     if out is not None or accumulate is not False:
         return None, None
     for one in arrays:
@@ -73,7 +82,7 @@ def find(
         *[None if one is None else (one.shape, one.dtype) for one in arrays],
     )
     try:
-        return key, _recipes.get(key)
+        return key, recipes.get(key, MOST)
     except TypeError:  # an option that has no hash
         return None, None
 
@@ -102,10 +111,8 @@ def remember(
     shapes : dict
         The shapes of the call's results in order, also of those that were not wanted.
     """
-    if key is None or not _plain(key):
+    if key is None or not plain(key):
         return
-    if len(_recipes) >= MOST:
-        _recipes.clear()
     taken = {name: None if one is None else operands[name].shape for name, one in inputs.items()}
     given = {name: shape if name in outputs else None for name, shape in shapes.items()}
     rows = tuple(
@@ -118,15 +125,16 @@ def remember(
         None if shape is None else (shape, dtype, "F" if name == "dw" and key[3] else "C")
         for name, shape in given.items()
     )
-    _recipes[key] = Recipe(compute, results, rows if any(one is not None for one in rows) else None)
+    recipe = Recipe(compute, results, rows if any(one is not None for one in rows) else None)
+    recipes.keep(key, recipe, MOST)
 
 
 def forget() -> None:
     """Drop all recipes: for tests that change what decides."""
-    _recipes.clear()
+    recipes.clear()
 
 
-def _plain(key: Key) -> bool:
+def plain(key: Key) -> bool:
     """Say whether equal keys are of equal calls: no iterator that is used up."""
     options = key[1]
     assert isinstance(options, tuple)

@@ -301,6 +301,7 @@ __device__ __forceinline__ void gemm_wgmma(const TensorMap& left_map, const Tens
         }
       }
     }
+    __syncwarp();  // the barrier below wants whole warps
   } else {
     ptx::setmaxnreg_inc<CONSUMER_REGISTERS>();
     const int outer = (warpgroup - 1) * WGMMA_M;         // [0, BLOCK_M)

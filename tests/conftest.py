@@ -12,7 +12,7 @@ import hypothesis
 import numpy as np
 import pytest
 
-from gpugrad import _dispatch
+from gpugrad import _dispatch, _repeats
 from gpugrad.plan import FUSED
 from tests.algorithms import (
     by_mma,
@@ -141,6 +141,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if metafunc.definition.get_closest_marker("layers"):
             names += [f"{name}-one-launch" for name in devices]
         metafunc.parametrize("backend", names, indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def nothing_remembered_of_other_tests() -> None:
+    """Have every test plan its calls itself: many change what decides."""
+    _repeats.forget()
 
 
 @functools.cache

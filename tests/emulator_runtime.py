@@ -67,6 +67,9 @@ class EmulatorRuntime:
     def compact(self, array: Any) -> Any:
         return array.copy(order="C")
 
+    def write(self, array: Any, values: Any) -> None:
+        array[...] = values
+
     def to_device(self, array: Any) -> Any:
         """Give the array itself, for its strides and alignment are what a test wants to see.
 

@@ -27,7 +27,7 @@ def nothing_remembered():
 
 
 def remembered():
-    return len(_repeats._recipes)
+    return len(_repeats.recipes)
 
 
 def layer(dtype="float32"):

@@ -97,6 +97,14 @@ def a_training_step_document(**changes):
     return document | changes
 
 
+def a_host_cost_document(**changes):
+    ways = {"planned anew": 1e-4, "repeated": 9e-6, "repeated, out=": 8e-6}
+    times = {way: {"median": seconds, "low": 0, "high": 0} for way, seconds in ways.items()}
+    row = {"op": "sigmoid", "n": 64, "k": 64, "m": 64, "dtype": "float32", "seconds": times}
+    document = a_cpu_document(kind="host-cost", on_gpu=False, rows=[row])
+    return document | changes
+
+
 # ---- the documents
 
 
@@ -135,10 +143,10 @@ def test_stale_documents_are_found_and_written_anew(tmp_path, monkeypatch, capsy
 
 
 def test_each_table_of_a_document_may_be_the_stale_one(tmp_path):
-    root = a_tree(tmp_path, a_cpu_document(), a_training_step_document())
+    root = a_tree(tmp_path, a_cpu_document(), a_training_step_document(), a_host_cost_document())
     measured.update(root)
     text = (root / "docs" / "performance.md").read_text()
-    assert text.count(measured.END) == 2
+    assert text.count(measured.END) == 3
     assert "old" not in text
     assert "\nbetween\n" in text
     steps = root / "bench" / "results" / "1.json"
@@ -146,6 +154,9 @@ def test_each_table_of_a_document_may_be_the_stale_one(tmp_path):
     assert measured.stale(root) == ["docs/performance.md"]
     measured.update(root)
     assert measured.stale(root) == []
+    costs = root / "bench" / "results" / "2.json"
+    costs.write_text(costs.read_text().replace("9e-06", "7e-06"))
+    assert measured.stale(root) == ["docs/performance.md"]
 
 
 def test_the_command_tells_what_is_stale(monkeypatch, capsys):
@@ -156,7 +167,7 @@ def test_the_command_tells_what_is_stale(monkeypatch, capsys):
     assert measured.main([]) == 0
 
 
-@pytest.mark.parametrize("begin", [measured.BEGIN, measured.BEGIN_STEPS])
+@pytest.mark.parametrize("begin", [measured.BEGIN, measured.BEGIN_HOST, measured.BEGIN_STEPS])
 def test_a_document_without_the_markers_is_an_error(begin):
     with pytest.raises(ValueError, match="no place"):
         measured.placed("some text", "x", begin)
@@ -178,9 +189,11 @@ def test_the_latest_result_of_a_device_counts_and_trials_do_not(tmp_path):
     other = {"machine_info": {}, "benchmarks": []}  # pytest-benchmark's
     steps = a_training_step_document(date="2026-02-01T10:00:00+00:00")
     trials = [trial, a_gpu_document(quick=True), a_training_step_document(quick=True)]
-    root = a_tree(tmp_path, new, old, other, a_gpu_document(), steps, *trials)
+    costs = a_host_cost_document()
+    root = a_tree(tmp_path, new, old, other, a_gpu_document(), steps, costs, *trials)
     found = measured.documents(root / "bench" / "results")
-    assert found == {"cpu": [new], "gpu": [a_gpu_document()], "training-step": [steps]}
+    expected = {"cpu": [new], "gpu": [a_gpu_document()], "training-step": [steps]}
+    assert found == {**expected, "host-cost": [costs]}
 
 
 def test_a_cpus_tables():
@@ -212,6 +225,15 @@ def test_a_gpus_table():
     short = measured.readme([], [a_gpu_document()])
     assert "sigmoid" not in short.replace("dense_sigmoid_backward", "")
     assert f"| {layer} | 1.25 × |" in short
+
+
+def test_table_of_costs_on_the_host():
+    text = measured.host_costs([a_host_cost_document()])
+    assert "| `sigmoid` | 64 × 64 × 64 (tiny) | 100 µs | 9.00 µs | 8.00 µs |" in text
+    assert "| operation | layer | planned anew | repeated | repeated, out= |" in text
+    assert "without a GPU, its driver played" in " ".join(text.split())
+    text = measured.host_costs([a_host_cost_document(on_gpu=True)])
+    assert "with the driver's part" in " ".join(text.split())
 
 
 def test_training_steps_table():

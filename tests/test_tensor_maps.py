@@ -1,5 +1,7 @@
 """Tensor maps: what the driver is told of an array, and what becomes of its answer."""
 
+import gc
+import weakref
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,8 +11,10 @@ from gpugrad.errors import DeviceError
 from gpugrad.gpu import tensor_maps
 from gpugrad.gpu.compiler import missing
 from gpugrad.gpu.plane_operands import operand
+from gpugrad.gpu.runtime import Encoded
+from gpugrad.gpu.tensor_maps import TensorMap
 from gpugrad.gpu.wgmma import box
-from tests.emulator import TensorMap
+from tests import emulator
 from tests.emulator_runtime import EmulatorRuntime
 
 
@@ -37,10 +41,11 @@ class Driver:
     """Takes the place of cuTensorMapEncodeTiled, and keeps what it was told."""
 
     def __init__(self, status):
-        self.status, self.told = status, None
+        self.status, self.told, self.calls = status, None, 0
 
     def __call__(self, *told):
         self.told = told
+        self.calls += 1
         return self.status, SimpleNamespace(opaque=[17 * i for i in range(16)])
 
 
@@ -53,17 +58,19 @@ def driver(monkeypatch):
 
     double = Driver(driver.CUresult.CUDA_SUCCESS)
     monkeypatch.setattr(driver, "cuTensorMapEncodeTiled", double)
-    return double
+    tensor_maps.encode.cache_clear()
+    yield double
+    tensor_maps.encode.cache_clear()
 
 
 def test_the_driver_is_told_of_an_array(driver):
     from cuda.bindings import driver as names
 
     array = strided((3, 5, 7), (80, 16, 2))
-    encoded = tensor_maps.encode(array, (3, 4, 64), 128)
-    assert encoded.shape == (1,)
-    assert encoded.nbytes == 128
-    assert encoded["opaque"][0].tolist() == [17 * i for i in range(16)]
+    value = TensorMap(array, (3, 4, 64), 128).by_value()
+    assert value.shape == (1,)
+    assert value.nbytes == 128
+    assert value["opaque"][0].tolist() == [17 * i for i in range(16)]
     dtype, rank, where, extents, strides, boxes, steps, interleave, swizzle, _, fill = driver.told
     assert dtype == names.CUtensorMapDataType.CU_TENSOR_MAP_DATA_TYPE_UINT16
     assert (rank, where) == (3, array.ctypes.data)
@@ -72,8 +79,22 @@ def test_the_driver_is_told_of_an_array(driver):
     assert interleave == names.CUtensorMapInterleave.CU_TENSOR_MAP_INTERLEAVE_NONE
     assert swizzle == names.CUtensorMapSwizzle.CU_TENSOR_MAP_SWIZZLE_128B
     assert fill == names.CUtensorMapFloatOOBfill.CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE
-    tensor_maps.encode(array, (1, 128, 32), 64)
+    TensorMap(array, (1, 128, 32), 64).by_value()
     assert driver.told[8] == names.CUtensorMapSwizzle.CU_TENSOR_MAP_SWIZZLE_64B
+
+
+def test_an_address_is_encoded_once_and_the_array_is_not_held(driver):
+    array = strided((3, 5, 7), (80, 16, 2))
+    one = TensorMap(array, (3, 4, 64), 128)
+    assert isinstance(one, Encoded)
+    encode, seen = one.encode, weakref.ref(array.base)
+    assert encode(4096) == encode(4096) == one.by_value().tobytes()
+    assert driver.calls == 2  # at two addresses
+    encode(8192)
+    assert (driver.calls, driver.told[2]) == (3, 8192)
+    del array, one
+    gc.collect()
+    assert seen() is None
 
 
 def test_what_the_driver_refuses_is_an_error(driver):
@@ -83,13 +104,13 @@ def test_what_the_driver_refuses_is_an_error(driver):
     with pytest.raises(
         DeviceError, match=r"gives CUDA_ERROR_INVALID_VALUE for extents \(7, 5, 3\)"
     ):
-        tensor_maps.encode(strided((3, 5, 7), (80, 16, 2)), (3, 4, 64), 128)
+        TensorMap(strided((3, 5, 7), (80, 16, 2)), (3, 4, 64), 128).by_value()
 
 
 def test_of_an_empty_array_the_map_is_blank(driver):
-    encoded = tensor_maps.encode(np.zeros((3, 0, 8), np.uint16), (3, 4, 64), 128)
+    value = TensorMap(np.zeros((3, 0, 8), np.uint16), (3, 4, 64), 128).by_value()
     assert driver.told is None
-    assert not encoded["opaque"].any()
+    assert not value["opaque"].any()
 
 
 @pytest.mark.parametrize("order", ["C", "F", "overlapping", "broadcast", "reversed", "one row"])
@@ -115,4 +136,4 @@ def test_operands_of_any_layout_have_maps_that_the_driver_takes(order, dtype):
         assert stride >= inner
         inner = stride * extent
     for parts in (1, 2):
-        TensorMap(array, *box(found, 128, parts))
+        emulator.TensorMap(array, *box(found, 128, parts))

@@ -5,8 +5,10 @@ from typing import Any
 
 import cupy
 
-from gpugrad.gpu import cache, compiler, tensor_maps
+from gpugrad.gpu import cache, captures, compiler
+from gpugrad.gpu.frame import Head
 from gpugrad.gpu.runtime import Kernel
+from gpugrad.gpu.tensor_maps import TensorMap
 from gpugrad.gpu_costs import DeviceFacts
 
 # Attributes of a device in kHz, kHz and bits, and what is assumed where they are not told.
@@ -29,15 +31,21 @@ class CupyRuntime:
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
         """Allocate an array on the current device, from CuPy's pool."""
-        return cupy.empty(shape, dtype)
+        array = cupy.empty(shape, dtype)
+        captures.keep_if_captured(array.data, cupy.cuda.get_current_stream().ptr)
+        return array
 
     def tensor_map(self, array: Any, box: tuple[int, ...], swizzle: int) -> Any:
         """Give what the copy engine needs to know to copy boxes of an array."""
-        return tensor_maps.encode(array, box, swizzle)
+        return TensorMap(array, box, swizzle)
 
     def compact(self, array: Any) -> Any:
         """Copy an array into contiguous, aligned memory."""
         return array.copy(order="C")
+
+    def write(self, array: Any, values: Any) -> None:
+        """Write values, or one value, into an array, by a kernel of CuPy's."""
+        array[...] = values
 
     def to_device(self, array: Any) -> Any:
         """Bring a NumPy array to the current device."""
@@ -46,6 +54,14 @@ class CupyRuntime:
     def to_host(self, array: Any, out: Any) -> None:
         """Write a device array's values into a NumPy array."""
         out[...] = array.get()
+
+
+def head_of(kernel: Kernel, grid: tuple[int, ...], block: tuple[int, ...]) -> Head:
+    """Give what the driver takes of a launch before the stream."""
+    of: Any = kernel
+    shared, of = (of.keywords["shared_mem"], of.func) if hasattr(of, "func") else (0, of)
+    (gx, gy, gz), (bx, by, bz) = ((*one, 1, 1)[:3] for one in (grid, block))
+    return of.kernel.ptr, gx, gy, gz, bx, by, bz, shared
 
 
 @functools.cache
@@ -72,10 +88,36 @@ def _kernel(
 ) -> Kernel:
     arch = compiler.architecture(stem, cupy.cuda.Device(device).compute_capability)
     with cupy.cuda.Device(device):
-        launch = _module(stem, defines, arch, device).get_function(function)
+        launch: Any = _module(stem, defines, arch, device).get_function(function)
         if shared_bytes > WITHOUT_OPT_IN:
             launch.max_dynamic_shared_size_bytes = shared_bytes
+    if stem.endswith("_wgmma"):
+        launch = WithMaps(launch)
     return functools.partial(launch, shared_mem=shared_bytes) if shared_bytes else launch
+
+
+class WithMaps:
+    """A CuPy kernel with tensor maps among its arguments."""
+
+    def __init__(self, function: Any) -> None:
+        self._function = function
+
+    @property
+    def kernel(self) -> Any:
+        """The function as the driver knows it."""
+        return self._function.kernel
+
+    def __call__(
+        self,
+        grid: tuple[int, ...],
+        block: tuple[int, ...],
+        args: tuple[Any, ...],
+        *,
+        shared_mem: int,
+    ) -> None:
+        """Launch it with maps by value."""
+        values = (one.by_value() if isinstance(one, TensorMap) else one for one in args)
+        self._function(grid, block, tuple(values), shared_mem=shared_mem)
 
 
 @functools.cache

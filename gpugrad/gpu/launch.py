@@ -87,7 +87,7 @@ def elementwise(runtime: Runtime, stem: str, macros: tuple[str, ...], *arrays: A
     args += [*integers(rows, columns), *flags(packed(*matrices))]
     runtime.kernel(stem, stem, macros)(grid, (THREADS,), tuple(args))
     if address(matrices[-1]) != address(arrays[-1]):
-        arrays[-1][...] = matrices[-1].reshape(arrays[-1].shape)
+        runtime.write(arrays[-1], matrices[-1].reshape(arrays[-1].shape))
 
 
 def as_matrices(runtime: Runtime, arrays: tuple[Any, ...]) -> list[Any]:

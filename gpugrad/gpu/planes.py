@@ -80,7 +80,7 @@ def own(runtime: Runtime, matrix: Any) -> Planes:
     if packed(matrix) and (rows <= 1 or matrix.strides[0] >= columns * matrix.dtype.itemsize):
         return Planes(matrix[None])
     copy = _empty(runtime, 1, rows, columns, matrix.dtype)
-    copy[0].view(np.uint16)[...] = matrix.view(np.uint16)
+    runtime.write(copy[0].view(np.uint16), matrix.view(np.uint16))
     return Planes(copy)
 
 
@@ -226,7 +226,7 @@ def _exponents_of(runtime: Runtime, macros: tuple[str, ...], maxima: Any, *, emp
     parts, count = maxima.shape
     exponents = runtime.empty((count,), np.int32)
     if empty:
-        exponents[...] = 0
+        runtime.write(exponents, 0)
         return exponents
     args = (maxima, *integers(parts), exponents, *integers(count))
     kernel = runtime.kernel("plane_exponents", "plane_exponents", macros)

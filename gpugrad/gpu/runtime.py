@@ -1,11 +1,21 @@
 """What the operations need of a GPU. CuPy provides it; the tests put an emulator in its place."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from gpugrad.gpu_costs import DeviceFacts
 
 Kernel = Callable[[tuple[int, ...], tuple[int, ...], tuple[Any, ...]], None]  # grid, block, args
+
+
+@runtime_checkable
+class Encoded(Protocol):
+    """An argument by value with an array's address in it, such as a tensor map."""
+
+    array: Any
+
+    def encode(self, address: int) -> bytes:
+        """Give the argument for an array like this one at another address."""
 
 
 class Runtime(Protocol):
@@ -34,6 +44,9 @@ class Runtime(Protocol):
 
     def compact(self, array: Any) -> Any:
         """Copy an array into contiguous, aligned memory on the same device."""
+
+    def write(self, array: Any, values: Any) -> None:
+        """Write values, or one value, into an array of the device by other means than a kernel."""
 
     def to_device(self, array: Any) -> Any:
         """Bring a NumPy array to the current device."""

@@ -4,6 +4,7 @@ The driver encodes them (cuTensorMapEncodeTiled of the CUDA driver API, by way o
 a kernel takes one by value.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from gpugrad.errors import DeviceError
 
 ALIGNMENT = 16  # bytes, of every stride
 DTYPE = np.dtype([("opaque", np.uint64, 16)])  # CUtensorMap
+REMEMBERED = 4096  # maps: arrays of later calls have the addresses of earlier ones
 
 
 class Layout(NamedTuple):
@@ -20,6 +22,37 @@ class Layout(NamedTuple):
 
     extents: tuple[int, ...]
     strides: tuple[int, ...]
+
+
+class TensorMap:
+    """The map of an array of 16-bit elements; encoded when it is needed, for the address then.
+
+    Parameters
+    ----------
+    array : array
+        Aligned to 16 bytes, with strides that are multiples of 16 bytes, but for the last axis,
+        which is contiguous.
+    box : tuple of int
+        Extents of what is copied at once, along the array's axes. What of it is outside the array
+        is filled with zeros.
+    swizzle : {64, 128}
+        Bytes of a row of the box in shared memory, by which its 16-byte pieces are exchanged.
+
+    Attributes
+    ----------
+    encode : function
+        Gives the 128 bytes of the map of such an array at an address, and does not hold this one.
+    """
+
+    def __init__(self, array: Any, box: tuple[int, ...], swizzle: int) -> None:
+        self.array = array
+        self.encode = functools.partial(encode, layout(array), box, swizzle)
+
+    def by_value(self) -> np.ndarray:
+        """Give the map as CuPy takes a structure; blank if the array is empty."""
+        if self.array.size == 0:
+            return np.zeros(1, DTYPE)
+        return np.frombuffer(self.encode(address(self.array)), DTYPE)
 
 
 def layout(array: Any) -> Layout:
@@ -36,43 +69,24 @@ def layout(array: Any) -> Layout:
     return Layout(array.shape[::-1], tuple(strides))
 
 
-def encode(array: Any, box: tuple[int, ...], swizzle: int) -> np.ndarray:
-    """Encode the map of an array of 16-bit elements on the current device.
-
-    Parameters
-    ----------
-    array : array
-        Aligned to 16 bytes, with strides that are multiples of 16 bytes, but for the last axis,
-        which is contiguous.
-    box : tuple of int
-        Extents of what is copied at once, along the array's axes. What of it is outside the array
-        is filled with zeros.
-    swizzle : {64, 128}
-        Bytes of a row of the box in shared memory, by which its 16-byte pieces are exchanged.
-
-    Returns
-    -------
-    array of shape (1,)
-        As a kernel takes it by value. Blank if the array is empty.
+@functools.lru_cache(maxsize=REMEMBERED)
+def encode(of: Layout, box: tuple[int, ...], swizzle: int, where: int) -> bytes:
+    """Encode a map; a function of its arguments alone.
 
     Raises
     ------
     DeviceError
         The driver does not take it.
     """
-    encoded = np.zeros(1, DTYPE)
-    if array.size == 0:
-        return encoded
     from cuda.bindings import driver
 
-    extents, strides = layout(array)
-    rank = len(extents)
+    rank = len(of.extents)
     status, tensor_map = driver.cuTensorMapEncodeTiled(
         driver.CUtensorMapDataType.CU_TENSOR_MAP_DATA_TYPE_UINT16,
         rank,
-        address(array),
-        [driver.cuuint64_t(extent) for extent in extents],
-        [driver.cuuint64_t(stride) for stride in strides],
+        where,
+        [driver.cuuint64_t(extent) for extent in of.extents],
+        [driver.cuuint64_t(stride) for stride in of.strides],
         [driver.cuuint32_t(extent) for extent in reversed(box)],
         [driver.cuuint32_t(1)] * rank,
         driver.CUtensorMapInterleave.CU_TENSOR_MAP_INTERLEAVE_NONE,
@@ -82,8 +96,7 @@ def encode(array: Any, box: tuple[int, ...], swizzle: int) -> np.ndarray:
     )
     if status:
         raise DeviceError(
-            f"cuTensorMapEncodeTiled gives {status.name} for extents {extents}, strides {strides}, "
-            f"box {box[::-1]}"
+            f"cuTensorMapEncodeTiled gives {status.name} for extents {of.extents}, strides "
+            f"{of.strides}, box {box[::-1]}"
         )
-    encoded["opaque"][0] = [int(word) for word in tensor_map.opaque]
-    return encoded
+    return np.array([int(word) for word in tensor_map.opaque], np.uint64).tobytes()

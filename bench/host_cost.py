@@ -1,0 +1,169 @@
+"""What a call on CuPy arrays costs the host, from Python to the launch: planned anew, and repeated.
+
+    python -m bench.host_cost [--quick] [--output FILE]
+
+On a GPU it is the real cost, the driver's included, of calls that do not wait for each other.
+Without one the driver, and what of CuPy asks it, is played by bench/no_driver.py. Then calls that
+are planned anew leave out what CuPy's RawKernel takes to marshal arguments, some microseconds a
+launch; repeated calls hand them to the driver themselves. Exit codes: 0 all went well, 2 a bad
+argument or no CuPy, 130 interrupted.
+"""
+
+import argparse
+import contextlib
+import datetime as dt
+import functools
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import gpugrad
+from bench import environment, report, section, timing
+from bench.timing import Contestant
+from gpugrad import _dispatch, _repeats
+from gpugrad._operations import OPERATIONS
+from gpugrad.cli import machine, operations, output, samples
+from gpugrad.cli.bench import surroundings
+from gpugrad.cli.exits import Unusable
+from gpugrad.gpu.availability import installed
+
+FORMAT = 1  # of the JSON document; raised when a reader would have to change
+KIND = "host-cost"
+WAYS = ANEW, REPEATED, BUFFERS = ("planned anew", "repeated", "repeated, out=")
+ONE_LAUNCH, SEVERAL = (256, 64, 64), (256, 512, 512)
+SECONDS = {True: 0.05, False: 0.5}  # of taking turns in a row, by `quick`
+RESERVE = 4.0  # seconds that a row may take, with kernels that have to be compiled
+
+
+def rows() -> list[tuple[str, operations.Size]]:
+    """List what is measured."""
+    small = [(op, ONE_LAUNCH) for op in OPERATIONS]
+    return [*small, *((op, SEVERAL) for op in OPERATIONS if op.startswith(("dense", "matmul")))]
+
+
+def time_row(
+    op: str,
+    size: operations.Size,
+    seconds: float,
+    block: Callable[[Contestant, int, int], tuple[float, float]] | None,
+) -> dict[str, Any]:
+    """Let the ways of calling an operation take turns; `block` as for `timing.measure`."""
+    import cupy
+
+    operands, results = (
+        [cupy.empty(shape, "float32") for shape in shapes(op, size).values()]
+        for shapes in (operations.shapes, operations.result_shapes)
+    )
+    out = tuple(results) if len(results) > 1 else results[0]
+    find = _repeats.find_on_gpu
+    plain = functools.partial(getattr(gpugrad, op), *operands)
+    contestants = [
+        Contestant(ANEW, [plain], functools.partial(_find_by, lambda *_: (None, None))),
+        Contestant(REPEATED, [plain], functools.partial(_find_by, find)),
+        Contestant(BUFFERS, [functools.partial(plain, out=out)], functools.partial(_find_by, find)),
+    ]
+    try:
+        timing.measure(contestants, seconds, block)
+    finally:
+        _find_by(find)
+    n, k, m = size
+    times = {one.name: asdict(samples.summarize(one.host)) for one in contestants}
+    return {"op": op, "n": n, "k": k, "m": m, "dtype": "float32", "seconds": times}
+
+
+def _find_by(find: Any) -> None:
+    _repeats.find_on_gpu = find
+
+
+def without_device(contestant: Contestant, place: int, count: int) -> tuple[float, float]:
+    """Time a block of calls where nothing is launched: seconds, twice."""
+    contestant.prepare()
+    calls = contestant.calls
+    start = time.perf_counter()
+    for index in range(place, place + count):
+        calls[index % len(calls)]()
+    taken = time.perf_counter() - start
+    return taken, taken
+
+
+def measure(into: list[dict[str, Any]], *, quick: bool, left: Callable[[], float]) -> bool:
+    """Measure all rows that there is time for, and say whether a GPU was there."""
+    with contextlib.ExitStack() as stack:
+        block: Callable[[Contestant, int, int], tuple[float, float]] | None = None
+        on_gpu = _dispatch.gpu_missing() is None
+        if on_gpu:
+            _dispatch.runtime()
+        else:
+            from bench import no_driver
+
+            stack.enter_context(no_driver.stand_ins())
+            block = without_device
+        for op, size in rows():
+            if left() > RESERVE:
+                into.append(time_row(op, size, SECONDS[quick], block))
+    return on_gpu
+
+
+def work(section_: section.Section) -> None:
+    """Measure on a GPU, as a part of bench.on_gpu."""
+    found: list[dict[str, Any]] = []
+    section_.data["rows"] = found
+    section_.data["on_gpu"] = measure(found, quick=section_.quick, left=section_.left)
+    if len(found) < len(rows()):
+        section_.unfinished = f"no time for {len(rows()) - len(found)} rows"
+    told = [one for one in found if one["op"] == "dense_sigmoid_backward"]
+    if told:
+        times = [report.seconds(told[0]["seconds"][way]["median"]) for way in WAYS[:2]]
+        section_.summary = "dense_sigmoid_backward {} planned anew, {} repeated".format(*times)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, write the document, print a table; give the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.host_cost",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--quick", action="store_true", help="a trial of a second, for no table")
+    parser.add_argument("--output", type=Path, help="file for JSON (one in bench/results)")
+    parser.add_argument("--commit", help="what the tree was copied from, where it has no git")
+    arguments = parser.parse_args(argv)
+    name = environment.slug(KIND, machine.processor(), *(["quick"] * arguments.quick))
+    path = arguments.output or section.ROOT / "bench" / "results" / f"{name}.json"
+    try:
+        if not installed("cupy"):
+            raise Unusable("CuPy is not installed, whose arrays are what is measured")
+        document = {
+            "format": FORMAT,
+            "kind": KIND,
+            "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+            "quick": arguments.quick,
+            "source": environment.revision(section.ROOT, arguments.commit),
+            "environment": surroundings.collect(("cpu",), []),
+            "rows": [],
+        }
+        with output.reserved(path) as write:
+            rows_: list[dict[str, Any]] = []
+            on_gpu = measure(rows_, quick=arguments.quick, left=lambda: float("inf"))
+            document |= {"rows": rows_, "on_gpu": on_gpu}
+            write((json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode())
+    except Unusable as error:
+        print(f"bench.host_cost: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("bench.host_cost: interrupted; nothing was written", file=sys.stderr)
+        return 130
+    print(path)
+    print(report.host(document))
+    return 0
+
+
+if __name__ == "__main__":
+    if "--into" in sys.argv:  # a section
+        section.main(work)
+    else:
+        sys.exit(main())
