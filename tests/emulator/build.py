@@ -17,7 +17,7 @@ LANGUAGE = (
     "-std=c++17",
     "-march=native",
     "-fPIC",
-    "-mtls-dialect=gnu",  # __tls_get_addr, whose answer thread_local_blocks.cpp changes
+    "-mtls-dialect=gnu",  # asks __tls_get_addr, whose answer thread_local_blocks.cpp changes
     "-fno-exceptions",
     "-fvisibility=hidden",
     "-ffp-contract=off",  # a * b + c rounds twice; only fma() fuses
