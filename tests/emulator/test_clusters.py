@@ -56,6 +56,14 @@ def test_a_cluster_shares_global_memory(module: Module, options: dict[str, Any])
 
 
 @pytest.mark.parametrize("options", RUNS, ids=str)
+def test_a_cluster_passes_on_what_it_knows(module: Module, options: dict[str, Any]) -> None:
+    for name in ("through_a_third", "after_an_exit"):
+        y = uninitialised(1, np.int32)
+        module.get_function(name)((3,), (64,), (y,), **options)
+        assert y == 2
+
+
+@pytest.mark.parametrize("options", RUNS, ids=str)
 def test_each_block_has_its_barriers_and_registers(module: Module, options: dict[str, Any]) -> None:
     y = uninitialised((4, 256), np.int32)
     module.get_function("own_barriers")((4,), (256,), (y,), **options)

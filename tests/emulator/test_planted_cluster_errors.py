@@ -35,7 +35,7 @@ def in_a_cluster(always: str, arguments: Any = nothing, block: int = 32) -> Plan
 
 
 def overwritten(name: str) -> Planted:
-    """In the second block, where the copy before may be on its way still, or its bytes not counted."""
+    """In the second block, where the copy before may not have landed, or its bytes not counted."""
     return in_a_cluster(
         f"({RACE_WITH_A_READER}|asynchronous write of memory whose asynchronous copy has not been "
         f"waited for in block 1 of the cluster): shared array box.* at {{{name}}}|"
@@ -81,6 +81,10 @@ PLANTED = {
         "arrival on an mbarrier (that was not initialised|whose initialisation is not ordered "
         "before) in block [01] of the cluster: shared array ready, byte 0 of 8 "
         "at {arrives_after_a_block_barrier}"
+    ),
+    "initialisation_not_ordered": in_a_cluster(
+        "arrival on an mbarrier whose initialisation is not ordered before in block 1 of the "
+        "cluster: shared array late, byte 0 of 8 at {initialisation_not_ordered}"
     ),
     "multicast_to_a_late_block": in_a_cluster(
         "TMA on an mbarrier (that was not initialised|whose initialisation is not ordered before) "

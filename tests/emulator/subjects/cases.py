@@ -140,7 +140,8 @@ def sum_tiles(module: Module, cluster: int = 2, **options: Any) -> None:
         arguments = (TensorMap(x, (1, 8, 32), 0), y, np.int32(tiles))
         shared_mem = 2 * cluster * 8 * 32 * 4
         kernel((cluster * 3,), (96,), arguments, shared_mem=shared_mem, **options)
-        sums = x[:tiles].reshape(-1, 64).sum(axis=0, dtype=np.float64)
+        weighted = x[:tiles] * (np.arange(cluster * 8) // 8 + 1.0)[:, None]
+        sums = weighted.reshape(-1, 64).sum(axis=0)
         expected = sums * np.arange(1, cluster * 3 + 1)[:, None]
         np.testing.assert_allclose(y, expected, rtol=0, atol=1e-3)
 

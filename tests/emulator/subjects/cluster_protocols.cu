@@ -42,6 +42,49 @@ extern "C" __global__ void __cluster_dims__(4) through_global_memory(int* y, int
   sums[blockIdx.x / 4] = sum;
 }
 
+// What a thread writes reaches another block by way of a third, and of another thread there.
+extern "C" __global__ void __cluster_dims__(3) through_a_third(int* y) {
+  __shared__ unsigned long long told, passed;
+  if (threadIdx.x == 0) {
+    ptx::mbar_init(&told, 1);
+    ptx::mbar_init(&passed, 1);
+  }
+  ptx::cluster_sync();
+  const unsigned rank = ptx::cluster_rank();
+  if (rank == 0 && threadIdx.x == 0) {
+    y[0] = 1;
+    ptx::mbar_arrive_cluster(&told, 1);
+  }
+  if (rank == 1) {
+    if (threadIdx.x == 5) ptx::mbar_wait(&told, 0);
+    __syncthreads();
+    if (threadIdx.x == 40) ptx::mbar_arrive_cluster(&passed, 2);
+  }
+  if (rank == 2 && threadIdx.x == 7) {
+    ptx::mbar_wait(&passed, 0);
+    y[0]++;
+    return;
+  }
+  ptx::cluster_sync();
+}
+
+// The first block's thread has exited when the others meet, but one of them has heard of it.
+extern "C" __global__ void __cluster_dims__(3) after_an_exit(int* y) {
+  __shared__ unsigned long long told;
+  if (threadIdx.x == 0) ptx::mbar_init(&told, 1);
+  ptx::cluster_sync();
+  const unsigned rank = ptx::cluster_rank();
+  if (rank == 0) {
+    if (threadIdx.x > 0) return;
+    y[0] = 1;
+    ptx::mbar_arrive_cluster(&told, 1);
+    return;
+  }
+  if (rank == 1 && threadIdx.x == 5) ptx::mbar_wait(&told, 0);
+  ptx::cluster_sync();
+  if (rank == 2 && threadIdx.x == 7) y[0]++;
+}
+
 // Barriers and registers are each block's own: here the ranks use them differently.
 extern "C" __global__ void __launch_bounds__(256, 2) __cluster_dims__(2) own_barriers(int* y) {
   __shared__ int box[256];

@@ -8,7 +8,8 @@ constexpr int PART = ROWS * COLUMNS, TILE = CLUSTER * PART, STAGES = 2;
 constexpr int CONSUMERS = 2;  // warps
 constexpr unsigned short ALL = (1 << CLUSTER) - 1;
 
-// y[b][t] = (b + 1) sum of the items t, t + 64, ... of all tiles
+// y[b][t] = (b + 1) times the sum of the items t, t + 64, ... of all tiles; those of the second part
+// count twice, those of the third three times, and so on
 extern "C" __global__ void __launch_bounds__(96) __cluster_dims__(CLUSTER)
 sum_tiles(const __grid_constant__ Map map, float* y, int tiles) {
   extern __shared__ alignas(1024) float stages[];
@@ -37,7 +38,7 @@ sum_tiles(const __grid_constant__ Map map, float* y, int tiles) {
     for (int i = 0; i < tiles; i++) {
       const int s = i % STAGES, phase = i / STAGES & 1;
       ptx::mbar_wait(&full[s], phase);
-      for (int at = t; at < TILE; at += 64) sum += stages[s * TILE + at];
+      for (int at = t; at < TILE; at += 64) sum += (at / PART + 1) * stages[s * TILE + at];
       __syncwarp();
       if (lane < CLUSTER) ptx::mbar_arrive_cluster(&empty[s], lane);
     }

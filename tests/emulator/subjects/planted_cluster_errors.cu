@@ -89,6 +89,18 @@ extern "C" __global__ void __cluster_dims__(2) arrives_after_a_block_barrier() {
   ptx::cluster_sync();
 }
 
+// The other block has initialised it before, but nothing says so.
+extern "C" __global__ void __cluster_dims__(2) initialisation_not_ordered() {
+  __shared__ unsigned long long late;
+  ptx::cluster_sync();
+  if (ptx::cluster_rank() == 1 && threadIdx.x == 0) ptx::mbar_init(&late, 1);
+  __syncwarp();
+  for (int i = 0; i < 9; i++) __nanosleep(100);
+  if (ptx::cluster_rank() == 0 && threadIdx.x == 0)
+    ptx::mbar_arrive_cluster(&late, 1);  // @initialisation_not_ordered
+  ptx::cluster_sync();
+}
+
 extern "C" __global__ void __cluster_dims__(2)
 multicast_to_a_late_block(const __grid_constant__ Map map) {
   if (threadIdx.x == 0) ptx::mbar_init(&ready, 1);
