@@ -266,7 +266,7 @@ MUTANTS = {
         "scheduler.cpp",
         "release_cluster_barrier_of_survivors();",
         "",
-        protocol(test_clusters.test_a_cluster_passes_on_what_it_knows),
+        protocol(test_clusters.test_a_cluster_shares_global_memory),
     ),
     "the cluster's barrier waits for the own block": Mutant(
         "clusters.cpp",

@@ -32,7 +32,10 @@ extern "C" __global__ void __cluster_dims__(4) own_shared_memory(int* y) {
 extern "C" __global__ void __cluster_dims__(4) through_global_memory(int* y, int* sums) {
   if (threadIdx.x % 2) return;
   const unsigned rank = ptx::cluster_rank();
-  if (rank == 3 && threadIdx.x > 8) return;
+  if (rank == 3 && threadIdx.x > 8) {
+    __nanosleep(100);  // until all others wait
+    return;
+  }
   if (rank < 3) y[blockIdx.x * 32 + threadIdx.x] = blockIdx.x + threadIdx.x;
   ptx::cluster_sync();
   if (rank < 3 || threadIdx.x) return;
