@@ -47,6 +47,13 @@ def test_each_block_has_its_shared_memory(module: Module, options: dict[str, Any
 
 
 @pytest.mark.parametrize("options", RUNS, ids=str)
+def test_the_largest_cluster(module: Module, options: dict[str, Any]) -> None:
+    y = uninitialised((16, 1024), np.int32)
+    module.get_function("largest_cluster")((2, 2, 4), (1024,), (y,), **options)
+    np.testing.assert_array_equal(y, np.arange(16)[:, None] + np.arange(1024)[::-1])
+
+
+@pytest.mark.parametrize("options", RUNS, ids=str)
 def test_a_cluster_shares_global_memory(module: Module, options: dict[str, Any]) -> None:
     y, sums = uninitialised((8, 32), np.int32), uninitialised(2, np.int32)
     module.get_function("through_global_memory")((8,), (32,), (y, sums), **options)

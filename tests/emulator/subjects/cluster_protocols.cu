@@ -45,6 +45,14 @@ extern "C" __global__ void __cluster_dims__(4) through_global_memory(int* y, int
   sums[blockIdx.x / 4] = sum;
 }
 
+extern "C" __global__ void __cluster_dims__(2, 2, 2) largest_cluster(int* y) {
+  __shared__ int box[1024];
+  const int block = (blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
+  box[threadIdx.x] = block + threadIdx.x;
+  ptx::cluster_sync();
+  y[block * 1024 + threadIdx.x] = box[1023 - threadIdx.x];
+}
+
 // What a thread writes reaches another block by way of a third, and of another thread there.
 extern "C" __global__ void __cluster_dims__(3) through_a_third(int* y) {
   __shared__ unsigned long long told, passed;
