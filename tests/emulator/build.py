@@ -17,7 +17,7 @@ LANGUAGE = (
     "-std=c++17",
     "-march=native",
     "-fPIC",
-    "-mtls-dialect=gnu",  # __tls_get_addr, whose answer thread_local_blocks.cpp changes
+    "-mtls-dialect=gnu",  # asks __tls_get_addr, whose answer thread_local_blocks.cpp changes
     "-fno-exceptions",
     "-fvisibility=hidden",
     "-ffp-contract=off",  # a * b + c rounds twice; only fma() fuses
@@ -34,6 +34,7 @@ MODES = {"fast": ("-O2",), "check": ("-O1", *CHECKS)}
 RUNTIME_FLAGS = (*LANGUAGE, "-O3", "-Wall", "-Wextra")
 KERNEL_FLAGS = ("-fno-extern-tls-init", "-w")
 EXPORT = 'extern "C" __attribute__((visibility("default")))'
+UNCHECKED = f'{EXPORT} __attribute__((no_sanitize("thread")))'  # called beside another's launch
 
 
 @functools.cache
@@ -126,12 +127,12 @@ def translation_unit(
     for index, name in enumerate(functions):
         lines += [
             f"{EXPORT} void emulator_entry_{index}(void** a) {{ emulator::call({name}, a); }}",
-            f"{EXPORT} void emulator_signature_{index}(char* s) "
+            f"{UNCHECKED} void emulator_signature_{index}(char* s) "
             f"{{ emulator::describe({name}, s); }}",
-            f"{EXPORT} int emulator_launch_bound_{index}(int i) "
+            f"{UNCHECKED} int emulator_launch_bound_{index}(int i) "
             f"{{ const int bounds[] = {{{source.attribute(name, '__launch_bounds__') or 0}, 0}}; "
             "return bounds[i]; }",
-            f"{EXPORT} int emulator_cluster_extent_{index}(int i) {{ const int extents[] = "
+            f"{UNCHECKED} int emulator_cluster_extent_{index}(int i) {{ const int extents[] = "
             f"{{{source.attribute(name, '__cluster_dims__') or 1}, 1, 1}}; return extents[i]; }}",
         ]
     # Touching one thread-local variable makes the loader allocate the module's block.
@@ -141,8 +142,7 @@ def translation_unit(
         lines += ['extern "C" thread_local char emulator_dynamic_memory[];']
         dynamic = "emulator_dynamic_memory"
     lines += [
-        f'{EXPORT} __attribute__((no_sanitize("thread"))) char* emulator_dynamic_address() {{ '
-        f"emulator_anchor = 1; return {dynamic}; }}"
+        f"{UNCHECKED} char* emulator_dynamic_address() {{ emulator_anchor = 1; return {dynamic}; }}"
     ]
     return "\n".join(lines) + "\n"
 

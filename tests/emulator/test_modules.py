@@ -142,6 +142,18 @@ def test_an_interrupted_build_leaves_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["thing.lock"]
 
 
+def test_functions_are_found_while_another_thread_launches() -> None:
+    text = '\nextern "C" __global__ void f(int* y) { for (int i = 0; i < 300000; i++) *y += 1; }\n'
+    module = Module(text)
+    y = np.zeros(1, np.int32)
+    with ThreadPoolExecutor(1) as pool:
+        launch = pool.submit(module.get_function("f"), (1,), (1,), (y,))
+        while not launch.done():
+            module.get_function("f")
+    launch.result()
+    assert y == 300000
+
+
 def test_threads_may_launch_at_once() -> None:
     text = '\nextern "C" __global__ void f(int* out) { *out = ADD; __syncthreads(); }\n'
     modules = [Module(text, defines=(f"ADD={n}",)) for n in range(2)]

@@ -40,6 +40,7 @@ UNINITIALISED = "uninitialised"
 BOUNDS = "out-of-bounds"
 NOT_AWAITED = "has not been waited for"
 DEADLOCK = "deadlock"
+LATE_INITIALISATION = "not initialised|initialisation is not ordered before"
 
 MUTANTS = {
     "sgemm: no barrier after the loads": Mutant(
@@ -111,6 +112,69 @@ MUTANTS = {
     ),
     "16 bit: b not transposed": Mutant(
         "gemm_16_bit", "ldmatrix_x4_trans", "ldmatrix_x4", WRONG_RESULT
+    ),
+    "cluster: __syncthreads after mbarrier.init": Mutant(
+        "sum_tiles", "ptx::cluster_sync();", "__syncthreads();", LATE_INITIALISATION
+    ),
+    "cluster: nothing after mbarrier.init": Mutant(
+        "sum_tiles", "ptx::cluster_sync();", "", LATE_INITIALISATION
+    ),
+    "cluster: no barrier at the end": Mutant(
+        "sum_tiles", "ptx::cluster_sync();", "", "has exited|may have exited", 1
+    ),
+    "cluster: __syncthreads at the end": Mutant(
+        "sum_tiles", "ptx::cluster_sync();", "__syncthreads();", "has exited|may have exited", 1
+    ),
+    "cluster: no fence after mbarrier.init": Mutant(
+        "sum_tiles", "ptx::fence_mbar_init();", "", "initialisation was not fenced"
+    ),
+    "cluster: stages are freed in the own block only": Mutant(
+        "sum_tiles",
+        "ptx::mbar_arrive_cluster(&empty[s], lane)",
+        "ptx::mbar_arrive(&empty[s])",
+        f"{RACE}|{NOT_AWAITED}",
+    ),
+    "cluster: stages are freed by the own block only": Mutant(
+        "sum_tiles",
+        "if (lane < CLUSTER) ptx::mbar_arrive_cluster(&empty[s], lane)",
+        "if (lane < CLUSTER) ptx::mbar_arrive_cluster(&empty[s], rank)",
+        f"{RACE}|{NOT_AWAITED}",
+    ),
+    "cluster: a stage is freed by one warp of each block": Mutant(
+        "sum_tiles", "CLUSTER * CONSUMERS);", "CLUSTER);", f"{RACE}|{NOT_AWAITED}|arrivals"
+    ),
+    "cluster: stages are freed before they are read": Mutant(
+        "sum_tiles", "__syncwarp();", "", RACE
+    ),
+    "cluster: the part goes to the own block only": Mutant(
+        "sum_tiles", "&full[s], ALL)", "&full[s], 1 << rank)", DEADLOCK
+    ),
+    "cluster: the own part's bytes expected": Mutant(
+        "sum_tiles", "TILE * 4);", "PART * 4);", f"more land|{NOT_AWAITED}|{UNINITIALISED}|{RACE}"
+    ),
+    "cluster: all bring the first part": Mutant(
+        "sum_tiles", "rank * PART", "0", f"{RACE}|{NOT_AWAITED}|{UNINITIALISED}"
+    ),
+    "cluster: parts from the wrong rows": Mutant(
+        "sum_tiles", "rank * ROWS", "(CLUSTER - 1 - rank) * ROWS", WRONG_RESULT
+    ),
+    "cluster: the producer does not wait": Mutant(
+        "sum_tiles",
+        "ptx::mbar_wait(&empty[s], phase ^ 1);",
+        "",
+        f"too many arrivals|{RACE}|{NOT_AWAITED}",
+    ),
+    "cluster: one block too few is told": Mutant(
+        "sum_tiles", "lane < CLUSTER", "lane < CLUSTER - 1", DEADLOCK
+    ),
+    "cluster: one block too many is told": Mutant(
+        "sum_tiles", "lane < CLUSTER", "lane <= CLUSTER", "outside the cluster"
+    ),
+    "cluster: one warp of each block meets the others": Mutant(
+        "sum_tiles",
+        "  ptx::cluster_sync();\n}",
+        "  if (warp == 0) ptx::cluster_sync();\n}",
+        "may have exited|has exited",
     ),
     "wgmma: producer does not wait": Mutant(
         "gemm_wgmma", "ptx::mbar_wait(&empty[s], phase ^ 1);", "", "too many arrivals"

@@ -5,13 +5,22 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 import pytest
 
-from tests.emulator import EmulatorError, Module, build, test_boxes, test_wgmma_layouts
-from tests.emulator.subjects.cases import FOLDER
+from tests.emulator import (
+    EmulatorError,
+    Module,
+    build,
+    test_boxes,
+    test_clusters,
+    test_planted_cluster_errors,
+    test_wgmma_layouts,
+)
+from tests.emulator.subjects.cases import FOLDER, sum_tiles
 from tests.emulator.test_planted_hopper_errors import FILE
 
 Check = Callable[[], None]
@@ -41,6 +50,21 @@ def products(swizzle: int, mn_major: bool) -> Check:
 
 def planted(name: str) -> Check:
     return lambda: FILE.require_report(Module(FILE.path), name, "ascending")
+
+
+def planted_in_a_cluster(name: str, policy: str = "ascending", eager: bool = False) -> Check:
+    file = test_planted_cluster_errors.FILE
+    return lambda: file.require_report(Module(file.path), name, policy, eager_copies=eager)
+
+
+def tiles_of_a_cluster() -> None:
+    for cluster in (2, 4):
+        module = Module(FOLDER / "clusters.cu", defines=(f"CLUSTER={cluster}",))
+        sum_tiles(module, cluster)
+
+
+def protocol(test: Callable[[Module, dict[str, Any]], None], policy: str = "ascending") -> Check:
+    return lambda: test(Module(FOLDER / "cluster_protocols.cu"), {"policy": policy})
 
 
 @dataclass(frozen=True)
@@ -142,7 +166,7 @@ MUTANTS = {
         planted("operand_overwritten_too_early"),
     ),
     "registers are never short": Mutant(
-        "register_pools.cpp", "more > free_registers", "false", planted("too_many_registers")
+        "register_pools.cpp", "more > left", "false", planted("too_many_registers")
     ),
     "registers come one by one": Mutant(
         "register_pools.cpp",
@@ -161,6 +185,142 @@ MUTANTS = {
         "if (!whole_block) require_whole_warps(barrier);",
         "",
         planted("barrier_of_one_lane"),
+    ),
+    "ranks are not known": Mutant(
+        "clusters.cpp", "return current_block->rank;", "return 0;", tiles_of_a_cluster
+    ),
+    "blocks of a cluster follow each other along x": Mutant(
+        "clusters.cpp",
+        "rank / extents[0] % extents[1]",
+        "0",
+        protocol(test_clusters.test_ranks),
+    ),
+    "blocks of a cluster share static and dynamic memory": Mutant(
+        "thread_local_blocks.cpp",
+        "if (cluster_size > 1) entry() = memory.begin;",
+        "",
+        protocol(test_clusters.test_each_block_has_its_shared_memory),
+    ),
+    "named barriers are those of the cluster": Mutant(
+        "barriers.cpp",
+        "arrive(barriers[current_block->rank][id], id, count",
+        "arrive(barriers[0][id], id, count",
+        protocol(test_clusters.test_each_block_has_its_shared_memory, "random"),
+    ),
+    "registers are those of the cluster": Mutant(
+        "register_pools.cpp",
+        "free_registers[current_block->rank];",
+        "free_registers[0];",
+        planted_in_a_cluster("registers_of_another_block"),
+    ),
+    "copies go to the own block only": Mutant(
+        "bulk_copies.cpp",
+        "block_to_visit(uint32_t(__builtin_ctz(rest)), ",
+        "block_to_visit(current->block->rank, ",
+        tiles_of_a_cluster,
+    ),
+    "bytes are counted in the own block": Mutant(
+        "bulk_copies.cpp",
+        "reinterpret_cast<uint64_t*>(counterpart(barrier, block))",
+        "barrier",
+        tiles_of_a_cluster,
+    ),
+    "arrivals are at the own mbarrier": Mutant(
+        "mbarriers.cpp",
+        'block_to_visit(rank, "arrival on an mbarrier")',
+        "*current->block",
+        protocol(test_clusters.test_arrivals_in_other_blocks_order_memory),
+    ),
+    "arrivals in other blocks order nothing": Mutant(
+        "mbarriers.cpp",
+        "release(record, current->knows, current->id, current->time);",
+        "if (current_block == current->block) "
+        "release(record, current->knows, current->id, current->time);",
+        tiles_of_a_cluster,
+    ),
+    "the cluster's barrier orders nothing": Mutant(
+        "clusters.cpp",
+        "if (checking) order_all();",
+        "",
+        protocol(test_clusters.test_a_cluster_shares_global_memory),
+    ),
+    "the cluster's barrier passes on nothing from earlier barriers": Mutant(
+        "clusters.cpp",
+        "join_clock(clock, threads[id].knows);",
+        "",
+        protocol(test_clusters.test_a_cluster_passes_on_what_it_knows),
+    ),
+    "__syncthreads passes on nothing from other blocks": Mutant(
+        "barriers.cpp",
+        "barrier.expected == ALL_THREADS && cluster_size == 1",
+        "barrier.expected == ALL_THREADS",
+        protocol(test_clusters.test_a_cluster_passes_on_what_it_knows),
+    ),
+    "the cluster's barrier waits for those that have exited": Mutant(
+        "clusters.cpp",
+        "live_threads += blocks[i].live_threads;",
+        "live_threads += thread_count;",
+        protocol(test_clusters.test_a_cluster_shares_global_memory),
+    ),
+    "nobody looks whether the rest has exited": Mutant(
+        "scheduler.cpp",
+        "release_cluster_barrier_of_survivors();",
+        "",
+        protocol(test_clusters.test_a_cluster_shares_global_memory),
+    ),
+    "the cluster's barrier waits for the own block": Mutant(
+        "clusters.cpp",
+        "if (waiting.size() < live_threads) return;",
+        "if (waiting.size() < current_block->live_threads) return;",
+        protocol(test_clusters.test_a_cluster_shares_global_memory),
+    ),
+    "lanes meet in different places": Mutant(
+        "clusters.cpp",
+        "require_same_place_in_warp(site);",
+        "",
+        planted_in_a_cluster("different_places_in_a_warp"),
+    ),
+    "arrivals in a block that has exited": Mutant(
+        "clusters.cpp",
+        "if (!block.live_threads) fail(",
+        "if (false) fail(",
+        planted_in_a_cluster("one_exits_before_an_arrival"),
+    ),
+    "arrivals in a block that may have exited": Mutant(
+        "scheduler.cpp",
+        "if (checking) require_visits_seen();",
+        "",
+        planted_in_a_cluster("exits_before_a_multicast", eager=True),
+    ),
+    "copies into a block that has exited": Mutant(
+        "bulk_copies.cpp",
+        "if (copy.block != current_block) continue;",
+        "continue;",
+        planted_in_a_cluster("exits_before_the_copy_lands"),
+    ),
+    "blocks outside of the cluster": Mutant(
+        "clusters.cpp",
+        "if (rank >= cluster_size) {",
+        "if (rank >= MAX_CLUSTER) {",
+        planted_in_a_cluster("arrives_outside_the_cluster"),
+    ),
+    "blocks of a cluster are taken for one": Mutant(
+        "cells.h",
+        "(thread == current->id ||",
+        "(threads[thread].block != current->block || thread == current->id ||",
+        planted_in_a_cluster("freed_by_the_wrong_block", "descending"),
+    ),
+    "mbarriers of other blocks need no order": Mutant(
+        "mbarriers.cpp",
+        "checking && !last_write_is_visible(barrier)",
+        "checking && current_block == current->block && !last_write_is_visible(barrier)",
+        planted_in_a_cluster("initialisation_not_ordered", "descending"),
+    ),
+    "mbarriers of other blocks need no fence": Mutant(
+        "mbarriers.cpp",
+        "if (checking && record.init_time",
+        "if (checking && current_block == current->block && record.init_time",
+        planted_in_a_cluster("multicast_without_a_fence"),
     ),
 }
 

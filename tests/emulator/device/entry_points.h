@@ -25,7 +25,7 @@ EMULATOR_UNCHECKED void call(void (*kernel)(Parameters...), void** arguments) {
 // One letter and a size in bytes: P and p point to const and mutable elements of that size;
 // b, i, u, f are scalars; s is anything passed by value as bytes.
 template <class Parameter>
-int describe_parameter(char* out) {
+EMULATOR_UNCHECKED int describe_parameter(char* out) {
   if constexpr (std::is_pointer_v<Parameter>) {
     using Element = std::remove_pointer_t<Parameter>;
     size_t bytes = 1;
@@ -42,7 +42,7 @@ int describe_parameter(char* out) {
 }
 
 template <class... Parameters>
-void describe(void (*)(Parameters...), char* out) {
+EMULATOR_UNCHECKED void describe(void (*)(Parameters...), char* out) {
   *out = 0;
   ((out += describe_parameter<std::remove_cv_t<Parameters>>(out)), ...);
 }

@@ -38,7 +38,8 @@ static void require_whole_warps(const Barrier& barrier) {
   for (uint32_t warp = 0; warp < MAX_WARPS; warp++) {
     const uint32_t lanes = barrier.lanes[warp];
     if (!lanes || lanes == UINT32_MAX || thread_count - warp * WARP < WARP) continue;
-    fail("barrier %d completes with %d threads of warp %u,", int(&barrier - barriers[current_block->rank]),
+    const Barrier* first = barriers[current_block->rank];
+    fail("barrier %d completes with %d threads of warp %u,", int(&barrier - first),
          __builtin_popcount(lanes), warp);
   }
 }

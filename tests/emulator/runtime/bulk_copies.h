@@ -6,7 +6,8 @@ namespace emulator {
 
 // Lets one outstanding bulk copy land; false if there is none. Called when no thread can run.
 bool complete_one_bulk_copy();
-void require_no_bulk_copies();  // at the end of a block: into its shared memory, which goes to the next one
+// At the end of a block: its shared memory goes to the next one.
+void require_no_bulk_copies();
 void forget_bulk_copies();
 
 // Shared memory addresses are permuted within atoms of 8 rows; the modes are those of a wgmma

@@ -40,7 +40,8 @@ inline Cell& shared_cell(const void* address) {
 }
 
 inline bool ordered_before_now(uint32_t thread, uint32_t time, uint32_t cluster) {
-  return cluster == cluster_number && (thread == current->id || time <= current->knows->time[thread]);
+  return cluster == cluster_number &&
+         (thread == current->id || time <= current->knows->time[thread]);
 }
 
 inline void remember_read(Cell& cell, uint32_t me, uint32_t time, uint32_t pc) {

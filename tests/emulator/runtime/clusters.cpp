@@ -106,7 +106,7 @@ static std::map<uint32_t, Visit> visits[MAX_CLUSTER];  // to each block: the las
 
 Block& block_to_visit(uint32_t rank, const char* what) {
   if (rank >= cluster_size) {
-    fail("%s in block %u of a cluster of %u blocks,", what, rank, cluster_size);
+    fail("%s, but block %u is outside the cluster of %u blocks,", what, rank, cluster_size);
   }
   Block& block = blocks[rank];
   if (&block == current->block) return block;
@@ -129,8 +129,8 @@ void require_visits_seen() {
     current = &threads[thread];
     threadIdx = current->index;
     current->site = visit.site;
-    fail("%s, but block %u of the cluster has exited, or may have: it does not wait for this",
-         visit.what, block.rank);
+    fail("%s, but block %u of the cluster may have exited: it does not wait for this,", visit.what,
+         block.rank);
   }
   drop_clock(known);
   all.clear();

@@ -57,7 +57,11 @@ static void locate(uint64_t address, Failure& failure) {
                                    __ATOMIC_SEQ_CST)) {
     end_worker();
   }
-  vsnprintf(failure.message, sizeof failure.message, format, arguments);
+  const int length = vsnprintf(failure.message, sizeof failure.message, format, arguments);
+  if (current_block != current->block && shared_memory.holds(address_of(evidence.address))) {
+    snprintf(failure.message + length, sizeof failure.message - size_t(length),
+             " in block %u of the cluster", current_block->rank);
+  }
   memcpy(failure.block, &current->block->index, sizeof failure.block);
   memcpy(failure.thread, &threadIdx, sizeof failure.thread);
   if (evidence.pc) {

@@ -1,4 +1,4 @@
-// A launch: clusters of blocks run one after another, in this process or in workers that share them.
+// A launch: clusters run one after another, in this process or in workers that share them.
 #include <link.h>
 #include <signal.h>
 #include <sys/mman.h>

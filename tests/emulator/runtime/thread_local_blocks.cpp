@@ -1,7 +1,7 @@
 // Each block of a cluster has a copy of the module's thread-local block. Compiled code asks
-// __tls_get_addr where the block of the running thread is, which looks it up in a vector that the C
+// __tls_get_addr where that of the running thread is, which looks it up in a vector that the C
 // library keeps for each thread (x86-64: %fs:8 points to it, 16 bytes a module, the address first).
-// Fibers are all one thread to the C library: that entry changes when a fiber of another block runs.
+// All fibers are one thread to the C library: the entry changes when one of another block runs.
 #include <sys/mman.h>
 
 #include "clusters.h"

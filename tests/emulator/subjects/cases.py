@@ -1,5 +1,6 @@
 """The subject kernels on random data, each with the result that it must give."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,21 @@ def gemm_planes(module: Module, **options: Any) -> None:
         assert product_error(c, a, b.T) <= 6
 
 
+def sum_tiles(module: Module, cluster: int = 2, **options: Any) -> None:
+    """More tiles than stages, one, and none; several clusters, which all take the same tiles."""
+    kernel = module.get_function("sum_tiles")
+    for tiles in (7, 1, 0):
+        x = normal(tiles + 1, cluster * 8, 32)
+        y = uninitialised((cluster * 3, 64))
+        arguments = (TensorMap(x, (1, 8, 32), 0), y, np.int32(tiles))
+        shared_mem = 2 * cluster * 8 * 32 * 4
+        kernel((cluster * 3,), (96,), arguments, shared_mem=shared_mem, **options)
+        weighted = x[:tiles] * (np.arange(cluster * 8) // 8 + 1.0)[:, None]
+        sums = weighted.reshape(-1, 64).sum(axis=0)
+        expected = sums * np.arange(1, cluster * 3 + 1)[:, None]
+        np.testing.assert_allclose(y, expected, rtol=0, atol=1e-3)
+
+
 # file, functions, defines, run
 CASES: dict[str, tuple[str, list[str], tuple[str, ...], Callable[..., Any]]] = {
     "sgemm": ("sgemm.cu", ["sgemm"], (), sgemm),
@@ -138,5 +154,12 @@ CASES: dict[str, tuple[str, list[str], tuple[str, ...], Callable[..., Any]]] = {
     "gemm_tf32": ("gemm_tf32.cu", ["gemm_tf32"], (), gemm_tf32),
     "gemm_16_bit": ("gemm_16_bit.cu", ["gemm_16_bit"], (), gemm_16_bit),
     "gemm_wgmma": ("gemm_wgmma.cu", ["gemm_wgmma"], (), gemm_wgmma),
+    "sum_tiles": ("clusters.cu", ["sum_tiles"], ("CLUSTER=2",), sum_tiles),
+    "sum_tiles of 4": (
+        "clusters.cu",
+        ["sum_tiles"],
+        ("CLUSTER=4",),
+        functools.partial(sum_tiles, cluster=4),
+    ),
     "gemm_planes": ("gemm_planes.cu", ["gemm_planes"], (), gemm_planes),
 }

@@ -67,5 +67,5 @@ class PlantedFile:
     def names(self) -> set[str]:
         """All kernels of the file."""
         text = self.path.read_text(encoding="utf-8")
-        bounds = r"(?:__launch_bounds__\([^)]*\) )?"
-        return set(re.findall(rf"__global__ void {bounds}(\w+)", text))
+        attributes = r"(?:__(?:launch_bounds|cluster_dims)__\([^)]*\)\s)*"
+        return set(re.findall(rf"__global__ void {attributes}(\w+)", text))
