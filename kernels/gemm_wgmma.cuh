@@ -103,7 +103,8 @@ struct WgmmaTile {
     const Plane* at = tile + plane * PLANE;
     at += ALONG ? outer * ROW + step * WGMMA_K : outer / CHUNK * NEXT_CHUNK + step * WGMMA_K * ROW;
     const unsigned leading = ALONG ? 16 : NEXT_CHUNK * int(sizeof(Plane));  // from chunk to chunk
-    return (unsigned long long)(ptx::smem_u32(at) >> 4) | (unsigned long long)(leading >> 4) << 16 |
+    return (unsigned long long)(ptx::smem_u32(at) >> 4 & 0x3fff) |
+           (unsigned long long)(leading >> 4) << 16 |
            (unsigned long long)(EIGHT_ROWS >> 4) << 32 | SWIZZLE << 62;
   }
 };
