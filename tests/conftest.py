@@ -4,6 +4,7 @@ import ctypes
 import functools
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Any
@@ -205,6 +206,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start what is to run aside
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # for tests' own processes
     config.addinivalue_line("markers", "kernels: what kernels promise and a BLAS does not")
     config.addinivalue_line("markers", "products: on tensor cores too")
     config.addinivalue_line("markers", "layers: all gradients of a layer from one launch too")
