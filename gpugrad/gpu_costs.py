@@ -185,7 +185,9 @@ def multiply_adds(dtype: str, plan: Gemm | FusedLayer, facts: DeviceFacts) -> fl
 def product_work(plan: Gemm, sm_count: int) -> float:
     """Count a product's multiply-adds as they occupy the device: in whole tiles and waves."""
     pairs = max(1, plan.planes * (plan.planes + 1) // 2)
-    waves = math.ceil(plan.blocks * plan.splits / sm_count)
+    resident = sm_count * warpgroup_tiles.RESIDENT[math.prod(plan.cluster)]
+    resident //= warpgroup_tiles.RESIDENT[1]
+    waves = math.ceil(plan.blocks * plan.splits / max(1, resident))
     tile = float(plan.tile_rows * plan.tile)
     if plan.algorithm == "wgmma":
         tile *= warpgroup_tiles.slowed(plan, sm_count)

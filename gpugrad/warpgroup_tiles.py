@@ -7,10 +7,13 @@ bytes a product.
 
 import math
 
-from gpugrad.problem import WARPGROUP_ROWS, Gemm
+from gpugrad.problem import WARPGROUP_ROWS, Gemm, cluster
 
 WIDTHS = (192, 128, 64)  # BLOCK_N
-MULTIPROCESSORS = 132  # of an H100 or H200 SXM; others of the generation have fewer
+# Blocks at once, by the blocks of a cluster, on the 132 multiprocessors of an H100 or H200 SXM. A
+# cluster lies in one GPC, which has 18 of them or a few less: how many fours fit differs from one
+# device to the next, 116 to 128 blocks (by enumeration; CUTLASS counts on 116).
+RESIDENT = {1: 132, 2: 132, 4: 120}
 STEP = 64  # a split's length is a multiple of it
 LEAST_SPLIT = 512  # terms
 MOST_WAVES = 4  # of tiles, of a contraction that is split
@@ -40,7 +43,8 @@ def gemm(rows: int, columns: int, contraction: int, planes: int, longest: int = 
 
     def planned(width: int) -> Gemm:
         tiles = Gemm(rows, columns, contraction, width, 1, STEP, "wgmma", planes).blocks
-        splits = best_splits(tiles, contraction, longest) if longest and contraction else 1
+        blocks = RESIDENT[math.prod(cluster(width, planes))]
+        splits = best_splits(tiles, blocks, contraction, longest) if longest and contraction else 1
         length = max(STEP, math.ceil(math.ceil(contraction / splits) / STEP) * STEP)
         parts = max(1, math.ceil(contraction / length))
         return Gemm(rows, columns, contraction, width, parts, length, "wgmma", planes)
@@ -48,25 +52,26 @@ def gemm(rows: int, columns: int, contraction: int, planes: int, longest: int = 
     return min(map(planned, WIDTHS), key=clocks)
 
 
-def best_splits(tiles: int, contraction: int, longest: int) -> int:
-    """Give the fewest splits, none too long, that keep nearly the most multiprocessors at work."""
+def best_splits(tiles: int, blocks: int, contraction: int, longest: int) -> int:
+    """Give the fewest splits, none too long, that keep nearly the most of the blocks at work."""
     least = math.ceil(contraction / longest)
-    most = min(math.ceil(contraction / LEAST_SPLIT), MOST_WAVES * MULTIPROCESSORS // max(1, tiles))
-    work = {splits: at_work(tiles * splits) for splits in range(least, max(least, most) + 1)}
+    most = min(math.ceil(contraction / LEAST_SPLIT), MOST_WAVES * blocks // max(1, tiles))
+    asked = range(least, max(least, most) + 1)
+    work = {splits: at_work(tiles * splits, blocks) for splits in asked}
     best = ENOUGH * max(work.values())
     return next(splits for splits, share in work.items() if share >= best)
 
 
-def at_work(shares: int) -> float:
-    """Give the share of the multiprocessors' time that so many equal parts of work use."""
-    return shares / (MULTIPROCESSORS * max(1, math.ceil(shares / MULTIPROCESSORS)))
+def at_work(shares: int, blocks: int) -> float:
+    """Give the share of the blocks' time that so many equal parts of work use."""
+    return shares / (blocks * max(1, math.ceil(shares / blocks)))
 
 
 def clocks(plan: Gemm) -> float:
     """Count the clocks of the multiprocessor with the most tiles."""
-    waves = math.ceil(plan.blocks * plan.splits / MULTIPROCESSORS)
+    waves = math.ceil(plan.blocks * plan.splits / RESIDENT[math.prod(plan.cluster)])
     products = WARPGROUP_ROWS * plan.tile * plan.split_length * pairs(plan.planes)
-    return waves * products / PRODUCTS * slowed(plan, MULTIPROCESSORS)
+    return waves * products / PRODUCTS * slowed(plan, RESIDENT[1])
 
 
 def pairs(planes: int) -> int:

@@ -59,7 +59,7 @@ static_assert(STAGES >= 3, "one stage is multiplied by either warpgroup, one is 
 static_assert(STAGE_BYTES < 1 << 20, "an mbarrier counts the bytes of a stage");
 
 // What the copy engine knows of an operand; made by the driver.
-struct alignas(64) TensorMap {
+struct alignas(128) TensorMap {
   unsigned long long opaque[16];
 };
 
@@ -245,6 +245,7 @@ __device__ __forceinline__ void store_tile(const Left& left, const Right& right,
       store_sums(target, share.split, splits, row, column, rows, columns, finish, pack.v);
     }
   }
+  __syncwarp();  // products and barriers want whole warps
 }
 
 // finish(column, value) is applied to every four neighbouring elements of a row of C.

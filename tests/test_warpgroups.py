@@ -152,7 +152,7 @@ def test_large_products_take_wide_tiles_and_small_ones_many():
         assert planned((512, 512, 512), planes).tile == 64
         long = planned((64, 64, 10**6), planes)
         assert long.tile == 64
-        assert warpgroup_tiles.at_work(long.splits) > warpgroup_tiles.ENOUGH
+        assert warpgroup_tiles.at_work(long.splits, 132) > warpgroup_tiles.ENOUGH
 
 
 def test_what_the_copy_engine_cannot_address_is_by_mma():

@@ -115,7 +115,12 @@ class WithMaps:
         *,
         shared_mem: int,
     ) -> None:
-        """Launch it with maps by value."""
+        """Launch it with maps by value.
+
+        The driver encodes them in a context, which CuPy makes current in a launch, not before one.
+        """
+        if not cupy.cuda.driver.ctxGetCurrent():
+            cupy.cuda.runtime.memGetInfo()  # what CuPy itself calls for that
         values = (one.by_value() if isinstance(one, TensorMap) else one for one in args)
         self._function(grid, block, tuple(values), shared_mem=shared_mem)
 

@@ -9,7 +9,7 @@ from typing import Any
 from gpugrad.gpu.recording import ByAddress, Template
 
 WORD = 8  # bytes of an address, and the alignment of scalars
-WIDE = 64  # the alignment of larger arguments: a tensor map's, the strictest there is
+WIDE = 128  # the alignment of larger arguments: a tensor map's, the strictest there is
 
 Head = tuple[int, int, int, int, int, int, int, int]  # function, grid, block, shared memory
 

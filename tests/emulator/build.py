@@ -43,6 +43,19 @@ def contents(folder: Path) -> str:
     return "".join(path.read_text(encoding="utf-8") for path in sorted(folder.iterdir()))
 
 
+def runtime_part(path: Path, flags: Sequence[str]) -> Path:
+    """One file of the runtime, compiled by itself."""
+    headers = [one.read_text(encoding="utf-8") for one in sorted(path.parent.glob("*.h"))]
+    headers.append((DEVICE / "runtime_calls.h").read_text(encoding="utf-8"))
+    text = path.read_text(encoding="utf-8")
+    key = cache.key(path.name, text, *headers, toolchain.fingerprint(), *flags)
+
+    def build(target: Path) -> None:
+        toolchain.run([toolchain.compiler(), *flags, "-c", path, "-o", target])
+
+    return cache.built(f"{path.stem}-{key}.o", build)
+
+
 @functools.cache
 def runtime_object() -> Path:
     """The runtime, compiled as one translation unit so that the checker is inlined."""
@@ -147,20 +160,15 @@ def translation_unit(
     return "\n".join(lines) + "\n"
 
 
-def module_library(
+def kernel_object(
     source: Source, functions: Sequence[str], defines: Iterable[str], mode: str, arch: int
 ) -> Path:
-    """The shared library of one instantiation of a kernel source."""
+    """One instantiation of a kernel source; it does not depend on the runtime."""
     text = translation_unit(source, functions, defines, arch)
     header = precompiled_header(mode)
-    objects = [runtime_object()]
-    if source.dynamic_arrays():  # linked last: it must end the thread-local block
-        objects.append(dynamic_memory_object(source.dynamic_arrays()))
     places = [f"-I{folder}" for folder in source.folders]
     flags = kernel_flags(mode)
-    names = [header.name, *(path.name for path in objects)]
-    linker = toolchain.linker()
-    key = cache.key(text, *source.texts, *names, *flags, *linker, *places, str(RED_ZONE))
+    key = cache.key(text, *source.texts, header.name, *flags, *places, str(RED_ZONE))
 
     def build(target: Path) -> None:
         unit, assembly = target.with_suffix(".cpp"), target.with_suffix(".s")
@@ -169,7 +177,23 @@ def module_library(
         toolchain.run([toolchain.compiler(), *flags, *include, "-S", unit, "-o", assembly])
         compiled = assembly.read_text(encoding="utf-8")
         assembly.write_text(with_red_zones(compiled), encoding="utf-8")
-        link = [*linker, "-shared", "-Wl,-Bsymbolic", "-Wl,-z,defs", assembly, *objects]
+        toolchain.run([toolchain.compiler(), "-c", assembly, "-o", target])
+
+    return cache.built(f"{Path(source.name).stem}-{mode}-{key}.o", build)
+
+
+def module_library(
+    source: Source, functions: Sequence[str], defines: Iterable[str], mode: str, arch: int
+) -> Path:
+    """The shared library of one instantiation of a kernel source."""
+    objects = [kernel_object(source, functions, defines, mode, arch), runtime_object()]
+    if source.dynamic_arrays():  # linked last: it must end the thread-local block
+        objects.append(dynamic_memory_object(source.dynamic_arrays()))
+    linker = toolchain.linker()
+    key = cache.key(*(path.name for path in objects), *linker)
+
+    def build(target: Path) -> None:
+        link = [*linker, "-shared", "-Wl,-Bsymbolic", "-Wl,-z,defs", *objects]
         toolchain.run([toolchain.compiler(), *link, "-o", target])
 
     return cache.built(f"{Path(source.name).stem}-{mode}-{key}.so", build)

@@ -1,5 +1,6 @@
 """Mistakes planted into the runtime itself: the tests of what it does must see each of them."""
 
+import functools
 import re
 import shutil
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from tests.emulator import (
     EmulatorError,
     Module,
     build,
+    cache,
     test_boxes,
     test_clusters,
     test_planted_cluster_errors,
@@ -328,7 +330,25 @@ MUTANTS = {
 @pytest.fixture
 def mutate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Mutant], None]:
     """Makes modules take a mutated runtime, compiled quickly, while a test runs."""
-    build.precompiled_header("check")  # from the usual cache
+    usual, kernel_object, flags = cache.folder(), build.kernel_object, (*build.LANGUAGE, "-O1")
+
+    def from_usual_cache(make: Callable[..., Path], *args: Any) -> Path:
+        """Give what no mutant changes."""
+        with monkeypatch.context() as patch:
+            patch.setenv("GPUGRAD_EMULATOR_CACHE", str(usual))
+            return make(*args)
+
+    def in_parts(mutant: Mutant) -> Path:
+        """Compile the one file that is not as it was; a header's mutant is in all of them."""
+        parts = [
+            build.runtime_part(path, flags)
+            if path.name == mutant.file
+            else from_usual_cache(build.runtime_part, path, flags)
+            for path in sorted(build.RUNTIME.glob("*.cpp"))
+        ]
+        together = cache.folder() / "runtime.o"
+        build.toolchain.run([build.toolchain.compiler(), "-r", "-nostdlib", *parts, "-o", together])
+        return together
 
     def plant(mutant: Mutant) -> None:
         runtime = tmp_path / "runtime"
@@ -339,8 +359,13 @@ def mutate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Mutant]
         assert text.count(mutant.old) == 1, f"{mutant.old} is not once in {mutant.file}"
         path.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
         monkeypatch.setattr(build, "RUNTIME", runtime)
-        monkeypatch.setattr(build, "RUNTIME_FLAGS", (*build.LANGUAGE, "-O1"))
-        monkeypatch.setattr(build, "runtime_object", build.runtime_object.__wrapped__)
+        monkeypatch.setattr(build, "RUNTIME_FLAGS", flags)
+        whole = build.runtime_object.__wrapped__
+        part = functools.cache(functools.partial(in_parts, mutant))
+        monkeypatch.setattr(build, "runtime_object", part if path.suffix == ".cpp" else whole)
+        monkeypatch.setattr(
+            build, "kernel_object", functools.partial(from_usual_cache, kernel_object)
+        )
         monkeypatch.setenv("GPUGRAD_EMULATOR_CACHE", str(tmp_path / "cache"))
 
     return plant

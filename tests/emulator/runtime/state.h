@@ -1,6 +1,7 @@
 // One launch: its configuration and failure (laid out as in structures.py), its threads.
 #pragma once
 #include <cstdint>
+#include <cstdlib>
 #include <vector>
 
 #include "../device/runtime_calls.h"
