@@ -137,3 +137,20 @@ def test_operands_of_any_layout_have_maps_that_the_driver_takes(order, dtype):
         inner = stride * extent
     for parts in (1, 2):
         emulator.TensorMap(array, *box(found, 128, parts))
+
+
+def test_maps_are_encoded_in_a_context(driver, monkeypatch):
+    """Of a thread's first launch CuPy makes it current too late."""
+    import cupy
+
+    from gpugrad.gpu.cupy_runtime import WithMaps
+
+    order = []
+    maps = strided((3, 5, 7), (80, 16, 2)), (3, 4, 64)
+    monkeypatch.setattr(cupy.cuda.driver, "ctxGetCurrent", lambda: "context" in order)
+    monkeypatch.setattr(cupy.cuda.runtime, "memGetInfo", lambda: order.append("context"))
+    launch = WithMaps(lambda grid, block, args, *, shared_mem: order.append(driver.calls))
+    for swizzle in (128, 64):
+        order.append(driver.calls)
+        launch((1,), (384,), (TensorMap(*maps, swizzle), 3), shared_mem=0)
+    assert order == [0, "context", 1, 1, 2]

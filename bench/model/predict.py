@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from bench.model import devices, sass
 from bench.model.devices import PARTITIONS, Device
+from gpugrad import warpgroup_tiles
 from gpugrad.gpu import compiler, dmma, mma, wgmma
 from gpugrad.gpu_costs import GPU_LAUNCH
 from gpugrad.plan import THREADS, gemm, passes
@@ -302,7 +303,9 @@ def product_seconds(precision: Precision, product: str, device: Device) -> Span:
     plan = plan_of(precision, product)
     loop = main_loop(precision, product, plan.tile, device)
     steps = math.ceil(plan.split_length / loop.kernel.step.terms)
-    blocks = math.ceil(plan.blocks * plan.splits / device.multiprocessors)  # of the busiest
+    resident = device.multiprocessors * warpgroup_tiles.RESIDENT[math.prod(plan.cluster)]
+    resident //= warpgroup_tiles.RESIDENT[1]  # of four blocks, not as many clusters fit
+    blocks = math.ceil(plan.blocks * plan.splits / resident)  # of the busiest
     memory = memory_bytes(plan, precision, device, loop.blocks) / device.copy_bandwidth
 
     def seconds(cycles: float) -> float:
