@@ -47,6 +47,9 @@ def test_tensor_cores_need_an_architecture_that_has_them() -> None:
     assert not exists_for("matmul_backward_dmma", "sm_75")
     assert exists_for("matmul_backward_dmma", "sm_80")
     assert exists_for("matmul_backward_mma", "sm_90")
+    assert exists_for("matmul_backward_wgmma", "sm_90a")
+    assert not exists_for("matmul_backward_wgmma", "sm_90")
+    assert not exists_for("matmul_backward_mma", "sm_90a")
 
 
 def test_every_kernel_file_is_instantiated() -> None:
@@ -191,7 +194,9 @@ def test_a_planted_spill_fails() -> None:
     assert "sigmoid [ELEMENT_F32] sigmoid sm_90" in faults
 
 
-@pytest.mark.parametrize("arch", compile_gate.ARCHITECTURES)
+@pytest.mark.parametrize(
+    "arch", [one for one in compile_gate.ARCHITECTURES if exists_for("sigmoid", one)]
+)
 def test_instructions_are_counted_kernel_by_kernel(arch: str) -> None:
     rows, rejected = measured(MOVES, arch)
     assert not rejected
@@ -203,6 +208,29 @@ def test_instructions_are_counted_kernel_by_kernel(arch: str) -> None:
     assert (halves["load_64"], halves["load_128"], halves["store_128"]) == (1, 0, 0)
     assert (halves["shared_load_128"], halves["shared_store_128"]) == (1, 0)
     assert (halves["ffma"], halves["barrier"], halves["shared_bytes"]) == (1, 1, 4096)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "remark"),
+    [
+        ("    ptx::wgmma_wait(part);\n", "", "(C7517) wgmma.wait_group is injected"),
+        (
+            "(WGMMA_THREADS, 1)",
+            "(WGMMA_THREADS)",
+            "(C7508) Potential Performance Loss: 'setm",
+        ),
+    ],
+)
+def test_what_the_assembler_remarks_on_hoppers_instructions_fails(
+    old: str, new: str, remark: str
+) -> None:
+    stem = "matmul_backward_wgmma"
+    text = source.expand(stem)
+    assert text.count(old) == 1
+    one = (stem, ("ELEMENT_BF16", "TILE=64"))
+    rows, rejected = compile_gate.measure("sm_90a", [one], text=text.replace(old, new))
+    assert not rows
+    assert remark in rejected[0]
 
 
 def test_what_does_not_compile_fails() -> None:

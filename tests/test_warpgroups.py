@@ -59,7 +59,8 @@ def test_results(warpgroups, name, dtype, precision):
 
 @pytest.mark.parametrize("layout", ["fortran", "reversed", "padded rows", "element offset"])
 @pytest.mark.parametrize("name", PRODUCTS)
-def test_layouts(warpgroups, name, layout):
+def test_layouts(name, layout, monkeypatch):
+    warpgroups = on_emulator(monkeypatch)
     for dtype in ("float32", "bfloat16"):
         arrays = {one: LAYOUTS[layout](a) for one, a in layer_arrays(LAYER, dtype).items()}
         expect_right(warpgroups, name, arrays)
@@ -102,7 +103,8 @@ def test_rows_depend_neither_on_others_nor_on_the_width_of_tiles(name, dtype, mo
 
 @pytest.mark.parametrize("extents", [(0, 5, 7), (5, 0, 7), (5, 7, 0), (1, 1, 1)], ids=str)
 @pytest.mark.parametrize("name", PRODUCTS)
-def test_small_extents(warpgroups, name, extents):
+def test_small_extents(name, extents, monkeypatch):
+    warpgroups = on_emulator(monkeypatch)
     n, k, m = extents
     expect_right(warpgroups, name, layer_arrays(Layer((n,), k, m), "bfloat16"))
 
