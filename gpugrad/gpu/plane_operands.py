@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+from gpugrad.gpu.gemm import Launch
 from gpugrad.gpu.launch import NULL, Arguments, defines, integers
 from gpugrad.gpu.planes import Planes, own, split, split_both
 from gpugrad.gpu.runtime import Runtime
@@ -28,6 +29,27 @@ class Operand(NamedTuple):
         planes = self.planes
         exponents = NULL if planes.exponents is None else planes.exponents
         return (planes.array, *integers(planes.pitch, planes.plane_stride), exponents)
+
+
+class Way(NamedTuple):
+    """What the kernels of products from planes do not have alike.
+
+    Attributes
+    ----------
+    shared_bytes : int
+        Of dynamic shared memory.
+    launch : tuple, optional
+        Grid and block, where they are not a block of THREADS for each tile of each split.
+    maps : tuple
+        Of both operands, for kernels whose tiles the copy engine brings.
+    splits : tuple
+        Their number, for kernels whose grid does not tell.
+    """
+
+    shared_bytes: int
+    launch: Launch | None = None
+    maps: Arguments = ()
+    splits: tuple[int, ...] = ()
 
 
 def operand(runtime: Runtime, matrix: Any, count: int) -> Operand:

@@ -1,10 +1,14 @@
-"""Products on tensor cores from planes, by mma.sync or by wgmma as the plan has it."""
+"""Products on tensor cores from planes, by mma.sync or by wgmma as the plan has it.
+
+kernels/matmul_backward_mma.cu and _wgmma.cu, dense_sigmoid_mma.cu and _wgmma.cu.
+"""
 
 from typing import Any
 
 from gpugrad.gpu import mma, wgmma
+from gpugrad.gpu.gemm import launch_gemm
 from gpugrad.gpu.launch import NULL, integers, strides
-from gpugrad.gpu.plane_operands import Operand, operand
+from gpugrad.gpu.plane_operands import Operand, macros, operand
 from gpugrad.gpu.runtime import Runtime
 from gpugrad.problem import Gemm
 
@@ -34,7 +38,22 @@ def forward(runtime: Runtime, plan: Gemm, x: Any, w: Any, b: Any, y: Any) -> Non
     """Compute y = σ(x w + b)."""
     left, right = operand(runtime, x, plan.planes), operand(runtime, w.T, plan.planes)
     bias = (NULL, *integers(0)) if b is None else (b, *strides(b))
-    BY[plan.algorithm].forward(runtime, plan, left, right, bias, y)
+    kernel = f"dense_sigmoid_{plan.algorithm}"
+    way = BY[plan.algorithm].way(runtime, plan, left, right)
+    launch_gemm(
+        runtime,
+        plan,
+        y.dtype,
+        kernel,
+        kernel,
+        macros(y.dtype, left, right),
+        (*way.maps, *left.arguments, *right.arguments, *bias),
+        y,
+        None,
+        integers(plan.rows, plan.columns, plan.contraction),
+        launch=way.launch,
+        shared_bytes=way.shared_bytes,
+    )
 
 
 def product(
@@ -47,4 +66,20 @@ def product(
     accumulate: bool,
 ) -> None:
     """Compute out = left rightᵀ; element is the dtype of the call's arrays."""
-    BY[plan.algorithm].product(runtime, plan, element, left, right, out, accumulate)
+    kernel = f"matmul_backward_{plan.algorithm}"
+    way = BY[plan.algorithm].way(runtime, plan, left, right)
+    extents = [plan.rows, plan.columns, plan.contraction, plan.split_length]
+    launch_gemm(
+        runtime,
+        plan,
+        element,
+        kernel,
+        kernel,
+        macros(element, left, right, result=out.dtype),
+        (*way.maps, *left.arguments, *right.arguments),
+        out,
+        accumulate,
+        integers(*extents, *way.splits),
+        launch=way.launch,
+        shared_bytes=way.shared_bytes,
+    )

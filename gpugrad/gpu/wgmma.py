@@ -1,11 +1,10 @@
-"""Products by wgmma: kernels/matmul_backward_wgmma.cu and dense_sigmoid_wgmma.cu."""
+"""How products from planes are launched by wgmma: kernels/gemm_wgmma.cuh."""
 
 import math
-from typing import Any
 
-from gpugrad.gpu.gemm import Launch, launch_gemm
-from gpugrad.gpu.launch import Arguments, integers
-from gpugrad.gpu.plane_operands import WORD_BYTES, Operand, macros
+from gpugrad.gpu.gemm import Launch
+from gpugrad.gpu.launch import Arguments
+from gpugrad.gpu.plane_operands import WORD_BYTES, Operand, Way
 from gpugrad.gpu.runtime import Runtime
 from gpugrad.problem import WARPGROUP_ROWS, Gemm
 
@@ -18,47 +17,13 @@ MOST_STAGES = 6
 PAIR = 2  # multiprocessors that are always side by side
 
 
-def product(
-    runtime: Runtime,
-    plan: Gemm,
-    element: Any,
-    left: Operand,
-    right: Operand,
-    out: Any,
-    accumulate: bool,
-) -> None:
-    """Compute out = left rightᵀ; element is the dtype of the call's arrays."""
-    launch_gemm(
-        runtime,
-        plan,
-        element,
-        "matmul_backward_wgmma",
-        "matmul_backward_wgmma",
-        macros(element, left, right, result=out.dtype),
-        (*maps(runtime, plan, left, right), *left.arguments, *right.arguments),
-        out,
-        accumulate,
-        integers(plan.rows, plan.columns, plan.contraction, plan.split_length, plan.splits),
-        launch=launch_of(runtime, plan),
-        shared_bytes=shared_bytes(plan.tile, plan.planes),
-    )
-
-
-def forward(runtime: Runtime, plan: Gemm, x: Operand, w: Operand, bias: Arguments, y: Any) -> None:
-    """Compute y = σ(x w + b)."""
-    launch_gemm(
-        runtime,
-        plan,
-        y.dtype,
-        "dense_sigmoid_wgmma",
-        "dense_sigmoid_wgmma",
-        macros(y.dtype, x, w),
-        (*maps(runtime, plan, x, w), *x.arguments, *w.arguments, *bias),
-        y,
-        None,
-        integers(plan.rows, plan.columns, plan.contraction),
-        launch=launch_of(runtime, plan),
-        shared_bytes=shared_bytes(plan.tile, plan.planes),
+def way(runtime: Runtime, plan: Gemm, left: Operand, right: Operand) -> Way:
+    """Give what is this kernel's own in a launch."""
+    return Way(
+        shared_bytes(plan.tile, plan.planes),
+        launch_of(runtime, plan),
+        maps(runtime, plan, left, right),
+        (plan.splits,),
     )
 
 
