@@ -1,7 +1,7 @@
 // dense_sigmoid_wgmma: y = σ(x w + b) on Hopper's tensor cores, from the 16-bit planes of x and w.
 //
 // shapes    as dense_sigmoid_mma; x_map, w_map: tensor maps as of matmul_backward_wgmma
-// launch    grid (at most ⌈n / 128⌉ ⌈m / TILE⌉, in whole clusters), block (384)
+// launch    grid (whole clusters, of CLUSTER blocks, at most as many as cover y), block (384)
 // shared    STAGES × (PLANES × BLOCK_K × (128 + TILE) × 2 + 16) + 20480 bytes, dynamic
 // requires  as matmul_backward_wgmma
 // traffic   2 n k m flops for each pair of planes, as matmul_backward_wgmma

@@ -3,10 +3,11 @@
 //
 // shapes    as matmul_backward_mma; a_map, b_map: tensor maps of the planes as (planes, rows,
 //           columns), their boxes one block's part of a plane's tile: see gemm_wgmma.cuh
-// launch    grid (at most ⌈rows / 128⌉ ⌈columns / TILE⌉ splits, in whole clusters), block (384)
+// launch    grid (whole clusters, of CLUSTER blocks, at most as many as cover C in every split),
+//           block (384)
 // shared    STAGES × (PLANES × BLOCK_K × (128 + TILE) × 2 + 16) + 20480 bytes, dynamic
 // requires  compute capability 9.0 (sm_90a); rows of planes 16-byte aligned; split_length a multiple
-//           of 64; extents below 2^31; partial where splits > 1, 16-byte aligned; see Target for
+//           of 64; extents up to 2^31 − 2^10; partial where splits > 1, 16-byte aligned; see Target for
 //           packed
 // traffic   2 · rows · columns · contraction flops for each pair of planes, of which there are 1, 3
 //           and 6 for PLANES 1, 2 and 3; A's planes are read once for every CLUSTER_N TILE columns,

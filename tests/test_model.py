@@ -283,6 +283,19 @@ def test_what_the_other_warps_do_not_cover_is_added_at_worst():
     assert predict.step_cycles(by_pipe | {"L2": 200.0}, 1) == Span(200, 230)
 
 
+def test_what_clusters_spare_the_cache():
+    """Without them it would bind, at these shares of the peak: as docs/performance.md has it."""
+    for precision, tile, share in ((HIGHEST, 128, 0.86), (HIGH, 192, 0.77), (MEDIUM, 192, 0.52)):
+        own = precision.on(H200)
+        compiled = predict.kernel(own, "dx", tile, H200.arch)
+        alone = replace(compiled.step, own_bytes=compiled.step.bulk_bytes)
+        by_pipe = predict.step_by_pipe(alone, own, H200)
+        assert max(by_pipe, key=by_pipe.get) == "L2"
+        assert by_pipe["tensor"] / by_pipe["L2"] == pytest.approx(share, abs=0.005)
+        shared = predict.step_by_pipe(compiled.step, own, H200)
+        assert shared["L2"] < max(shared["tensor"], shared["shared"])
+
+
 def test_data_sheets():
     """Rates and clocks give the peaks, in TFLOP/s, that the makers state."""
     stated = {"A100": (312, 19.5, 19.5), "RTX 4090": (165.2, 82.6, 1.29), "H200": (989, 67, 67)}
