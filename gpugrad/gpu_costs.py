@@ -184,14 +184,11 @@ def multiply_adds(dtype: str, plan: Gemm | FusedLayer, facts: DeviceFacts) -> fl
 
 def product_work(plan: Gemm, sm_count: int) -> float:
     """Count a product's multiply-adds as they occupy the device: in whole tiles and waves."""
-    pairs = max(1, plan.planes * (plan.planes + 1) // 2)
-    resident = sm_count * warpgroup_tiles.RESIDENT[math.prod(plan.cluster)]
-    resident //= warpgroup_tiles.RESIDENT[1]
-    waves = math.ceil(plan.blocks * plan.splits / max(1, resident))
+    waves = math.ceil(plan.blocks * plan.splits / warpgroup_tiles.resident(plan, sm_count))
     tile = float(plan.tile_rows * plan.tile)
     if plan.algorithm == "wgmma":
         tile *= warpgroup_tiles.slowed(plan, sm_count)
-    return float(waves * sm_count * tile * plan.split_length * pairs)
+    return float(waves * sm_count * tile * plan.split_length * plan.pairs)
 
 
 def product_bytes(problem: Problem, name: str, plan: Gemm) -> float:

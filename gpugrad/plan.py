@@ -6,7 +6,7 @@ decision can be tested on any machine.
 Tiles and splits depend on shapes, dtype and algorithm alone. The algorithm also depends on the
 device: which ones it has, and which should be the fastest on it for such a layer, by rates that
 follow from its properties or that `gpugrad tune` has measured. It does not depend on the number of
-rows, so that a row's results do not either; but for extents that Hopper's copy engine cannot address.
+rows, so that a row's results do not either, but for those that Hopper's copy engine cannot address.
 """
 
 import functools
@@ -134,8 +134,7 @@ def gemm(
     algorithm, planes
         As in `Gemm`. Splits of a sum by tensor cores are as those by multiply-adds, or shorter.
     """
-    on_warpgroups = algorithm == "wgmma" and warpgroup_tiles.fits(rows, columns, contraction)
-    if algorithm == "wgmma":
+    if algorithm == "wgmma" and not warpgroup_tiles.fits(rows, columns, contraction):
         algorithm = "mma"
 
     def tiles(side: int) -> int:
@@ -151,7 +150,7 @@ def gemm(
     length = math.ceil(math.ceil(contraction / max(1, splits)) / GEMM_STEP) * GEMM_STEP
     length = max(length, GEMM_STEP)
     parts = max(1, math.ceil(contraction / length))
-    if on_warpgroups:
+    if algorithm == "wgmma":
         return warpgroup_tiles.gemm(rows, columns, contraction, planes, length if split else 0)
     return Gemm(rows, columns, contraction, tile, parts, length, algorithm, planes)
 

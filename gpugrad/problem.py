@@ -116,6 +116,11 @@ class Gemm:
     planes: int = 0
 
     @property
+    def pairs(self) -> int:
+        """Products of planes that make one of numbers."""
+        return max(1, self.planes * (self.planes + 1) // 2)
+
+    @property
     def tile_rows(self) -> int:
         """BLOCK_M."""
         return WARPGROUP_ROWS if self.algorithm == "wgmma" else self.tile

@@ -69,14 +69,14 @@ def at_work(shares: int, blocks: int) -> float:
 
 def clocks(plan: Gemm) -> float:
     """Count the clocks of the multiprocessor with the most tiles."""
-    waves = math.ceil(plan.blocks * plan.splits / RESIDENT[math.prod(plan.cluster)])
-    products = WARPGROUP_ROWS * plan.tile * plan.split_length * pairs(plan.planes)
+    waves = math.ceil(plan.blocks * plan.splits / resident(plan, RESIDENT[1]))
+    products = WARPGROUP_ROWS * plan.tile * plan.split_length * plan.pairs
     return waves * products / PRODUCTS * slowed(plan, RESIDENT[1])
 
 
-def pairs(planes: int) -> int:
-    """Count the products of planes that make one of numbers."""
-    return planes * (planes + 1) // 2
+def resident(plan: Gemm, multiprocessors: int) -> int:
+    """Give how many blocks of a product a device has room for at once, one a multiprocessor."""
+    return max(1, multiprocessors * RESIDENT[math.prod(plan.cluster)] // RESIDENT[1])
 
 
 def slowed(plan: Gemm, multiprocessors: int) -> float:
@@ -87,7 +87,7 @@ def slowed(plan: Gemm, multiprocessors: int) -> float:
     cache, which the multiprocessors at work share, comes a block's part of what its cluster needs.
     """
     width, (down, across) = plan.tile, plan.cluster
-    of_tile = 2 * plan.planes / (WARPGROUP_ROWS * width * pairs(plan.planes))
+    of_tile = 2 * plan.planes / (WARPGROUP_ROWS * width * plan.pairs)
     read = 2 * (64 + width) / (64 * width)
     written = of_tile * (WARPGROUP_ROWS + width)
     brought = of_tile * (WARPGROUP_ROWS / across + width / down)

@@ -238,10 +238,8 @@ def value(product: str, macros: str, kernel: str) -> int:
     """Compute a product of numbers, VECTOR, TILE, and what else the kernel's header knows."""
     size = 8 if "ELEMENT_F64" in macros else 2 if "16" in macros.split()[0] else 4
     names = {"VECTOR": 16 // size, **{name: number(name, macros) for name in ("TILE", "PLANES")}}
-    names["BLOCK_K"], names["STAGES"] = mma.stages(names["TILE"], names["PLANES"])
-    if kernel.endswith("_wgmma"):
-        names["BLOCK_K"] = wgmma.block_k(names["PLANES"])
-        names["STAGES"] = wgmma.stages(names["TILE"], names["PLANES"])[1]
+    of_kernel = wgmma if kernel.endswith("_wgmma") else mma
+    names["BLOCK_K"], names["STAGES"] = of_kernel.stages(names["TILE"], names["PLANES"])
     key = ("float32", "ffma") if "ELEMENT_F32" in macros else ("bfloat16", "mma")
     sizes = {tile: (inputs, rows) for tile, inputs, rows, _ in FUSED[key]}
     names["INPUTS"], names["ROWS"] = sizes.get(names["TILE"], (0, 0))

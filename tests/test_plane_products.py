@@ -128,12 +128,9 @@ def test_constants(kind, algorithm, tile):
     module = Module(CONSTANTS[algorithm], defines=macros, include_dirs=[source.directory()])
     found = np.zeros(5, np.int32)
     module.get_function("constants")((1,), (1,), (found,))
-    if algorithm == "mma":
-        expected = [*mma.stages(tile, planes), mma.shared_bytes(tile, planes), 0, 0]
-    else:
-        stages = wgmma.stages(tile, planes)[1]
-        expected = [wgmma.block_k(planes), stages, wgmma.shared_bytes(tile, planes)]
-        expected += [wgmma.THREADS, WARPGROUP_ROWS]
+    own = {"mma": mma, "wgmma": wgmma}[algorithm]
+    block = [wgmma.THREADS, WARPGROUP_ROWS] if own is wgmma else [0, 0]
+    expected = [*own.stages(tile, planes), own.shared_bytes(tile, planes), *block]
     assert found.tolist() == expected
 
 

@@ -303,8 +303,7 @@ def product_seconds(precision: Precision, product: str, device: Device) -> Span:
     plan = plan_of(precision, product)
     loop = main_loop(precision, product, plan.tile, device)
     steps = math.ceil(plan.split_length / loop.kernel.step.terms)
-    resident = device.multiprocessors * warpgroup_tiles.RESIDENT[math.prod(plan.cluster)]
-    resident //= warpgroup_tiles.RESIDENT[1]  # of four blocks, not as many clusters fit
+    resident = warpgroup_tiles.resident(plan, device.multiprocessors)
     blocks = math.ceil(plan.blocks * plan.splits / resident)  # of the busiest
     memory = memory_bytes(plan, precision, device, loop.blocks) / device.copy_bandwidth
 

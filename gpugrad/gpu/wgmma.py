@@ -65,13 +65,17 @@ def block_k(planes: int) -> int:
 
 
 def stages(tile: int, planes: int) -> tuple[int, int]:
-    """Give the bytes of a stage, and their number."""
-    size = planes * (WARPGROUP_ROWS + tile) * block_k(planes) * WORD_BYTES
+    """Give BLOCK_K and STAGES of kernels/gemm_wgmma.cuh."""
     room = SHARED_LIMIT - STRIPS_BYTES - MOST_STAGES * BARRIERS_BYTES
-    return size, min(MOST_STAGES, room // size)
+    return block_k(planes), min(MOST_STAGES, room // stage_bytes(tile, planes))
+
+
+def stage_bytes(tile: int, planes: int) -> int:
+    """Give the bytes of a stage."""
+    return planes * (WARPGROUP_ROWS + tile) * block_k(planes) * WORD_BYTES
 
 
 def shared_bytes(tile: int, planes: int) -> int:
     """Give the bytes of shared memory of stages, strips of results and barriers."""
-    size, count = stages(tile, planes)
-    return count * (size + BARRIERS_BYTES) + STRIPS_BYTES
+    _, count = stages(tile, planes)
+    return count * (stage_bytes(tile, planes) + BARRIERS_BYTES) + STRIPS_BYTES
