@@ -150,6 +150,12 @@ def nothing_remembered_of_other_tests() -> None:
     _repeats.forget()
 
 
+def needs_compiler() -> None:
+    """Skip the test where nothing compiles kernels for the host."""
+    if shutil.which("g++") is None:
+        pytest.skip("needs a C++ compiler: g++")
+
+
 @functools.cache
 def emulated_runtime() -> EmulatorRuntime:
     return EmulatorRuntime()
@@ -159,8 +165,7 @@ def emulated_runtime() -> EmulatorRuntime:
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Backend:
     name, plan = request.param, import_module("gpugrad.plan")
     if name.startswith("emulator"):
-        if shutil.which("g++") is None:
-            pytest.skip("needs a C++ compiler: g++")
+        needs_compiler()
         monkeypatch.setattr(_dispatch, "runtime", emulated_runtime)
         monkeypatch.setattr(_dispatch, "gpu_missing", lambda: None)
     exchanged: dict[str, Any] = {}

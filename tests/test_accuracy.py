@@ -6,7 +6,6 @@ emulated kernels bit by bit. On a GPU the kernels themselves are measured.
 
 import contextlib
 import functools
-import shutil
 from collections.abc import Iterator
 from fractions import Fraction
 from importlib import import_module
@@ -25,7 +24,7 @@ from tests.accuracy.data import FAMILIES, draw
 from tests.accuracy.measure import CHANCE, ROUNDOFF, Errors, exact, lost_in_planes, worse_by
 from tests.accuracy.table import PLANES, TABLES, Row
 from tests.algorithms import products_by
-from tests.conftest import BACKENDS, ON_A_GPU
+from tests.conftest import BACKENDS, ON_A_GPU, needs_compiler
 from tests.emulator_runtime import EmulatorRuntime
 from tests.test_plane_products import has_tensor_cores, rates
 
@@ -117,8 +116,7 @@ def test_bounds_of_high_and_medium():
 @pytest.fixture(params=MODELS)
 def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Call the kernels on the emulator, whose tensor cores round as this machine's."""
-    if shutil.which("g++") is None:
-        pytest.skip("needs a C++ compiler: g++")
+    needs_compiler()
     runtime = EmulatorRuntime(arithmetic=request.param)
     monkeypatch.setattr(_dispatch, "runtime", lambda: runtime)
     monkeypatch.setattr(_dispatch, "gpu_missing", lambda: None)

@@ -3,7 +3,6 @@
 import array
 import ctypes
 import math
-import shutil
 import sys
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -22,7 +21,7 @@ from gpugrad.errors import (
     ShapeError,
 )
 from tests.cases import LAYOUTS, WRITABLE_LAYOUTS, Layer, layer_arrays
-from tests.conftest import ON_A_GPU, emulated_runtime
+from tests.conftest import ON_A_GPU, emulated_runtime, needs_compiler
 from tests.numpy_as_cupy import Array as WithPointer
 from tests.operations import OPERATIONS, same_bits
 
@@ -522,8 +521,7 @@ ON_GPU = (CudaInterface, CudaExporter, Guarded, GuardedExporter)
 @pytest.fixture
 def cupy(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A CuPy whose GPU is the emulator."""
-    if shutil.which("g++") is None:
-        pytest.skip("needs a C++ compiler: g++")
+    needs_compiler()
     current = []
 
     class Device:

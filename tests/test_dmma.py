@@ -1,7 +1,6 @@
 """Products on FP64 tensor cores: what gpugrad/gpu/dmma.py launches, tiles and layouts apart."""
 
 import functools
-import shutil
 
 import numpy as np
 import pytest
@@ -9,7 +8,7 @@ import pytest
 from gpugrad.gpu.runtime import Kernel
 from gpugrad.gpu_costs import rates_of
 from tests.cases import LAYOUTS, WRITABLE_LAYOUTS, random_array
-from tests.conftest import BACKENDS, ON_A_GPU
+from tests.conftest import BACKENDS, ON_A_GPU, needs_compiler
 from tests.dmma import TILES, expect_forward, expect_product
 from tests.emulator import Module
 from tests.emulator_runtime import EmulatorRuntime
@@ -53,8 +52,7 @@ DEVICES = ("emulator", "cupy") if ON_A_GPU and _has_them() else ("emulator",)
 @pytest.fixture(params=DEVICES)
 def device(request: pytest.FixtureRequest) -> Device:
     if request.param == "emulator":
-        if shutil.which("g++") is None:
-            pytest.skip("needs a C++ compiler: g++")
+        needs_compiler()
         return Device(EmulatorRuntime())
     from gpugrad.gpu.cupy_runtime import CupyRuntime
 

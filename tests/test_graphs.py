@@ -4,7 +4,6 @@ What is played is what a graph does with arguments: it keeps addresses and scala
 launches with them whenever it is replayed.
 """
 
-import shutil
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +14,7 @@ import pytest
 import gpugrad
 from bench import no_driver
 from tests.cases import Layer, layer_arrays
-from tests.conftest import ON_A_GPU
+from tests.conftest import ON_A_GPU, needs_compiler
 from tests.cupy_on_host import HostCupy, HostDriver
 from tests.operations import OPERATIONS, same_bits
 
@@ -36,8 +35,7 @@ def named(name: str, results: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def driver() -> Iterator[HostDriver]:
-    if shutil.which("g++") is None:
-        pytest.skip("needs a C++ compiler: g++")
+    needs_compiler()
     with no_driver.stand_ins(HostDriver()) as found:
         assert isinstance(found, HostDriver)
         yield found

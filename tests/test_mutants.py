@@ -1,7 +1,6 @@
 """Every bug that is planted in a kernel is noticed; the kernels as they are pass the same calls."""
 
 import functools
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import pytest
 
 from gpugrad.gpu import source
+from tests.conftest import needs_compiler
 from tests.mutants import AT_LEAST, MUTANTS, Mutant, shown_by
 from tests.mutants.examination import ALL_PROBES, Outcome, examine_all, first_failure
 from tests.mutants.probes import PROBES
@@ -27,8 +27,7 @@ Outcomes = Mapping[Mutant, Outcome]
 
 @pytest.fixture(scope="session", autouse=True)
 def compiler() -> None:
-    if shutil.which("g++") is None:
-        pytest.skip("needs a C++ compiler: g++")
+    needs_compiler()
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,6 @@ By mma.sync, on an A100, and by wgmma, on Hopper. On the emulator, tensor cores 
 the machine do, and every bit is asserted.
 """
 
-import shutil
-
 import numpy as np
 import pytest
 
@@ -14,7 +12,7 @@ from gpugrad.gpu_costs import Rates, rates_of
 from gpugrad.problem import WARPGROUP_ROWS
 from tests.accuracy.arithmetic import ALGORITHM, MACHINES, by_multiply_adds
 from tests.cases import LAYOUTS, WRITABLE_LAYOUTS, dtype_of, random_array
-from tests.conftest import BACKENDS, ON_A_GPU
+from tests.conftest import BACKENDS, ON_A_GPU, needs_compiler
 from tests.emulator import Module
 from tests.emulator_runtime import EmulatorRuntime
 from tests.operations import same_bits
@@ -73,8 +71,7 @@ def device(request: pytest.FixtureRequest) -> Device:
 
 
 def emulated(machine: str, algorithm: str = "", schedule: str = "ascending") -> Device:
-    if shutil.which("g++") is None:
-        pytest.skip("needs a C++ compiler: g++")
+    needs_compiler()
     runtime = EmulatorRuntime(schedule, arithmetic=machine)
     return Device(runtime, algorithm=algorithm or ALGORITHM[machine])
 
@@ -120,8 +117,7 @@ extern "C" __global__ void constants(int* found) {
     ("algorithm", "tile"), [(one, tile) for one in TILES for tile in TILES[one]]
 )
 def test_constants(kind, algorithm, tile):
-    if shutil.which("g++") is None:
-        pytest.skip("needs a C++ compiler: g++")
+    needs_compiler()
     dtype, planes = kind
     element = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}[dtype]
     macros = (f"ELEMENT_{element}", f"PLANES={planes}", f"TILE={tile}")

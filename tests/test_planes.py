@@ -1,13 +1,11 @@
 """Matrices as 16-bit planes: what gpugrad/gpu/planes.py makes for products on tensor cores."""
 
-import shutil
-
 import numpy as np
 import pytest
 
 from gpugrad.gpu import planes
 from tests.cases import LAYOUTS, dtype_of, elementwise_arrays, random_array
-from tests.conftest import BACKENDS, ON_A_GPU
+from tests.conftest import BACKENDS, ON_A_GPU, needs_compiler
 from tests.emulator_runtime import EmulatorRuntime
 from tests.planes import (
     COUNTS,
@@ -32,8 +30,7 @@ SHAPES = (
 @pytest.fixture(params=DEVICES)
 def device(request: pytest.FixtureRequest) -> Device:
     if request.param == "emulator":
-        if shutil.which("g++") is None:
-            pytest.skip("needs a C++ compiler: g++")
+        needs_compiler()
         return Device(EmulatorRuntime())
     from gpugrad.gpu.cupy_runtime import CupyRuntime
 

@@ -1,7 +1,6 @@
 """Repeated calls on CuPy arrays: the same bits as the ordinary way, whatever changes in between."""
 
 import ast
-import shutil
 import subprocess
 import sys
 import threading
@@ -35,6 +34,7 @@ from tests.cases import (
     layer_arrays,
     random_array,
 )
+from tests.conftest import needs_compiler
 from tests.cupy_on_host import HostCupy, HostDriver
 from tests.operations import OPERATIONS, compute, same_bits
 
@@ -53,8 +53,7 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> Iterator[HostDriver]:
     write = lambda self, key, value: cupy_on_host.on_host(self).__setitem__(  # noqa: E731
         key, cupy_on_host.on_host(value)
     )
-    if shutil.which("g++") is None:
-        pytest.skip("needs a C++ compiler: g++")
+    needs_compiler()
     monkeypatch.setattr(cupy.ndarray, "__setitem__", write, raising=False)
     for module in (_arrays, gradients, layers):
         monkeypatch.setattr(module, "as_rows", cupy_on_host.as_rows)
@@ -914,8 +913,7 @@ assert noted == [((1, 2, 3, 4, 5, 6, 99, 1 << 45), None, [(1 << 47) + 8, 1 << 40
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a GPU or Linux, whose loader is fooled")
 def test_what_the_driver_gets_from_cupy(tmp_path):
     """CuPy's own launch, with nothing of it replaced but the driver's function."""
-    if shutil.which("g++") is None:
-        pytest.skip("needs a C++ compiler: g++")
+    needs_compiler()
     library, source = tmp_path / "libcuda.so.1", tmp_path / "driver.cpp"
     source.write_text(FAKE_DRIVER, encoding="utf-8")
     options = ["-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-o", str(library), str(source)]

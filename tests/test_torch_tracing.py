@@ -1,12 +1,12 @@
 """gpugrad's PyTorch operators without data, compiled, exported, and under function transforms."""
 
 import itertools
-import shutil
 from importlib import import_module
 
 import pytest
 
 from tests.cases import LAYERS, Layer
+from tests.conftest import needs_compiler
 from tests.torch_functions import (
     DEVICES,
     DIFFERENTIABLE,
@@ -129,8 +129,7 @@ def test_compiled_once_for_any_extents(through_operators, new_compiler, name):
 
 
 def test_compiled_by_inductor(new_compiler, monkeypatch, tmp_path):
-    if shutil.which("g++") is None:
-        pytest.skip("needs a C++ compiler: g++")
+    needs_compiler()
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     monkeypatch.setenv("TORCHINDUCTOR_COMPILE_THREADS", "1")
     torch.manual_seed(0)

@@ -4,7 +4,6 @@ On the emulator the blocks of a cluster run together; widths of tiles decide on 
 the products alone compute is in tests/test_plane_products.py, bit by bit.
 """
 
-import shutil
 from dataclasses import replace
 from importlib import import_module
 
@@ -15,7 +14,7 @@ from gpugrad.plan import MANY_ROWS, choose, gemm
 from gpugrad.problem import Gemm, Problem
 from tests.algorithms import on_tensor_cores, products_by
 from tests.cases import LAYOUTS, Layer, layer_arrays, random_array
-from tests.conftest import Backend, EmulatedBackend
+from tests.conftest import Backend, EmulatedBackend, needs_compiler
 from tests.emulator_runtime import FACTS, EmulatorRuntime
 from tests.operations import OPERATIONS, compute, expect_right, same_bits
 
@@ -37,8 +36,7 @@ def warpgroups(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 
 
 def on_emulator(monkeypatch: pytest.MonkeyPatch, multiprocessors: int = 132) -> Backend:
-    if shutil.which("g++") is None:
-        pytest.skip("needs a C++ compiler: g++")
+    needs_compiler()
     runtime = EmulatorRuntime()
     monkeypatch.setattr(runtime, "facts", lambda _: replace(FACTS, sm_count=multiprocessors))
     monkeypatch.setattr(_dispatch, "runtime", lambda: runtime)
