@@ -1,35 +1,15 @@
-"""The layer and its backward passes as functions that HIPS autograd differentiates, to any order.
+"""The functions, and what checks their calls."""
 
-autograd traces NumPy arrays and nothing else: of CuPy arrays, tensors and whatever else it says
-"Can't differentiate w.r.t. type", in a TypeError. Derivatives are taken backwards (``grad``,
-``jacobian``, ``make_vjp``); there are no rules for its forward mode. Named tuples of gradients are
-plain tuples to autograd, so that a function that is differentiated and returns one has to make it
-a tuple of autograd's: ``autograd.tuple(grads)``.
-"""
-
-import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
+from autograd.tracer import getval
 
-from gpugrad import gradients, layers
 from gpugrad._arrays import Array, Call
+from gpugrad.autograd import primitives
+from gpugrad.autograd.primitives import Names
 from gpugrad.errors import DTypeError
 from gpugrad.gradients import DenseGrads, MatmulGrads, SigmoidBiasGrads
-
-try:
-    from autograd import numpy as anp
-    from autograd.extend import defvjp_argnums, primitive
-    from autograd.tracer import getval
-except ModuleNotFoundError as error:
-    if error.name != "autograd":
-        raise
-    raise ModuleNotFoundError(
-        "gpugrad.autograd needs autograd (pip install 'gpugrad[autograd]')", name="autograd"
-    ) from None
-
-Names = tuple[str, ...]
 
 
 def sigmoid(z: Array, *, save_logits: bool = False) -> Array:
@@ -66,7 +46,7 @@ def sigmoid(z: Array, *, save_logits: bool = False) -> Array:
     >>> elementwise_grad(gpugrad.autograd.sigmoid)(np.array([40.0]), save_logits=True)
     array([4.24835426e-18])
     """
-    return _sigmoid(z, save_logits)
+    return primitives.sigmoid(z, save_logits)
 
 
 def dense_sigmoid(
@@ -120,7 +100,7 @@ def dense_sigmoid(
     array([1., 1., 1.])
     """
     z = _checked_logits(x, w, b, precision) if save_logits else None
-    return _dense_sigmoid(x, w, b, z, precision)
+    return primitives.dense_sigmoid(x, w, b, z, precision)
 
 
 def matmul_backward(
@@ -169,7 +149,9 @@ def matmul_backward(
     """
     names = _listed(wrt)
     x, w = _those_read(x, w, names)
-    return MatmulGrads(*_in_places("xw", _matmul_backward(dy, x, w, names, precision), names))
+    return MatmulGrads(
+        *_in_places("xw", primitives.matmul_backward(dy, x, w, names, precision), names)
+    )
 
 
 def bias_backward(dy: Array) -> Array:
@@ -203,7 +185,7 @@ def bias_backward(dy: Array) -> Array:
     array([[ 8., 12.],
            [ 8., 12.]])
     """
-    return _bias_backward(dy)
+    return primitives.bias_backward(dy)
 
 
 def sigmoid_backward(dy: Array, y: Array | None, *, z: Array | None = None) -> Array:
@@ -242,7 +224,7 @@ def sigmoid_backward(dy: Array, y: Array | None, *, z: Array | None = None) -> A
     >>> elementwise_grad(gpugrad.autograd.sigmoid_backward, 1)(dy, y)
     array([ 0., -1.])
     """
-    return _sigmoid_backward(dy, _unless_logits(y, z), z)
+    return primitives.sigmoid_backward(dy, _unless_logits(y, z), z)
 
 
 def sigmoid_bias_backward(
@@ -283,7 +265,7 @@ def sigmoid_bias_backward(
     array([[0.25  ],
            [0.1875]])
     """
-    return SigmoidBiasGrads(*_sigmoid_bias_backward(dy, _unless_logits(y, z), z))
+    return SigmoidBiasGrads(*primitives.sigmoid_bias_backward(dy, _unless_logits(y, z), z))
 
 
 def dense_sigmoid_backward(
@@ -342,7 +324,7 @@ def dense_sigmoid_backward(
     """
     names = _listed(wrt)
     x, w = _those_read(x, w, names)
-    grads = _dense_sigmoid_backward(dy, _unless_logits(y, z), x, w, z, names, precision)
+    grads = primitives.dense_sigmoid_backward(dy, _unless_logits(y, z), x, w, z, names, precision)
     return DenseGrads(*_in_places("xwb", grads, names))
 
 
@@ -380,242 +362,4 @@ def _checked_logits(x: Array, w: Array, b: Array | None, precision: str) -> Arra
         call.expect_operands()
         call.expect_precision(precision)
         arrays = call.arrays
-        return _logits(arrays["x"], arrays["w"], arrays.get("b"), None, precision)
-
-
-# ---- primitives, each after its rule
-#
-# A rule takes the gradient of the result, the names of the arguments to differentiate with respect
-# to, the result and the arguments, and gives gradients by name. It is made of functions that
-# autograd differentiates in their turn.
-
-Rule = Callable[..., dict[str, Array]]
-
-
-def _primitive(rule: Rule) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Make a function of positional arguments a primitive of autograd's, with its rule."""
-
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        names = tuple(inspect.signature(function).parameters)
-
-        def vjp_of(argnums: Any, result: Any, args: Any, _: Any) -> Callable[[Any], list[Array]]:
-            asked = tuple(names[number] for number in argnums)
-
-            def vjp(g: Any) -> list[Array]:
-                found = rule(_as_result(g, result), asked, result, *args)
-                return [found[name] for name in asked]
-
-            return vjp
-
-        made: Callable[..., Any] = primitive(function)
-        defvjp_argnums(made, vjp_of)
-        return made
-
-    return decorate
-
-
-def _as_result(g: Any, result: Any) -> Any:
-    """Give a gradient the dtype of what it belongs to: autograd's own rules promote some."""
-    value = getval(result)
-    if isinstance(value, tuple):
-        return [_cast(g[index], one.dtype) for index, one in enumerate(value)]
-    return _cast(g, value.dtype)
-
-
-def _cast(g: Any, dtype: Any) -> Any:
-    return g if getattr(g, "dtype", dtype) == dtype else g.astype(dtype)
-
-
-def _sigmoid_rule(
-    dy: Array, asked: Names, y: Array, z: Array, save_logits: bool
-) -> dict[str, Array]:
-    return {"z": sigmoid_backward(dy, None, z=z) if save_logits else sigmoid_backward(dy, y)}
-
-
-@_primitive(_sigmoid_rule)
-def _sigmoid(z: Array, save_logits: bool) -> Array:
-    return layers.sigmoid(z)
-
-
-def _dense_sigmoid_rule(
-    dy: Array, asked: Names, y: Array, x: Array, w: Array, b: Array, known: Array, precision: str
-) -> dict[str, Array]:
-    z = None if known is None else _logits(x, w, b, known, precision)
-    grads = dense_sigmoid_backward(
-        dy, y if z is None else None, x, w, z=z, wrt=asked, precision=precision
-    )
-    return {name: getattr(grads, f"d{name}") for name in asked}
-
-
-@_primitive(_dense_sigmoid_rule)
-def _dense_sigmoid(x: Array, w: Array, b: Array, known: Array, precision: str) -> Array:
-    """Compute the layer, from its logits' values where they are known."""
-    if known is not None:
-        return layers.sigmoid(known)
-    return layers.dense_sigmoid(x, w, b, precision=precision)
-
-
-def _logits_rule(
-    dz: Array, asked: Names, z: Array, x: Array, w: Array, b: Array, known: Array, precision: str
-) -> dict[str, Array]:
-    wrt = set(asked) - {"b"}
-    found = {"b": bias_backward(dz)} if "b" in asked else {}
-    if wrt:
-        grads = matmul_backward(dz, x, w, wrt=wrt, precision=precision)
-        found |= {name: getattr(grads, f"d{name}") for name in wrt}
-    return found
-
-
-@_primitive(_logits_rule)
-def _logits(x: Array, w: Array, b: Array, known: Array, precision: str) -> Array:
-    """Compute z = x w + b, or take its values where they are known and only its rule is wanted.
-
-    dx = dy wᵀ is the product x w with x in the place of dy and wᵀ in that of w. So computed, z has
-    the inputs' dtype, and is rounded to it once.
-    """
-    if known is not None:
-        return known
-    z = np.empty((*x.shape[:-1], w.shape[1]), x.dtype)
-    z[...] = 0 if b is None else b
-    unread = np.broadcast_to(np.zeros((), x.dtype), z.shape)
-    gradients.matmul_backward(
-        x, unread, w.T, wrt=("x",), out=(z, None), accumulate=True, precision=precision
-    )
-    return z
-
-
-def _rows_rule(g: Array, asked: Names, rows: Array, b: Array, shape: Any) -> dict[str, Array]:
-    return {"b": bias_backward(g)}
-
-
-@_primitive(_rows_rule)
-def _rows(b: Array, shape: tuple[int, ...]) -> Array:
-    """Repeat a row."""
-    return np.broadcast_to(b, shape).copy()  # the caller's, who may write to it
-
-
-def _bias_backward_rule(g: Array, asked: Names, db: Array, dy: Array) -> dict[str, Array]:
-    return {"dy": _rows(g, anp.shape(dy))}
-
-
-@_primitive(_bias_backward_rule)
-def _bias_backward(dy: Array) -> Array:
-    return gradients.bias_backward(dy)
-
-
-def _tanh_half_rule(g: Array, asked: Names, tanh: Array, z: Array) -> dict[str, Array]:
-    return {"z": 2 * sigmoid_backward(g, None, z=z)}
-
-
-@_primitive(_tanh_half_rule)
-def _tanh_half(z: Array) -> Array:
-    """Compute tanh(z/2), with the derivative 2 σ(z) σ(−z): autograd's has a cosh that overflows."""
-    return np.tanh(z / 2)
-
-
-def _sigmoid_backward_rule(
-    g: Array, asked: Names, dz: Any, dy: Array, y: Array, z: Array
-) -> dict[str, Array]:
-    found = {}
-    if "dy" in asked or "z" in asked:
-        found["dy"] = sigmoid_backward(g, y, z=z)
-    if "y" in asked:
-        found["y"] = g * dy * (1 - 2 * y)
-    if "z" in asked:
-        found["z"] = -dy * found["dy"] * _tanh_half(z)
-    return found
-
-
-@_primitive(_sigmoid_backward_rule)
-def _sigmoid_backward(dy: Array, y: Array, z: Array) -> Array:
-    return gradients.sigmoid_backward(dy, y, z=z)
-
-
-def _sigmoid_bias_backward_rule(
-    g: Any, asked: Names, grads: Any, dy: Array, y: Array, z: Array
-) -> dict[str, Array]:
-    gz, gb = g
-    return _sigmoid_backward_rule(gz + _rows(gb, anp.shape(dy)), asked, None, dy, y, z)
-
-
-@_primitive(_sigmoid_bias_backward_rule)
-def _sigmoid_bias_backward(dy: Array, y: Array, z: Array) -> tuple[Array, ...]:
-    return tuple(gradients.sigmoid_bias_backward(dy, y, z=z))
-
-
-def _matmul_backward_rule(
-    g: Any, asked: Names, grads: Any, dy: Array, x: Array, w: Array, wrt: Names, precision: str
-) -> dict[str, Array]:
-    given = dict(zip((name for name in ("x", "w") if name in wrt), g, strict=True))
-    found = _of_products(dy, x, w, given, asked, precision)
-    if "dy" in asked:
-        found["dy"] = _of_dz(x, w, given, anp.shape(dy), precision)
-    return found
-
-
-@_primitive(_matmul_backward_rule)
-def _matmul_backward(
-    dy: Array, x: Array, w: Array, wrt: Names, precision: str
-) -> tuple[Array, ...]:
-    """Give those that are asked for, since autograd has no place for None."""
-    grads = gradients.matmul_backward(dy, x, w, wrt=wrt, precision=precision)
-    return tuple(one for one in grads if one is not None)
-
-
-def _dense_sigmoid_backward_rule(
-    g: Any,
-    asked: Names,
-    grads: Any,
-    dy: Array,
-    y: Array,
-    x: Array,
-    w: Array,
-    z: Array,
-    wrt: Names,
-    precision: str,
-) -> dict[str, Array]:
-    given = dict(zip((name for name in ("x", "w", "b") if name in wrt), g, strict=True))
-    found = {}
-    if "x" in asked or "w" in asked:
-        found = _of_products(sigmoid_backward(dy, y, z=z), x, w, given, asked, precision)
-    if not {"dy", "y", "z"}.isdisjoint(asked):
-        gz = _of_dz(x, w, given, anp.shape(dy), precision)
-        found |= _sigmoid_backward_rule(gz, asked, None, dy, y, z)
-    return found
-
-
-@_primitive(_dense_sigmoid_backward_rule)
-def _dense_sigmoid_backward(
-    dy: Array, y: Array, x: Array, w: Array, z: Array, wrt: Names, precision: str
-) -> tuple[Array, ...]:
-    """Give those that are asked for, since autograd has no place for None."""
-    grads = gradients.dense_sigmoid_backward(dy, y, x, w, z=z, wrt=wrt, precision=precision)
-    return tuple(one for one in grads if one is not None)
-
-
-def _of_products(
-    dz: Array, x: Array, w: Array, g: dict[str, Array], asked: Names, precision: str
-) -> dict[str, Array]:
-    """Give the gradients of x and w from those of dx = dz wᵀ and dw = xᵀ dz.
-
-    They are dz gwᵀ and gxᵀ dz: the same function, of gx and gw.
-    """
-    wrt = [name for name in ("x", "w") if name in asked]
-    if not wrt:
-        return {}
-    grads = matmul_backward(dz, g.get("x", x), g.get("w", w), wrt=wrt, precision=precision)
-    return {name: getattr(grads, f"d{name}") for name in wrt}
-
-
-def _of_dz(
-    x: Array, w: Array, g: dict[str, Array], shape: tuple[int, ...], precision: str
-) -> Array:
-    """Give the gradient of dz from those of dx, dw and db: gx w + x gw + gb, of what there is."""
-    terms = []
-    if "x" in g:
-        terms.append(_logits(g["x"], w, g.get("b"), None, precision))
-    elif "b" in g:
-        terms.append(_rows(g["b"], shape))
-    if "w" in g:
-        terms.append(_logits(x, g["w"], None, None, precision))
-    return sum(terms[1:], terms[0])
+        return primitives.logits(arrays["x"], arrays["w"], arrays.get("b"), None, precision)

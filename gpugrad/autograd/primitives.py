@@ -1,0 +1,100 @@
+"""What autograd traces: functions of positional arguments, without checks of their own.
+
+Named tuples of gradients are plain tuples here, of those that are asked for: autograd has no place
+for None.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from autograd.extend import primitive
+
+from gpugrad import gradients, layers
+from gpugrad._arrays import Array
+
+Names = tuple[str, ...]
+
+
+def _primitive(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Have autograd trace a function; what it differentiates it by is in rules.py."""
+    made: Callable[..., Any] = primitive(function)
+    return made
+
+
+@_primitive
+def sigmoid(z: Array, save_logits: bool) -> Array:
+    """Compute y; `save_logits` is for the rule alone."""
+    return layers.sigmoid(z)
+
+
+@_primitive
+def dense_sigmoid(x: Array, w: Array, b: Array, known: Array, precision: str) -> Array:
+    """Compute the layer, from its logits' values where they are known."""
+    if known is not None:
+        return layers.sigmoid(known)
+    return layers.dense_sigmoid(x, w, b, precision=precision)
+
+
+@_primitive
+def logits(x: Array, w: Array, b: Array, known: Array, precision: str) -> Array:
+    """Compute z = x w + b, or take its values where they are known and only its rule is wanted.
+
+    dx = dy wᵀ is the product x w with x in the place of dy and wᵀ in that of w. So computed, z has
+    the inputs' dtype, and is rounded to it once.
+    """
+    if known is not None:
+        return known
+    z = np.empty((*x.shape[:-1], w.shape[1]), x.dtype)
+    z[...] = 0 if b is None else b
+    unread = np.broadcast_to(np.zeros((), x.dtype), z.shape)
+    gradients.matmul_backward(
+        x, unread, w.T, wrt=("x",), out=(z, None), accumulate=True, precision=precision
+    )
+    return z
+
+
+@_primitive
+def rows(b: Array, shape: tuple[int, ...]) -> Array:
+    """Repeat a row."""
+    return np.broadcast_to(b, shape).copy()  # the caller's, who may write to it
+
+
+@_primitive
+def bias_backward(dy: Array) -> Array:
+    """Compute db."""
+    return gradients.bias_backward(dy)
+
+
+@_primitive
+def tanh_half(z: Array) -> Array:
+    """Compute tanh(z/2), with the derivative 2 σ(z) σ(−z): autograd's has a cosh that overflows."""
+    return np.tanh(z / 2)
+
+
+@_primitive
+def sigmoid_backward(dy: Array, y: Array, z: Array) -> Array:
+    """Compute dz."""
+    return gradients.sigmoid_backward(dy, y, z=z)
+
+
+@_primitive
+def sigmoid_bias_backward(dy: Array, y: Array, z: Array) -> tuple[Array, ...]:
+    """Compute dz and db."""
+    return tuple(gradients.sigmoid_bias_backward(dy, y, z=z))
+
+
+@_primitive
+def matmul_backward(dy: Array, x: Array, w: Array, wrt: Names, precision: str) -> tuple[Array, ...]:
+    """Give those of dx and dw that are asked for."""
+    grads = gradients.matmul_backward(dy, x, w, wrt=wrt, precision=precision)
+    return tuple(one for one in grads if one is not None)
+
+
+@_primitive
+def dense_sigmoid_backward(
+    dy: Array, y: Array, x: Array, w: Array, z: Array, wrt: Names, precision: str
+) -> tuple[Array, ...]:
+    """Give those of dx, dw and db that are asked for."""
+    grads = gradients.dense_sigmoid_backward(dy, y, x, w, z=z, wrt=wrt, precision=precision)
+    return tuple(one for one in grads if one is not None)
