@@ -15,7 +15,12 @@ from bench.workload import as_device
 from gpugrad._kinds import DTYPES
 from gpugrad._operations import OPERATIONS
 from gpugrad.cli import operations
-from tests.algorithms import in_one_launch, on_tensor_cores, products_by
+from tests.algorithms import (
+    in_one_launch,
+    in_one_launch_from_planes,
+    on_tensor_cores,
+    products_by,
+)
 
 plan = import_module("gpugrad.plan")  # gpugrad.plan is a function
 SIZES = (
@@ -41,7 +46,7 @@ class Call(NamedTuple):
     from_z: bool
     accumulate: bool
     precision: str = ""
-    one_launch: bool = False  # for all gradients of a layer
+    one_launch: str = ""  # for all gradients of a layer: the algorithm
 
 
 def calls(*, quick: bool) -> list[Call]:
@@ -59,9 +64,10 @@ def calls(*, quick: bool) -> list[Call]:
                     Call(op, dtype, size, from_z, op in ACCUMULATING, precision)
                     for precision in precisions(op, dtype)
                 ]
-                if op == "dense_sigmoid_backward" and any(dtype == one for one, _ in plan.FUSED):
-                    call = Call(op, dtype, size, from_z, accumulate=from_z, one_launch=True)
-                    result.append(call._replace(precision="highest"))
+                if op == "dense_sigmoid_backward":
+                    call = Call(op, dtype, size, from_z, accumulate=from_z, precision="highest")
+                    ways = [algorithm for one, algorithm in plan.FUSED if one == dtype]
+                    result += [call._replace(one_launch=one) for one in ways]
     return result
 
 
@@ -88,8 +94,9 @@ def make(call: Call) -> None:
         shapes = operations.result_shapes(call.op, call.size)
         buffers = tuple(as_device(np.ones(shape, dtype)) for shape in shapes.values())
         options |= {"out": buffers if len(buffers) > 1 else buffers[0], "accumulate": True}
-    take = in_one_launch if call.one_launch else on_tensor_cores
-    with mock.patch.multiple(plan, **products_by(take, one_launch=call.one_launch)):
+    take = {"": on_tensor_cores, "ffma": in_one_launch, "mma": in_one_launch_from_planes}
+    exchanged = products_by(take[call.one_launch], one_launch=bool(call.one_launch))
+    with mock.patch.multiple(plan, **exchanged):
         getattr(gpugrad, call.op)(
             *(device.get(name) for name in OPERATIONS[call.op].operands), **options
         )

@@ -209,7 +209,7 @@ def product_bytes(problem: Problem, name: str, plan: Gemm) -> float:
 def fused_work(plan: FusedLayer, sm_count: int) -> float:
     """Count a layer's multiply-adds in one launch as they occupy the device."""
     waves = math.ceil(plan.blocks * plan.splits / sm_count)
-    return float(waves * sm_count * 2 * plan.inputs * plan.tile * plan.split_length)
+    return float(waves * sm_count * 2 * plan.inputs * plan.tile * plan.split_length * plan.pairs)
 
 
 def fused_bytes(problem: Problem, plan: FusedLayer) -> float:

@@ -36,12 +36,14 @@ COLUMN_SUM_BLOCKS = 1024
 VECTOR_BYTES = 16  # one access of one thread
 EXACT_PLANES = 3  # of bfloat16, which hold every float32
 EXACT_TERMS = 192  # of a sum from which on they lose no more than multiply-adds; see numerics.md
+RECOVERED_TERMS = 64  # the same in one launch, where what tensor cores cut off is recovered
 TYPICAL_ROWS = 4096  # of a batch, for the choice of an algorithm
 MANY_ROWS = 10**6  # of one in which what does not grow with it counts little
 # Kernels that compute a layer's gradients in one launch, by dtype and algorithm: the outputs that a
 # block has room for, its inputs, the rows of a step, and until how many blocks the batch is split
 FUSED = {
     ("float32", "ffma"): ((64, 64, 64, 1024), (128, 128, 32, 512)),
+    ("float32", "mma"): ((64, 64, 32, 512), (128, 128, 32, 256)),
     ("float16", "mma"): ((64, 64, 64, 512), (128, 128, 64, 256), (256, 64, 32, 256)),
     ("bfloat16", "mma"): ((64, 64, 64, 512), (128, 128, 64, 256), (256, 64, 32, 256)),
 }
@@ -69,7 +71,7 @@ class Plan:
         Why this device and algorithm, in words.
     steps : tuple
         Name and Gemm or ColumnSum of each part of the work on a GPU; or "layer" and its
-        FusedLayer, where one launch does all of it.
+        FusedLayer, where one launch does all of it, or all but what has a step of its own.
     """
 
     op: str
@@ -105,11 +107,16 @@ class Plan:
         return step if isinstance(step, FusedLayer) else None
 
     @property
+    def dw_apart(self) -> Gemm | None:
+        """The step of a dw that does not come from the one launch of the rest, if there is one."""
+        step = dict(self.steps).get("dw")
+        return step if self.layer is not None and isinstance(step, Gemm) else None
+
+    @property
     def planes(self) -> dict[str, int]:
         """Planes of the operands of each product, by its result; 0 where there are none."""
-        if self.layer:
-            return dict.fromkeys(("dx", "dw"), self.layer.planes)
-        return {name: step.planes for name, step in self.steps if isinstance(step, Gemm)}
+        layer = dict.fromkeys(("dx", "dw"), self.layer.planes) if self.layer else {}
+        return layer | {name: step.planes for name, step in self.steps if isinstance(step, Gemm)}
 
 
 def gemm(
@@ -213,7 +220,8 @@ def choose(
     together = "layer" in dict(steps)
     if products(problem) or together:
         reason = f"{reason}; {choice.reason}"
-        reason += ", all gradients from one launch, for it moves the fewest bytes" * together
+        but = " but dw, whose sums have few terms," * ("dw" in dict(steps))
+        reason += f", all gradients{but} from one launch, for it moves the fewest bytes" * together
     else:
         algorithm = "column-sum" if steps else "elementwise"
     return Plan(op, "gpu", algorithm, elsewhere, seconds, reason, steps)
@@ -223,7 +231,8 @@ def taken(problem: Problem, precision: str, facts: DeviceFacts | None) -> Choice
     """Choose how to compute a call's products: as for any number of rows, unless all are short."""
     choice = fastest(of_any_rows(problem), precision, facts)
     wanted = products(problem)
-    if wanted and all(_short(one[3], choice.planes) for one in wanted):
+    together = "layer" in dict(steps_of(problem, choice.algorithm, choice.planes, facts))
+    if wanted and not together and all(_short(one[3], choice.planes) for one in wanted):
         words = f"{_words('ffma', 0, problem.dtype)}, as sums have few terms"
         return Choice("ffma", 0, choice.seconds, words)
     return choice
@@ -256,7 +265,8 @@ def candidates(
     tuple
         Of (algorithm, planes). The first is ("ffma", 0), which every device has. Tensor cores cut
         off where they add: with three planes sums of EXACT_TERMS terms or more are as accurate as
-        by IEEE multiply-adds nevertheless; few roundings are hard to beat.
+        by IEEE multiply-adds nevertheless, in one launch those of RECOVERED_TERMS; few roundings
+        are hard to beat.
     """
     rates, found = rates_of(capability), [("ffma", 0)]
     on_planes = "wgmma" if rates.warpgroup_16 else "mma"
@@ -269,7 +279,10 @@ def candidates(
         found.append((on_planes, 1))
     elif rates.tensor_16:
         least = {"highest": EXACT_PLANES, "high": 2, "medium": 1}[precision]
-        most = EXACT_PLANES if min(contractions) >= EXACT_TERMS else 2
+        recovered = fused_layer(problem, "mma") is not None and (
+            min(contractions) >= RECOVERED_TERMS or precision != "highest"
+        )
+        most = EXACT_PLANES if min(contractions) >= EXACT_TERMS or recovered else 2
         found += [(on_planes, planes) for planes in range(least, most + 1)]
     return tuple(found)
 
@@ -313,7 +326,7 @@ def fused_layer(problem: Problem, algorithm: str) -> FusedLayer | None:
             splits = max(1, min(math.ceil(n / (FUSED_STEPS * rows)), most // blocks))
             length = max(1, math.ceil(math.ceil(n / splits) / rows)) * rows
             parts = max(1, math.ceil(n / length))
-            planes = int(algorithm == "mma")
+            planes = 0 if algorithm == "ffma" else EXACT_PLANES if problem.dtype == "float32" else 1
             return FusedLayer(n, k, m, tile, inputs, rows, parts, length, algorithm, planes)
     return None
 
@@ -323,16 +336,16 @@ def in_one_launch(problem: Problem, algorithm: str, facts: DeviceFacts) -> Fused
     """Plan a layer's gradients in one launch where that moves fewer bytes than several do.
 
     It depends on the shape and the dtype, and on whether a block may have the shared memory. The
-    bits of dx are the same either way where both use the same instructions; where they do not, the
-    number of rows does not count. Those of dw and db are not, and so it does not depend on what is
-    wanted.
+    bits of dx are the same either way where both use the same instructions in the same order; where
+    they do not, the number of rows does not count. Those of dw and db are not, and so it does not
+    depend on what is wanted.
     """
     every = replace(problem, wrt=OPERATIONS[problem.op].wrt)
     layer = planned = fused_layer(every, "mma" if algorithm == "wgmma" else algorithm)
     limit = rates_of(facts.compute_capability).shared_kb << 10
     if layer is None or layer.shared_bytes > limit:
         return None
-    if algorithm != layer.algorithm:
+    if algorithm != layer.algorithm or layer.planes > 1:
         every = replace(every, n=MANY_ROWS)
         layer = fused_layer(every, layer.algorithm)
         assert layer is not None
@@ -348,13 +361,16 @@ def steps_of(
 ) -> tuple[tuple[str, Step], ...]:
     """Plan each part of the work that has tiles or splits.
 
-    Without facts of a device, each of a layer's gradients has a step of its own.
+    Without facts of a device, each of a layer's gradients has a step of its own. A dw from planes
+    has one, too, where it sums so few rows that planes would lose more than multiply-adds.
     """
-    if facts is not None and problem.wrt and (algorithm == "ffma" or planes == 1):
-        layer = in_one_launch(problem, algorithm, facts)
-        if layer is not None:
-            return (("layer", layer),)
-    return separate_steps(problem, algorithm, planes)
+    layer = in_one_launch(problem, algorithm, facts) if facts is not None and problem.wrt else None
+    if layer is None or layer.planes != planes:
+        return separate_steps(problem, algorithm, planes)
+    if planes < EXACT_PLANES or problem.n >= RECOVERED_TERMS or "w" not in problem.wrt:
+        return (("layer", layer),)
+    alone = dict(separate_steps(problem, "ffma", 0))
+    return (("layer", layer), ("dw", alone["dw"])) if "x" in problem.wrt else tuple(alone.items())
 
 
 def separate_steps(

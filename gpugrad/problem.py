@@ -165,7 +165,7 @@ class FusedLayer:
         Rows a part, a multiple of `rows`.
     algorithm : {"ffma", "mma"}
     planes : int
-        With "mma" 1, else 0.
+        With "mma" 1, of float32 3; else 0.
     """
 
     n: int
@@ -180,6 +180,11 @@ class FusedLayer:
     planes: int
 
     @property
+    def pairs(self) -> int:
+        """Products of planes that make one of numbers: that of the first ones counts twice."""
+        return 7 if self.planes == 3 else 1
+
+    @property
     def blocks(self) -> int:
         """Blocks of threads of one split."""
         return max(1, math.ceil(self.k / self.inputs))
@@ -191,10 +196,10 @@ class FusedLayer:
 
     @property
     def shared_bytes(self) -> int:
-        """Bytes of shared memory of a block: w, and x and dz of a step, with "mma" dx too."""
+        """Bytes of shared memory of a block: w, x and dz of a step, and dx of 16-bit elements."""
         if self.algorithm == "mma":
             tiles = self.inputs * self.tile + self.rows * (self.tile + self.inputs)
-            return 2 * tiles + 4 * self.rows * (self.inputs + 8)
+            return 2 * self.planes * tiles + (self.planes == 1) * 4 * self.rows * (self.inputs + 8)
         return 4 * (self.inputs * self.tile + 2 * self.rows * (self.tile + 4))
 
 

@@ -4,12 +4,12 @@
 // STAGES tiles of every plane of both operands are in shared memory: one is multiplied while the
 // next are on their way (cp.async). Two rows of four warps share the tile of C.
 //
-// Plane p of A times plane q of B has the weight WEIGHT^(p + q). Products of one weight are added
-// on the tensor cores, the smallest weight first; those beyond the last plane are left out. Tensor
-// cores cut off what does not fit when they add, so that long sums there lose digits: what has been
-// added is promoted, by an ordinary addition, into a second set of registers, after every 16 terms
-// of the contraction (64 where there is one plane), and the products of the first planes apart from
-// the others.
+// Plane p of A times plane q of B has the weight WEIGHT^(p + q), which is 1 for three planes. They
+// are added on the tensor cores, the smallest products first; those of p + q beyond the last plane
+// are left out. Tensor cores cut off what does not fit when they add, so that long sums there lose
+// digits: what has been added is promoted, by an ordinary addition, into a second set of registers,
+// after every 16 terms of the contraction (64 where there is one plane), and the products of the
+// first planes apart from the others.
 //
 // An element of C is one sum over the contraction in ascending order (of one split of it): its bits
 // depend neither on the tile size nor on where in the tile it lies. An element that is not finite is
@@ -113,15 +113,6 @@ struct Sums {
         for (int e = 0; e < 4; ++e)
           sum[i][j][e] = multiply_add(part[i][j][e], weight, sum[i][j][e]);
   }
-  // part = part weight
-  __device__ __forceinline__ void scale(float weight) {
-#pragma unroll
-    for (int i = 0; i < MMAS_M; ++i)
-#pragma unroll
-      for (int j = 0; j < MMAS_N; ++j)
-#pragma unroll
-        for (int e = 0; e < 4; ++e) part[i][j][e] *= weight;
-  }
   // part += a b
   __device__ __forceinline__ void add(const unsigned (&a)[MMAS_M][4],
                                       const unsigned (&b)[MMAS_N / 2][4]) {
@@ -155,7 +146,6 @@ __device__ __forceinline__ void multiply_stage(const Left& left, const Right& ri
     for (int weight = PLANE_COUNT - 1; weight >= 0; --weight) {
 #pragma unroll
       for (int p = 0; p <= weight; ++p) sums.add(a[p], b[weight - p]);
-      if (weight > 1) sums.scale(WEIGHT);
       if (weight == 1) {
         sums.promote(WEIGHT);
         sums.clear(sums.part);

@@ -12,10 +12,11 @@
 // that share one of its tiles have multiplied it.
 //
 // Weights, promotion and what happens to elements that are not finite are as in gemm_mma.cuh, but
-// that sums are promoted after every BLOCK_K terms: of one weight, all of these are added on the
-// tensor cores, 16 terms after 16. An element of C is one sum over the contraction in ascending
-// order (of one split of it): its bits depend neither on the tile's width nor on where in the tile
-// it lies. While one warpgroup promotes, the tensor cores work for the other.
+// that sums are promoted after every BLOCK_K terms: of two planes, all of these are added on the
+// tensor cores, 16 terms after 16, and then those of the next two. An element of C is one sum over
+// the contraction in ascending order (of one split of it): its bits depend neither on the tile's
+// width nor on where in the tile it lies. While one warpgroup promotes, the tensor cores work for
+// the other.
 #pragma once
 #include "plane_operand.cuh"
 #include "ptx.cuh"
@@ -191,26 +192,22 @@ __device__ __forceinline__ void multiply_stage(const Plane* stage, int outer, vo
   typedef WgmmaTile<RIGHT_ALONG, BLOCK_N, CLUSTER_M> Right;
 #pragma unroll
   for (int weight = PLANE_COUNT - 1; weight >= 0; --weight) {
-    ptx::wgmma_fence(part);
+    const bool afresh = weight == 0 || weight == PLANE_COUNT - 1;
+    if (afresh) ptx::wgmma_fence(part);
 #pragma unroll
     for (int s = 0; s < STEPS; ++s)
 #pragma unroll
-      for (int p = 0; p <= weight; ++p) {
-        const bool afresh = weight == 0 || weight == PLANE_COUNT - 1;
+      for (int p = 0; p <= weight; ++p)
         multiply<!LEFT_ALONG, !RIGHT_ALONG>(
             part, Left::describe(stage, p, outer, s),
             Right::describe(stage + LEFT_STAGE, weight - p, 0, s), !(afresh && s == 0 && p == 0));
-      }
+    if (weight > 1) continue;  // the next products are added to these
     ptx::wgmma_commit();
     ptx::wgmma_wait(part);
     if (weight == 0) release(empty, sharing);
 #pragma unroll
-    for (int i = 0; i < SUMS; ++i) {
-      if (weight > 1)
-        part[i] *= WEIGHT;
-      else
-        sum[i] = multiply_add(part[i], weight == 1 ? WEIGHT : 1.0f, sum[i]);
-    }
+    for (int i = 0; i < SUMS; ++i)
+      sum[i] = multiply_add(part[i], weight == 1 ? WEIGHT : 1.0f, sum[i]);
   }
 }
 

@@ -2,7 +2,7 @@
 //
 //     value = (plane_0 + plane_1 2^-STEP + plane_2 2^-2STEP) 2^-SHIFT 2^-exponent
 //
-//   float32, PLANES=3   bfloat16, STEP 8, SHIFT 16: every float32 below 2^111 exactly, subnormal
+//   float32, PLANES=3   bfloat16, STEP 0, SHIFT 16: every float32 below 2^111 exactly, subnormal
 //                       ones included; there is no exponent. Of all others plane_0 is an infinity,
 //                       plane_1 and plane_2 are the halves of their bits.
 //   float32, PLANES=2   float16, STEP 11, and for each outer index an exponent that brings its
@@ -12,9 +12,10 @@
 //   float32, PLANES=1   float16 with the same exponents: 11 bits
 //   float16, bfloat16   their own only plane
 //
-// A plane holds what the planes before it leave of the value, times 2^STEP for each of them, so
-// that it uses the format's range as they do. Without SHIFT, the first planes of subnormal numbers
-// would have fewer bits than those of others, and products that are left out would matter.
+// A plane holds what the planes before it leave of the value, in float16 times 2^STEP for each of
+// them, so that it uses the format's range as they do; bfloat16 has the range of float32. Without
+// SHIFT, the planes of subnormal numbers would have fewer bits than those of others, and products
+// that are left out would matter.
 #pragma once
 #include "element.cuh"
 #include <cuda_bf16.h>
@@ -30,7 +31,7 @@ constexpr int PLANE_COUNT = PLANES;
 typedef __nv_bfloat16 Plane;
 #define PLANES_BF16 1
 constexpr bool WITH_EXPONENTS = false;
-constexpr int STEP = 8;
+constexpr int STEP = 0;
 constexpr int SHIFT = 16;
 #elif defined(ELEMENT_F32) && (PLANES == 2 || PLANES == 1)
 typedef __half Plane;
@@ -51,6 +52,7 @@ constexpr int SHIFT = 0;
 
 constexpr int LARGEST_EXPONENT = 13;            // of a magnitude that its exponent has brought up
 constexpr float WEIGHT = 1.0f / (1 << STEP);    // of a plane, beside the one before it
+static_assert(PLANE_COUNT < 3 || STEP == 0, "products of all planes but the first are one sum");
 constexpr float UNSHIFT = 1.0f / (1 << SHIFT);
 
 __device__ __forceinline__ float plane_value(__half x) { return __half2float(x); }
@@ -86,7 +88,8 @@ __device__ __forceinline__ void split(float value, Plane (&plane)[PLANE_COUNT]) 
 #pragma unroll
   for (int p = 0; p < PLANE_COUNT; ++p) {
     plane[p] = to_plane(rest);
-    rest = is_finite(rest) ? (rest - plane_value(plane[p])) * (1 << STEP) : 0;
+    const float left = (rest - plane_value(plane[p])) * (1 << STEP);
+    rest = PLANE_COUNT == 3 || is_finite(rest) ? left : 0;
   }
 #if PLANES == 3
   if (!(fabsf(value) < 0x1p111f)) {
@@ -99,5 +102,10 @@ __device__ __forceinline__ void split(float value, Plane (&plane)[PLANE_COUNT]) 
   if (joined(plane) == 0 && value != 0)
     plane[PLANE_COUNT - 1] = __ushort_as_half(value < 0 ? 0x8001 : 0x0001);
 #endif
+}
+#else
+// Rounds a value to the only plane.
+__device__ __forceinline__ void split(float value, Plane (&plane)[PLANE_COUNT]) {
+  plane[0] = Narrow<Plane>::from(value);
 }
 #endif

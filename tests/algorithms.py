@@ -24,7 +24,12 @@ def products_by(
     def layer(problem: Any, algorithm: str, facts: Any) -> Any:
         return plan.fused_layer(problem, algorithm) if one_launch else None
 
-    return {"fastest": chosen, "EXACT_TERMS": 0, "in_one_launch": layer}
+    return {
+        "fastest": chosen,
+        "EXACT_TERMS": 0,
+        "RECOVERED_TERMS": 0,
+        "in_one_launch": layer,
+    }
 
 
 def by_multiply_adds(candidates: Sequence[Candidate]) -> Candidate:
@@ -34,6 +39,12 @@ def by_multiply_adds(candidates: Sequence[Candidate]) -> Candidate:
 def in_one_launch(candidates: Sequence[Candidate]) -> Candidate:
     """Take what has a kernel for a whole layer: multiply-adds, tensor cores of 16-bit matrices."""
     return ("mma", 1) if candidates[1:] in ((("mma", 1),), (("wgmma", 1),)) else candidates[0]
+
+
+def in_one_launch_from_planes(candidates: Sequence[Candidate]) -> Candidate:
+    """Take three planes of float32, where a layer has few outputs; else as `in_one_launch`."""
+    exact = [one for one in candidates if one[1] == 3]
+    return ("mma", 3) if exact else in_one_launch(candidates)
 
 
 def on_tensor_cores(candidates: Sequence[Candidate]) -> Candidate:

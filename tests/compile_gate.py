@@ -283,6 +283,14 @@ def promised(subject: Subject) -> Counts:
         return {"load_128": (2 if "GRADIENT" in macros else 1) * 4, "barrier": 1}
     if kernel in ("reduce_splits", "reduce_layer_splits", "plane_exponents"):
         return {"barrier": 1}
+    if kernel == "dense_sigmoid_backward_fused_mma" and _planes(macros) == 3:
+        side, rows = _tile(macros) // 32, 32  # side: of a warp's share of dw, in instructions
+        return {
+            "load_128": rows * 3 * 32 * side // (4 * THREADS) + 1,  # dy, saved, x, of a thread; w
+            "store_64": 2 * side,  # of dx, in pairs
+            "tensor": 7 * (side + side * side),  # 16 terms of dx, 16 rows of dw
+            "barrier": 3,
+        }
     if kernel == "dense_sigmoid_backward_fused_mma":
         tile = _tile(macros)
         inputs, rows = 128 if tile == 128 else 64, 32 if tile == 256 else 64

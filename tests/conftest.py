@@ -19,6 +19,7 @@ from tests.algorithms import (
     by_mma,
     by_multiply_adds,
     in_one_launch,
+    in_one_launch_from_planes,
     on_tensor_cores,
     products_by,
 )
@@ -77,6 +78,12 @@ class EmulatedOneLaunch(EmulatedBackend):
     name = "emulator-one-launch"
 
 
+class EmulatedOneLaunchFromPlanes(EmulatedBackend):
+    """The same on tensor cores, from three planes of float32."""
+
+    name = "emulator-one-launch-from-planes"
+
+
 class CupyBackend(Backend):
     """CuPy arrays computed by the kernels on a GPU."""
 
@@ -120,10 +127,18 @@ class CupyOneLaunch(CupyBackend):
     name = "cupy-one-launch"
 
 
-ON_EMULATOR = (EmulatedBackend, EmulatedTensorCores, EmulatedOneLaunch)
-BACKENDS = {
-    one.name: one for one in (Backend, *ON_EMULATOR, CupyBackend, CupyTensorCores, CupyOneLaunch)
-}
+class CupyOneLaunchFromPlanes(CupyBackend):
+    """The same on tensor cores, from three planes of float32."""
+
+    name = "cupy-one-launch-from-planes"
+
+
+ON_EMULATOR = (
+    *(EmulatedBackend, EmulatedTensorCores),
+    *(EmulatedOneLaunch, EmulatedOneLaunchFromPlanes),
+)
+ON_CUPY = (CupyBackend, CupyTensorCores, CupyOneLaunch, CupyOneLaunchFromPlanes)
+BACKENDS = {one.name: one for one in (Backend, *ON_EMULATOR, *ON_CUPY)}
 IN_ONE_LAUNCH = {dtype for dtype, _ in FUSED}
 ON_A_GPU = _dispatch.gpu_missing() is None
 
@@ -139,8 +154,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         names = ["numpy", *devices]
         if metafunc.definition.get_closest_marker("products"):
             names += [f"{name}-tensor-cores" for name in devices]
-        if metafunc.definition.get_closest_marker("layers"):
+        if (layers := metafunc.definition.get_closest_marker("layers")) is not None:
             names += [f"{name}-one-launch" for name in devices]
+            if layers.kwargs.get("planes", True):
+                names += [f"{name}-one-launch-from-planes" for name in devices]
         metafunc.parametrize("backend", names, indirect=True)
 
 
@@ -173,6 +190,8 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         exchanged = products_by(on_tensor_cores if name.startswith("cupy") else by_mma)
     elif name.endswith("one-launch"):
         exchanged = products_by(in_one_launch, one_launch=True)
+    elif name.endswith("one-launch-from-planes"):
+        exchanged = products_by(in_one_launch_from_planes, one_launch=True)
     elif name == "emulator":
         exchanged = products_by(by_multiply_adds)
     for attribute, value in exchanged.items():
@@ -227,10 +246,11 @@ def _meant_for_its_backend(item: pytest.Item) -> bool:
     """Keep big cases from the emulator, and what a mark excludes from the others."""
     given = getattr(item, "callspec", None)
     name, _, way = (given.params.get("backend") or "").partition("-") if given else ("", "", "")
-    if given and way == "one-launch":
+    if given and way.startswith("one-launch"):
         op = given.params.get("name", "dense_sigmoid_backward")
         dtype = given.params.get("dtype", "float32")
-        if op != "dense_sigmoid_backward" or dtype not in IN_ONE_LAUNCH:
+        dtypes = IN_ONE_LAUNCH if way == "one-launch" else {"float32"}
+        if op != "dense_sigmoid_backward" or dtype not in dtypes:
             return False  # nothing but what the others compute
     if name == "emulator":
         return not any(getattr(value, "big", False) for value in given.params.values())

@@ -34,6 +34,10 @@ def _instantiations() -> list[Instantiation]:
     for logits in ((), ("FROM_LOGITS",)):
         found += [(FUSED_FFMA, ("ELEMENT_F32", *logits, tile)) for tile in ("TILE=64", "TILE=128")]
         found += [
+            (FUSED_MMA, ("ELEMENT_F32", *logits, "PLANES=3", tile))
+            for tile in ("TILE=64", "TILE=128")
+        ]
+        found += [
             (FUSED_MMA, (element, *logits, f"TILE={tile}"))
             for element in HALVES
             for tile in (64, 128, 256)

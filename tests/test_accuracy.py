@@ -17,18 +17,25 @@ import pytest
 
 import gpugrad
 from gpugrad import _dispatch
-from gpugrad.plan import EXACT_TERMS
+from gpugrad.plan import EXACT_TERMS, RECOVERED_TERMS
 from tests.accuracy import arithmetic, table
-from tests.accuracy.arithmetic import ALGORITHM, MACHINES, by_multiply_adds, by_tensor_cores
+from tests.accuracy.arithmetic import (
+    ALGORITHM,
+    MACHINES,
+    by_multiply_adds,
+    by_tensor_cores,
+)
 from tests.accuracy.data import FAMILIES, draw
 from tests.accuracy.measure import CHANCE, ROUNDOFF, Errors, exact, lost_in_planes, worse_by
 from tests.accuracy.table import PLANES, TABLES, Row
 from tests.algorithms import products_by
 from tests.conftest import BACKENDS, ON_A_GPU, needs_compiler
 from tests.emulator_runtime import EmulatorRuntime
+from tests.one_launch import expect_gradients, one_launch_from, upstream
 from tests.test_plane_products import has_tensor_cores, rates
 
 SHORT = (EXACT_TERMS, max(256, 2 * EXACT_TERMS))  # sums of every family, none shorter
+RECOVERED = (RECOVERED_TERMS, 2 * RECOVERED_TERMS)  # the same in one launch
 LONG = (("ordinary", 4096), ("positive", 4096), ("entries, 2^±30", 4096), ("entries of A", 10**5))
 MODELS = tuple(MACHINES)
 DEVICES = (*MODELS, "cupy") if ON_A_GPU and has_tensor_cores() else MODELS
@@ -69,6 +76,15 @@ def on_a_gpu(planes: int) -> table.Product:
     return product
 
 
+def layer_on_a_gpu(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Compute left rightᵀ as dw of a layer whose gradients come from one launch."""
+    backend = BACKENDS["cupy"]()
+    w = np.zeros((len(left), len(right)), np.float32)
+    arrays = (backend.array(one) for one in (*upstream(right.T), left.T, w))
+    with one_launch_from(3):
+        return np.asarray(backend.numpy(gpugrad.dense_sigmoid_backward(*arrays).dw))
+
+
 @functools.cache
 def errors(machine: str, planes: int, row: Row) -> tuple[Errors, Errors]:
     """By component and in norm; with no planes, of multiply-adds, which every model has alike."""
@@ -101,6 +117,16 @@ class TestClasses:
         _, ours = errors(machine, PLANES[precision], row)
         lost = lost_in_planes(PLANES[precision], row.contraction)
         assert ours.largest <= lost + plain.largest
+
+
+@pytest.mark.parametrize("machine", DEVICES)
+@pytest.mark.parametrize("contraction", RECOVERED)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_highest_in_one_launch_is_as_accurate_as_multiply_adds(family, contraction, machine):
+    product = layer_on_a_gpu if machine == "cupy" else table.in_one_launch(machine)
+    row = Row(family, contraction)
+    ours, _ = table.errors(problems(row), product)
+    assert worse_by(ours, errors(machine, 0, row)[0]) <= CHANCE
 
 
 def test_bounds_of_high_and_medium():
@@ -148,12 +174,47 @@ def test_the_model_computes_as_the_kernels_do(machine, family, planes):
         np.testing.assert_array_equal(result, expected)
 
 
+@pytest.mark.parametrize("outputs", [11, 100])
+@pytest.mark.parametrize("family", ["ordinary", "entries", "cancelling", "subnormal", "huge"])
+def test_the_model_computes_one_launch_as_the_kernel_does(machine, family, outputs):
+    """Bit by bit, with one split and with several."""
+    for rows in (40, 530):
+        dz, w = draw(family, rows, 19, outputs, 0)
+        x, _ = draw(family, rows, 1, 19, 1)
+        expect_gradients(dz, x, w, machine)
+
+
 @pytest.mark.parametrize("contraction", [1, 2, EXACT_TERMS - 1])
 def test_highest_takes_multiply_adds_for_short_sums(machine, contraction):
     left, right = draw("ordinary", 9, 11, contraction, 0)
     with products_from(PLANES["highest"], machine, of_short_sums=False):
         for result in gradients(left, right):
             np.testing.assert_array_equal(result, by_multiply_adds(left, right))
+
+
+@pytest.mark.parametrize("accumulate", [False, True])
+def test_a_dw_of_few_rows_is_by_multiply_adds_beside_one_launch(machine, accumulate):
+    """And dx of these rows has the bits that it has in a batch of more."""
+    dz, w = draw("ordinary", RECOVERED_TERMS, 19, 70, 0)
+    x, _ = draw("ordinary", RECOVERED_TERMS, 1, 19, 1)
+    few = RECOVERED_TERMS - 1
+    results = []
+    for rows in (few, RECOVERED_TERMS):
+        shapes = (rows, 19), (19, 70), (70,)
+        out = tuple(np.ones(shape, np.float32) for shape in shapes) if accumulate else None
+        with one_launch_from(3, of_short_sums=False):
+            results.append(
+                gpugrad.dense_sigmoid_backward(
+                    *(one[:rows] for one in (*upstream(dz), x)),
+                    w,
+                    out=out,
+                    accumulate=accumulate,
+                    device="gpu",
+                )
+            )
+    expected = by_multiply_adds(x[:few].T, dz[:few].T) + np.float32(accumulate)
+    np.testing.assert_array_equal(results[0].dw, expected)
+    np.testing.assert_array_equal(results[0].dx, results[1].dx[:few])
 
 
 def test_the_model_rounds_multiply_adds_once():
@@ -226,6 +287,27 @@ def test_what_is_not_finite_is_as_by_multiply_adds(machine, planes):
     assert finite.any()
     assert np.isnan(results[0][0]).any()
     assert np.isinf(results[0][0]).any()
+
+
+@pytest.mark.parametrize("outputs", [23, 100])
+def test_what_is_not_finite_in_one_launch_is_as_by_multiply_adds(machine, outputs):
+    """Sums of 2 (L + 16) roundings, against those of L, and what three planes leave out."""
+    dz, w = not_finite(90, 20, outputs)
+    x = not_finite(20, outputs, 90)[0].T
+    results = []
+    for planes in (0, 3):
+        with one_launch_from(planes):
+            results.append(gpugrad.dense_sigmoid_backward(*upstream(dz), x, w, device="gpu"))
+    finite_of = [np.where(np.isfinite(one), one, 0) for one in (dz, w, x)]
+    norms = exact(finite_of[0], finite_of[1]).norms, exact(finite_of[2].T, finite_of[0].T).norms
+    for one, result, norm, terms in zip(*results, norms, (outputs, 90), strict=False):
+        finite = np.isfinite(one)
+        np.testing.assert_array_equal(result[~finite], one[~finite])
+        bound = (lost_in_planes(3, terms) + 3 * (terms + 16) * ROUNDOFF) * norm
+        assert (np.abs(result[finite] - one[finite]) <= bound[finite]).all()
+        assert finite.any()
+        assert np.isnan(one).any()
+        assert np.isinf(one).any()
 
 
 # ---- saturated sigmoids

@@ -30,7 +30,9 @@ FAST_MATH = re.compile(
 DYNAMIC = re.compile(r"([\w ×+()]+) bytes, dynamic")
 ASKED: dict[str, Callable[[str], int]] = {  # for macros, by the end of a stem
     "fused_ffma": lambda macros: fused_bytes("float32", "ffma", number("TILE", macros)),
-    "fused_mma": lambda macros: fused_bytes("bfloat16", "mma", number("TILE", macros)),
+    "fused_mma": lambda macros: fused_bytes(
+        "float32" if "ELEMENT_F32" in macros else "bfloat16", "mma", number("TILE", macros)
+    ),
     "mma": lambda macros: mma.shared_bytes(number("TILE", macros), number("PLANES", macros)),
     "wgmma": lambda macros: wgmma.shared_bytes(number("TILE", macros), number("PLANES", macros)),
     "dmma": lambda macros: dmma.shared_bytes(number("TILE", macros)),
@@ -240,9 +242,11 @@ def value(product: str, macros: str, kernel: str) -> int:
     names = {"VECTOR": 16 // size, **{name: number(name, macros) for name in ("TILE", "PLANES")}}
     of_kernel = wgmma if kernel.endswith("_wgmma") else mma
     names["BLOCK_K"], names["STAGES"] = of_kernel.stages(names["TILE"], names["PLANES"])
-    key = ("float32", "ffma") if "ELEMENT_F32" in macros else ("bfloat16", "mma")
+    dtype = "float32" if "ELEMENT_F32" in macros else "bfloat16"
+    key = (dtype, "mma" if dtype == "bfloat16" or "PLANES=3" in macros else "ffma")
     sizes = {tile: (inputs, rows) for tile, inputs, rows, _ in FUSED[key]}
     names["INPUTS"], names["ROWS"] = sizes.get(names["TILE"], (0, 0))
+    names["DX_ROWS"] = names["ROWS"] * (names["PLANES"] == 1)
     product = re.sub(r"[A-Z]\w*", lambda name: str(names[name[0]]), product).replace("×", "*")
     assert re.fullmatch(r"[\d *+()]+", product)
     return int(eval(product))

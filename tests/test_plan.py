@@ -23,6 +23,8 @@ from gpugrad.plan import (
     FUSED,
     GEMM_STEP,
     LARGE_TILE,
+    MANY_ROWS,
+    RECOVERED_TERMS,
     SMALL_TILE,
     SPLIT_BLOCKS,
     THREADS,
@@ -235,19 +237,25 @@ def test_precisions_are_kept(facts):
         ieee = choose(problem, "gpu", "ieee", "", 0, facts)
         assert {step.algorithm for _, step in ieee.steps if isinstance(step, Gemm)} <= {"ffma"}
         for precision, planes in least.items():
-            for _, step in choose(problem, "gpu", precision, "", 0, facts).steps:
+            steps = choose(problem, "gpu", precision, "", 0, facts).steps
+            names = [name for name, _ in steps]
+            for _, step in steps:
                 if isinstance(step, Gemm) and step.planes:
                     assert step.planes >= planes
                     assert step.planes < EXACT_PLANES or step.contraction >= EXACT_TERMS
+                if isinstance(step, FusedLayer) and step.planes:
+                    assert step.planes == EXACT_PLANES
+                    assert precision != "highest" or step.m >= RECOVERED_TERMS
+                    assert "w" not in problem.wrt or step.n >= RECOVERED_TERMS or "dw" in names
 
 
 @pytest.mark.parametrize("facts", DEVICES, ids=lambda facts: facts.name)
 def test_a_row_is_computed_alike_in_every_batch_and_whatever_else_is_wanted(facts):
     for op, dtype, precision in itertools.product(PRODUCTS, DTYPES, PRECISIONS):
         name = "y" if op == "dense_sigmoid" else "dx"
-        for k, m in itertools.product((3, 16, 100, 512, 4096), repeat=2):
+        for k, m in itertools.product((3, 16, 64, 100, 512, 4096), repeat=2):
             found = set()
-            for n in (1, 15, 64, 4096, 10**6):
+            for n in (1, 15, 63, 64, 4096, 10**6):
                 wrts = [("x",), ("x", "w"), OPERATIONS[op].wrt] if name == "dx" else [()]
                 for wrt in wrts:
                     problem = Problem(op, n, k, m, dtype, wrt, OPERATIONS[op].reads)
@@ -288,7 +296,10 @@ def test_tensor_cores_where_they_pay():
     assert [chosen(one, "medium") for one in (a100, rtx_4090)] == [("mma", 1)] * 2
     assert [chosen(rtx_4090, one) for one in ("highest", "high")] == [("ffma", 0)] * 2
     assert {chosen(t4, one) for one in PRECISIONS} == {("ffma", 0)}
-    assert chosen(h200, shape=(10**6, 64, 64)) == ("ffma", 0)  # the planes' bytes are too many
+    for shape in (10**6, 64, 64), (10**6, 128, 128):  # in one launch
+        assert [chosen(one, shape=shape) for one in (a100, h200)] == [("mma", 3)] * 2
+        assert chosen(rtx_4090, shape=shape) == ("ffma", 0)
+    assert chosen(h200, shape=(10**6, 64, 63)) == ("ffma", 0)  # sums too short, bytes too many
     for dtype in ("float16", "bfloat16"):
         assert chosen(rtx_4090, dtype=dtype) == ("mma", 1)
         assert chosen(h200, "ieee", dtype) == ("ffma", 0)
@@ -360,6 +371,10 @@ def bytes_of_several_launches(problem, algorithm):
     """Count what each launch moves if its operands come once from memory."""
     n, k, m = problem.n, problem.k, problem.m
     splits = gemm(k, m, n, problem.dtype, split=True, algorithm=algorithm).splits
+    if (problem.dtype, algorithm) == ("float32", "mma"):  # whose dx is by multiply-adds
+        into_planes = 4 * (2 * n * m + n * k) + 6 * (n * m + n * k)
+        dx, dw = 4 * (2 * n * m + k * m + n * k), 6 * (n * k + n * m) + 4 * k * m
+        return into_planes + dx + dw + 2 * 4 * splits * k * m
     dz = n * m if algorithm == "mma" else 2 * n * m  # stored, or dy and y again
     db = 2 * n * m + (n * m if algorithm == "mma" else 0)
     dx, dw = dz + k * m + n * k, n * k + dz + k * m
@@ -376,15 +391,20 @@ def test_one_launch_where_it_moves_fewer_bytes(dtype, algorithm):
     for n, k, m in itertools.product((1, 64, 1000, 40_000, 10**6), extents, extents):
         problem = Problem("dense_sigmoid_backward", n, k, m, dtype, every, 2)
         layer = fused_layer(problem, algorithm)
+        counted = problem
+        if layer is not None and layer.planes == EXACT_PLANES:  # bits of dx tell both ways apart
+            counted = replace(problem, n=MANY_ROWS)
         fewer = layer is not None and bytes_of_one_launch(
-            problem, layer
-        ) < bytes_of_several_launches(problem, algorithm)
+            counted, fused_layer(counted, algorithm)
+        ) < bytes_of_several_launches(counted, algorithm)
         chosen.add(fewer)
         for facts, wrt in zip(DEVICES, itertools.cycle([every, ("w",), ("x",), ("b",)])):
             if algorithm == "mma":
                 taken = choose(problem, "gpu", precision, "", 0, facts)
                 if taken.algorithm != "mma":
                     continue
+                if layer is not None and n < RECOVERED_TERMS and layer.planes == EXACT_PLANES:
+                    continue  # dw apart
             fits = layer and layer.shared_bytes <= SHARED_A_BLOCK[facts.compute_capability] << 10
             plan = choose(replace(problem, wrt=wrt), "gpu", precision, "", 0, facts)
             assert plan.layer == (layer if fewer and fits else None)
@@ -403,6 +423,24 @@ def test_skinny_layers_are_in_one_launch():
         assert (half.layer is not None) == (facts.compute_capability > (7, 5))
         assert half.planes == dict.fromkeys(("dx", "dw"), int(half.layer is not None))
         assert choose(problem, "gpu", "highest", "", 0).layer is None  # of no device
+
+
+def test_a_dw_of_few_rows_has_a_launch_of_its_own():
+    """Beside dx from planes, whose rows keep their bits; alone, it is by multiply-adds."""
+    h200 = DEVICES[4]
+    few = Problem("dense_sigmoid_backward", RECOVERED_TERMS - 1, 128, 128, "float32", ("x", "w"), 2)
+    plan = choose(few, "gpu", "highest", "", 0, h200)
+    assert plan.planes == {"dx": 3, "dw": 0}
+    assert plan.dw_apart == gemm(128, 128, few.n, "float32", split=True)
+    assert "all gradients but dw, whose sums have few terms, from one launch" in plan.reason
+    longer = choose(replace(few, n=RECOVERED_TERMS), "gpu", "highest", "", 0, h200)
+    assert longer.planes == {"dx": 3, "dw": 3}
+    assert longer.dw_apart is None
+    for wrt in ("x",), ("x", "b"):
+        assert choose(replace(few, wrt=wrt), "gpu", "highest", "", 0, h200).layer == plan.layer
+    for wrt in ("w",), ("w", "b"):
+        alone = choose(replace(few, wrt=wrt), "gpu", "highest", "", 0, h200)
+        assert set(alone.planes.values()) == {0}
 
 
 def test_shared_memory_of_devices():

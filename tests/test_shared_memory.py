@@ -76,6 +76,8 @@ def requests_of_a_layer(dtype: str, algorithm: str, tile: int) -> list[Requests]
     inputs = [np.zeros(one, element) for one in (shape, shape, (rows, k), (k, m))]
     stem = f"dense_sigmoid_backward_fused_{algorithm}"
     macros = (*defines(np.dtype(dtype_of(dtype))), f"TILE={tile}")
+    if plan.planes == 3:
+        macros += ("PLANES=3",)
     arguments: list[Any] = []
     for one in inputs:
         arguments += [one, *integers(one.shape[1], 1), *flags(True)]

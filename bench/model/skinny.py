@@ -22,7 +22,8 @@ N = 10**6
 SIDES = (64, 128)  # of k and m
 TARGET = 2.0  # times PyTorch compiled, on an H200
 PRECISIONS = (
-    Precision("float32", "float32", "ffma", 0, "float32", TARGET),
+    Precision("float32, planes", "float32", "mma", 3, "float32", TARGET),
+    Precision("float32, multiply-adds", "float32", "ffma", 0, "float32", TARGET),
     Precision("bfloat16", "bfloat16", "mma", 1, "bfloat16", TARGET),
 )
 MULTIPLY_ADDS = {"FFMA": sass.WARP, "HMMA": 2048}  # of an instruction of a warp
@@ -74,11 +75,24 @@ def layer(dtype: str, side: int) -> Problem:
     return Problem("dense_sigmoid_backward", N, side, side, dtype, ("x", "w", "b"), 2)
 
 
+def plan_of(precision: Precision, side: int) -> FusedLayer:
+    """Plan a layer in one launch."""
+    plan = fused_layer(layer(precision.dtype, side), precision.algorithm)
+    assert plan is not None
+    return plan
+
+
+def fits(precision: Precision, side: int, device: Device) -> bool:
+    """Say whether a block may have the shared memory."""
+    return plan_of(precision, side).shared_bytes <= device.rates.shared_kb << 10
+
+
 @functools.cache
 def kernel(precision: Precision, plan: FusedLayer, arch: str) -> predict.Kernel:
     """Compile the kernel, and count what a warp executes in a step of full rows."""
     stem = f"dense_sigmoid_backward_fused_{precision.algorithm}"
-    macros = (ELEMENTS[precision.dtype], f"TILE={plan.tile}")
+    planes = (f"PLANES={plan.planes}",) * (plan.pairs > 1)
+    macros = (ELEMENTS[precision.dtype], *planes, f"TILE={plan.tile}")
     cubin, log = compiler.compile_kernel(stem, macros, arch)
     code = [
         # Nothing here returns: a call without an increment is a jump out of a loop.
@@ -86,6 +100,7 @@ def kernel(precision: Precision, plan: FusedLayer, arch: str) -> predict.Kernel:
         for one in sass.listing(machine_code.kernels(cubin)[stem], arch)
     ]
     needed = plan.rows * plan.inputs * plan.tile // (WARPS * MULTIPLY_ADDS[precision.multiply])
+    needed *= plan.pairs
     counts = turn(code, precision.multiply, needed, plan.rows * plan.inputs // (4 * THREADS))
     return predict.Kernel(
         compile_gate.read_log(log)[stem]["registers"],
@@ -140,8 +155,7 @@ def turn(code: list[sass.Instruction], multiply: str, needed: int, quads: int) -
 def predicted(precision: Precision, side: int, device: Device) -> Prediction:
     """Predict a layer on a device."""
     problem = layer(precision.dtype, side)
-    plan = fused_layer(problem, precision.algorithm)
-    assert plan is not None
+    plan = plan_of(precision, side)
     compiled = kernel(precision, plan, device.arch)
     blocks = predict.resident_blocks(compiled, device)
     step = compiled.step

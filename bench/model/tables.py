@@ -160,6 +160,7 @@ def skinny_layers() -> list[Row]:
         for device in DEVICES
         for precision in skinny.PRECISIONS
         for side in skinny.SIDES
+        if skinny.fits(precision, side, device)
     ]
 
 

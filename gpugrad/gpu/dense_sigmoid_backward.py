@@ -1,6 +1,7 @@
 """dx = dz wᵀ, dw = xᵀ dz, db = Σ_i dz.
 
-Of layers with few outputs one launch computes all of them (gpugrad/gpu/fused.py). Else:
+Of layers with few outputs one launch computes all of them (gpugrad/gpu/fused.py), or all but a dw
+that sums few rows. Else:
 
 By multiply-adds (kernels/dense_sigmoid_backward_dx_ffma.cu, _dw_ffma.cu) dz is computed where it is
 read, and never stored. On tensor cores one pass computes it, sums db and leaves dz as the products
@@ -50,8 +51,11 @@ def dense_sigmoid_backward(
     """Write dx (n, k), dw (k, m) and db (m,); dy and y or z are (n, m)."""
     upstream = Upstream(dy, y, False) if z is None else Upstream(dy, z, True)
     if plan.layer is not None:
-        arrays = (upstream.dy, upstream.saved, x, w, dx, dw, db)
+        apart = plan.dw_apart
+        arrays = (upstream.dy, upstream.saved, x, w, dx, dw if apart is None else None, db)
         fused.gradients(runtime, plan.layer, *arrays, logits=upstream.logits, accumulate=accumulate)
+        if apart is not None:
+            _dw(runtime, apart, upstream, x, w, dw, "dw" in accumulate)
         return
     outputs = {name: out for name, out in (("dx", dx), ("dw", dw)) if out is not None}
     steps = {name: plan.gemm(name) for name in outputs}

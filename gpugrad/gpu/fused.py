@@ -58,7 +58,10 @@ def gradients(
     args += (parts.get("db", NULL),)
     args += flags(*(name in accumulate for name in ("dx", "dw", "db")))
     args += integers(plan.n, plan.k, plan.m, plan.split_length)
-    macros = (*defines(element, logits=logits), f"TILE={plan.tile}")
+    macros = defines(element, logits=logits)
+    if plan.pairs > 1:
+        macros += (f"PLANES={plan.planes}",)
+    macros += (f"TILE={plan.tile}",)
     kernel = runtime.kernel(stem, stem, macros, plan.shared_bytes)
     kernel((plan.blocks, plan.splits), (THREADS,), args)
     _reduce(runtime, element, parts, dw, db, accumulate)

@@ -1,9 +1,10 @@
 """The arithmetic of the kernels' products in NumPy, bit by bit, for sums too long to be emulated.
 
 A product is left rightᵀ of operands (outer, contraction). kernels/gemm_ffma.cuh adds in one chain
-of multiply-adds, kernels/gemm_mma.cuh and gemm_wgmma.cuh on tensor cores. Splits of the contraction
-are computed side by side, a few of them at a time, so that they stay in a cache. Within this module
-the contraction comes first, then planes, then splits.
+of multiply-adds, kernels/gemm_mma.cuh and gemm_wgmma.cuh on tensor cores, and so does, in an order
+of its own, kernels/dense_sigmoid_backward_fused_mma.cu. Splits of the contraction are computed side
+by side, a few of them at a time, so that they stay in a cache. Within this module the contraction
+comes first, then planes, then splits.
 """
 
 from collections.abc import Iterator
@@ -35,6 +36,7 @@ class TensorCores(NamedTuple):
 
 MACHINES = {"hopper": TensorCores(16, 2), "ampere": TensorCores(8, 1)}
 ALGORITHM = {"hopper": "wgmma", "ampere": "mma"}  # of products from planes
+ONE_LAUNCH = "one launch"  # of three planes
 
 
 def by_multiply_adds(left: Array, right: Array, split_length: int = 0) -> Array:
@@ -61,17 +63,21 @@ def by_tensor_cores(
     machine : {"hopper", "ampere"}
     split_length : int, optional
         Terms of each split of the contraction, a multiple of 16; without it there is one.
-    algorithm : {"mma", "wgmma"}, optional
+    algorithm : {"mma", "wgmma", "one launch"}, optional
         The machine's own if it is not given.
     """
+    algorithm = algorithm or ALGORITHM[machine]
     a, b = _Planes(left, planes), _Planes(right, planes)
     exponents = a.exponents[:, None] + b.exponents
     bits = _splits(a.bits, b.bits, split_length)
     values = _splits(a.value, b.value, split_length)
-    promoted_after = PROMOTED_AFTER[algorithm or ALGORITHM[machine]][planes]
     parts = []
     for (a_bits, b_bits), (a_value, b_value) in zip(bits, values, strict=True):
-        sums = _promoted_sums(a_bits, b_bits, a.step, promoted_after, MACHINES[machine])
+        if algorithm == ONE_LAUNCH:
+            sums = _recovered_sums(a_bits, b_bits, a.step, MACHINES[machine])
+        else:
+            promoted_after = PROMOTED_AFTER[algorithm][planes]
+            sums = _promoted_sums(a_bits, b_bits, a.step, promoted_after, MACHINES[machine])
         part = np.ldexp(sums, -exponents).astype(np.float32)
         if not np.isfinite(sums).all():
             part = np.where(np.isfinite(sums), part, _chains(a_value, b_value))
@@ -203,6 +209,23 @@ def _promoted_sums(
                 part = _to_float32(part)
             else:
                 sums, part = _to_float32(sums + part), zeros
+    return sums
+
+
+def _recovered_sums(left: Array, right: Array, step: int, machine: TensorCores) -> Array:
+    """The same of three planes, promoted after 16 terms with what was cut off of the first ones."""
+    sums = np.zeros((*left.shape[2:], right.shape[3]))
+    zeros = np.zeros_like(sums)
+    a, b = _Factors(left), _Factors(right)
+    for first in range(0, len(left), MMA_TERMS):
+        whole = _instruction(zeros, a, 0, b, 0, first, machine)
+        rest = _instruction(-whole, a, 0, b, 0, first, machine)
+        for weight, scale in ((2, 2 * step), (1, -step)):
+            rest = _to_float32(np.ldexp(rest, scale))
+            for p in range(weight + 1):
+                rest = _instruction(rest, a, p, b, weight - p, first, machine)
+        part = _to_float32(whole + np.ldexp(rest, -step))
+        sums = _to_float32(sums + part)
     return sums
 
 

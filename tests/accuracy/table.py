@@ -11,8 +11,15 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 
-from gpugrad.plan import EXACT_TERMS, gemm
-from tests.accuracy.arithmetic import ALGORITHM, MACHINES, by_multiply_adds, by_tensor_cores
+from gpugrad import problem as layers
+from gpugrad.plan import EXACT_TERMS, RECOVERED_TERMS, fused_layer, gemm
+from tests.accuracy.arithmetic import (
+    ALGORITHM,
+    MACHINES,
+    ONE_LAUNCH,
+    by_multiply_adds,
+    by_tensor_cores,
+)
 from tests.accuracy.data import FAMILIES, describe, draw
 from tests.accuracy.measure import (
     CHANCE,
@@ -31,6 +38,7 @@ Cells = tuple[str, ...]
 
 PATH = Path(__file__).parents[2] / "docs" / "numerics.md"
 CONTRACTIONS = tuple(sorted({1, 16, EXACT_TERMS, 256, 4096, 10**6}))
+IN_ONE_LAUNCH = tuple(sorted({RECOVERED_TERMS, 128, 4096, 10**6}))
 PLANES = {"highest": 3, "high": 2, "medium": 1}
 SIXTEEN_BIT = {"float16": np.dtype(np.float16), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 SIXTEEN_BIT_FAMILIES = ("ordinary", "positive", "cancelling")
@@ -107,6 +115,20 @@ def tensor_cores(planes: int, machine: str) -> Product:
     return product
 
 
+def in_one_launch(machine: str) -> Product:
+    """Give the product that one launch computes, split as its dw is."""
+
+    def product(left: Array, right: Array) -> Array:
+        n, k, m = left.shape[1], len(left), len(right)
+        one = layers.Problem("dense_sigmoid_backward", n, k, m, "float32")
+        plan = fused_layer(one, "mma")
+        assert plan is not None
+        length = plan.split_length
+        return by_tensor_cores(left, right, plan.planes, machine, length, algorithm=ONE_LAUNCH)
+
+    return product
+
+
 def errors(problems: Sequence[Problem], product: Product) -> tuple[Errors, Errors]:
     """Measure a product by component and in norm."""
     results = [(product(left, right), answer) for left, right, answer in problems]
@@ -136,6 +158,16 @@ def float32_cells(row: Row) -> Cells:
         if planes == 2:
             cells.append(power(max(one.largest for one, _ in found) * ROUNDOFF))
     return tuple(cells)
+
+
+def one_launch_cells(row: Row) -> Cells:
+    """Measure "highest" where one launch computes a layer's gradients on tensor cores."""
+    given = problems(row)
+    plain, *found = (
+        errors(given, product)[0]
+        for product in (multiply_adds, *(in_one_launch(machine) for machine in MACHINES))
+    )
+    return both(plain), *(marked(both(one), worse_by(one, plain) <= CHANCE) for one in found)
 
 
 def sixteen_bit_cells(row: Row) -> Cells:
@@ -174,6 +206,12 @@ TABLES = (
         ),
         tuple(Row(family, length) for family in FAMILIES for length in CONTRACTIONS),
         float32_cells,
+    ),
+    Table(
+        "one launch",
+        ("data", "terms", "multiply-adds", '"highest", Hopper', '"highest", Ampere'),
+        tuple(Row(family, length) for family in FAMILIES for length in IN_ONE_LAUNCH),
+        one_launch_cells,
     ),
     Table(
         "16-bit",

@@ -19,6 +19,7 @@ from tests.emulator_runtime import EmulatorRuntime, module
 from tests.instantiations import INSTANTIATIONS
 from tests.mutants import shown_by
 from tests.mutants.dmma_probes import DMMA_PROBES, ProductProbe
+from tests.mutants.layer_probes import LAYER_PROBES, LayerProbe
 from tests.mutants.mma_probes import MMA_PROBES, MmaProbe
 from tests.mutants.mutant import Mutant, NotAMutantError
 from tests.mutants.plane_probes import PLANE_PROBES, PlaneProbe
@@ -26,13 +27,14 @@ from tests.mutants.probes import ONE_LAUNCH_PROBES, PROBES, TENSOR_CORE_PROBES, 
 from tests.test_kernel_contracts import FAST_MATH, code, faults_of_offsets
 
 SCHEDULES = ("ascending", "random")
-ALL_PROBES: dict[str, Sequence[Probe | PlaneProbe | ProductProbe | MmaProbe]] = {
+ALL_PROBES: dict[str, Sequence[Probe | PlaneProbe | ProductProbe | MmaProbe | LayerProbe]] = {
     **PROBES,
     **TENSOR_CORE_PROBES,
     **ONE_LAUNCH_PROBES,
     **PLANE_PROBES,
     **DMMA_PROBES,
     **MMA_PROBES,
+    **LAYER_PROBES,
 }
 
 

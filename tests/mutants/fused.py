@@ -3,6 +3,7 @@
 from tests.mutants.mutant import planted
 
 ONE_LAUNCH = ("dense_sigmoid_backward in one launch",)
+FROM_PLANES = ("layers from planes", "dense_sigmoid_backward in one launch from planes")
 
 MUTANTS = (
     *planted(
@@ -112,8 +113,8 @@ MUTANTS = (
                 "FragmentReader<true, INPUTS, 3> x_of_dw",
             ),
             "one piece of the contraction is all of it": (
-                "w_of_dx, w_tile, q / MMA_K + s);",
-                "w_of_dx, w_tile, s);",
+                "w_of_dx, w_tile.p, q / MMA_K + s);",
+                "w_of_dx, w_tile.p, s);",
             ),
             "sums of dx are not promoted": (
                 "        sum.promote(part);\n",
@@ -123,11 +124,103 @@ MUTANTS = (
                 "dw_sum.promote(part);",
                 "dw_sum = part;",
             ),
-            "rows of dx beyond the split are written": ("if (row < last)", "if (row <= last)"),
+            "rows of dx beyond the split are written": (
+                "        if (row < last)\n          store_row",
+                "        if (row <= last)\n          store_row",
+            ),
             "dx is not added to": ("dx_packed, accumulate_dx, pack.v", "dx_packed, 0, pack.v"),
             "every block writes the first columns of dx": (
-                "k0 + c, k, dx_packed",
-                "c, k, dx_packed",
+                "k0 + c, k, dx_packed, accumulate_dx, pack.v",
+                "c, k, dx_packed, accumulate_dx, pack.v",
+            ),
+        },
+    ),
+    *planted(
+        "dense_sigmoid_backward_fused_mma.cu",
+        FROM_PLANES,
+        {
+            "all planes are in one place": ("p + plane * PLANE + Rows", "p + Rows"),
+            "halves of a chunk are in one place": (
+                "place(r, c / CHUNK) + c % CHUNK;",
+                "place(r, c / CHUNK);",
+            ),
+            "left planes are the first": ("left_tile + p * left_plane,", "left_tile,"),
+            "right planes are the first": ("right_tile + p * right_plane,", "right_tile,"),
+            "planes of dz are as far apart as those of w": (
+                "sum.add_planes(dz_of_dx, dz_tile.p, GradientTile::PLANE,",
+                "sum.add_planes(dz_of_dx, dz_tile.p, Weights::PLANE,",
+            ),
+            "what is cut off is lost": (
+                "others[j][e] = -first[j][e];\n      multiply_row(others, a[0], b[0]);",
+                "others[j][e] = 0;",
+            ),
+            "what is cut off is taken off": (
+                "others[j][e] = -first[j][e];\n      multiply_row(others, a[0], b[0]);",
+                "others[j][e] = first[j][e];",
+            ),
+            "products of the last weight are left out": (
+                "int weight = PLANE_COUNT - 1; weight > 0;",
+                "int weight = PLANE_COUNT - 2; weight > 0;",
+            ),
+            "a product of a weight is left out": (
+                "for (int p = 0; p <= weight; ++p) multiply_row(others",
+                "for (int p = 0; p < weight; ++p) multiply_row(others",
+            ),
+            "products of the first planes are added on the tensor cores": (
+                "v[i][j][e] += first[j][e] + others[j][e];",
+                "v[i][j][e] = v[i][j][e] + first[j][e] + others[j][e];",
+            ),
+            "sums are not promoted": (
+                "v[i][j][e] += first[j][e] + others[j][e];",
+                "v[i][j][e] = first[j][e] + others[j][e];",
+            ),
+            "the last inputs are no piece": (
+                "int(inputs_left + MMA_M - 1) / MMA_M",
+                "int(inputs_left) / MMA_M",
+            ),
+            "sums keep the scale of planes": ("sum *= UNSHIFT * UNSHIFT;", "sum *= UNSHIFT;"),
+            "what is not finite is left": ("if (!is_finite(sum)) broken", "if (false) broken"),
+            "the sum beside is replaced": ("if (at == one) v[", "if (at == one + 1) v["),
+            "the row of a piece is that of another": (
+                "plain(row(one / 4 / N, one % 4)",
+                "plain(row(0, one % 4)",
+            ),
+            "dx of the next rows replaces": (
+                "layer.dx(row0 - STEP_ROWS + dx_row + r",
+                "layer.dx(row0 + dx_row + r",
+            ),
+            "dx beyond the last input is computed once more": (
+                "if (row < last && column < k)",
+                "if (row < last)",
+            ),
+            "dx beyond the last row is computed once more": (
+                "if (row < last && column < k)",
+                "if (column < k)",
+            ),
+            "dw of all rows replaces that of a split": (
+                "dw_column + c, first, last);",
+                "dw_column + c, 0, last);",
+            ),
+            "dw beyond its end is computed once more": ("if (row < k && column < m)", "if (true)"),
+            "a pair of dx is one row below": (
+                "const Offset row = row0 - STEP_ROWS + r;\n              if",
+                "const Offset row = row0 - STEP_ROWS + r + 1;\n              if",
+            ),
+            "pairs of dx are written beyond the split": (
+                "              if (row < last)\n                store_row",
+                "              store_row",
+            ),
+            "pairs of dx are not added to": (
+                "dx_packed, accumulate_dx, pair.v",
+                "dx_packed, 0, pair.v",
+            ),
+            "no barrier before the next planes": (
+                "__syncthreads();  // nobody reads the rows before, and their dx",
+                "//",
+            ),
+            "no barrier after the next planes": (
+                "      });\n    __syncthreads();\n  }",
+                "      });\n  }",
             ),
         },
     ),

@@ -175,16 +175,11 @@ MUTANTS = (
                 "weight = PLANE_COUNT - 1; weight >= 0",
                 "weight = PLANE_COUNT == 2 ? 2 : PLANE_COUNT - 1; weight >= 0",
             ),
-            "the smallest weight is the next": ("if (weight > 1) sums.scale(WEIGHT);", ""),
-            "the smallest weight is scaled twice": (
-                "sums.scale(WEIGHT);",
-                "sums.scale(WEIGHT * WEIGHT);",
-            ),
             "a promotion without its weight": ("sums.promote(WEIGHT);", "sums.promote(1);"),
             "a promotion is lost": ("        sums.promote(WEIGHT);\n", ""),
             "smaller weights stay on the tensor cores": (
                 "        sums.promote(WEIGHT);\n        sums.clear(sums.part);",
-                "        sums.scale(WEIGHT);",
+                "",
             ),
             "what is promoted stays": (
                 "        sums.promote(WEIGHT);\n        sums.clear(sums.part);",
@@ -331,10 +326,6 @@ MUTANTS = (
             "the last plane is not joined": (
                 "for (int p = PLANE_COUNT - 1; p >= 0; --p) sum",
                 "for (int p = PLANE_COUNT > 1 ? PLANE_COUNT - 2 : 0; p >= 0; --p) sum",
-            ),
-            "planes are joined without weights": (
-                "sum = sum * WEIGHT + plane_value",
-                "sum = sum + plane_value",
             ),
             "what is joined stays shifted": ("return sum * UNSHIFT;", "return sum;"),
             "bits are joined as though they were planes": (

@@ -19,6 +19,7 @@ from tests.algorithms import (
     by_mma,
     by_multiply_adds,
     in_one_launch,
+    in_one_launch_from_planes,
     on_tensor_cores,
     products_by,
 )
@@ -58,6 +59,8 @@ class Probe:
         Products are computed there, with the fewest planes that `precision` allows.
     one_launch : bool
         All gradients of a layer come from one launch.
+    planes : bool
+        The same on tensor cores, from planes of float32.
     precision : str
     grid_rows : int
         Rows of blocks that a grid may have.
@@ -79,6 +82,7 @@ class Probe:
     tensor_cores: bool = False
     warpgroups: bool = False
     one_launch: bool = False
+    planes: bool = False
     precision: str = "highest"
     grid_rows: int = MAX_GRID_Y
     changed: Mapping[str, Callable[[], np.ndarray] | None] = field(default_factory=dict)
@@ -91,7 +95,7 @@ class Probe:
         words += [f"changed {name}" for name in self.changed]
         switches = (
             *("from_z", "accumulate", "on_device", "large_tiles"),
-            *("tensor_cores", "warpgroups", "one_launch"),
+            *("tensor_cores", "warpgroups", "one_launch", "planes"),
         )
         words += [name.replace("_", " ") for name in switches if getattr(self, name)]
         words += [f"precision {self.precision}"] if self.precision != "highest" else []
@@ -146,7 +150,8 @@ class Probe:
         if self.warpgroups:
             exchanged = products_by(on_tensor_cores)
         if self.one_launch:
-            exchanged = products_by(in_one_launch, one_launch=True)
+            take = in_one_launch_from_planes if self.planes else in_one_launch
+            exchanged = products_by(take, one_launch=True)
         with ExitStack() as stack:
             stack.enter_context(mock.patch.multiple(plan, **exchanged))
             if self.on_device:
@@ -455,6 +460,26 @@ def _in_one_launch() -> list[Probe]:
     ]
 
 
+def _in_one_launch_from_planes() -> list[Probe]:
+    """Probe what the model of its arithmetic has no part in: how arrays lie, buffers, z, edges."""
+    every = OPERATIONS["dense_sigmoid_backward"].results
+
+    def probe(shape: tuple[int, ...], **more: Any) -> Probe:
+        return Probe("dense_sigmoid_backward", shape, one_launch=True, planes=True, **more)
+
+    return [
+        probe((67, 36, 20)),
+        probe((300, 70, 33)),
+        probe((70, 130, 68)),
+        probe((37, 20, 33), from_z=True),
+        probe((67, 41, 35), layout="fortran"),
+        probe((67, 36, 20), out=dict.fromkeys(every, "C"), accumulate=True),
+        probe((67, 36, 20), out=dict.fromkeys(every, OFFSET), accumulate=True),
+        probe((300, 36, 20), out=dict.fromkeys(every, "sliced"), accumulate=True),
+        probe((67, 33, 35), layout=PADDED, out=dict.fromkeys(every, PADDED), on_device=True),
+    ]
+
+
 def _gradients_from_far_logits() -> Iterator[Probe]:
     ones = {"dy": lambda: np.ones(301, np.float32)}
     for far in (20.0, 100.0):
@@ -488,7 +513,10 @@ PROBES: dict[str, list[Probe]] = {
     ],
 }
 
-ONE_LAUNCH_PROBES = {"dense_sigmoid_backward in one launch": _in_one_launch()}
+ONE_LAUNCH_PROBES = {
+    "dense_sigmoid_backward in one launch": _in_one_launch(),
+    "dense_sigmoid_backward in one launch from planes": _in_one_launch_from_planes(),
+}
 
 TENSOR_CORE_PROBES: dict[str, list[Probe]] = {
     "matmul_backward on tensor cores": _matmul_backward_on_tensor_cores(),

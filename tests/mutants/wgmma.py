@@ -65,7 +65,7 @@ MUTANTS = (
                 "sharing = place.column()",
             ),
             # products
-            "no fence before products": ("    ptx::wgmma_fence(part);\n", ""),
+            "no fence before products": ("    if (afresh) ptx::wgmma_fence(part);\n", ""),
             "products are not committed": ("    ptx::wgmma_commit();\n", ""),
             "nobody waits for products": ("    ptx::wgmma_wait(part);\n", ""),
             "warpgroups ask for more registers than there are": (
@@ -94,13 +94,16 @@ MUTANTS = (
             ),
             "parts begin with what was there": ("!(afresh && s == 0 && p == 0)", "1"),
             "every step begins afresh": ("!(afresh && s == 0 && p == 0)", "!(afresh && p == 0)"),
-            "the smallest weight is the next": ("        part[i] *= WEIGHT;", "        ;"),
+            "the smallest products are begun afresh": (
+                "afresh = weight == 0 || weight == PLANE_COUNT - 1;",
+                "afresh = true;",
+            ),
             "a promotion without its weight": ("weight == 1 ? WEIGHT : 1.0f", "1.0f"),
             "a promotion forgets the sum": (
                 "multiply_add(part[i], weight == 1 ? WEIGHT : 1.0f, sum[i])",
                 "part[i] * (weight == 1 ? WEIGHT : 1.0f)",
             ),
-            "a promotion is lost": ("      if (weight > 1)\n", "      if (weight > 0)\n"),
+            "a promotion is lost": ("if (weight > 1) continue;", "if (weight > 0) continue;"),
             "sums begin with those of the tile before": (
                 "      for (int i = 0; i < SUMS; ++i) sum[i] = part[i] = 0;",
                 "      for (int i = 0; i < SUMS && index == start; ++i) sum[i] = part[i] = 0;",
