@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gpugrad
 from bench import environment, report, section, timing
@@ -31,9 +31,13 @@ from gpugrad.cli.bench import surroundings
 from gpugrad.cli.exits import Unusable
 from gpugrad.gpu.availability import installed
 
-FORMAT = 1  # of the JSON document; raised when a reader would have to change
+if TYPE_CHECKING:
+    from bench.no_driver import Driver  # which imports CuPy
+
+FORMAT = 2  # of the JSON document; raised when a reader would have to change
 KIND = "host-cost"
 WAYS = ANEW, REPEATED, BUFFERS = ("planned anew", "repeated", "repeated, out=")
+ELSEWHERE = "repeated, at new addresses"  # of results and workspace; where the pool is played
 ONE_LAUNCH, SEVERAL = (256, 64, 64), (256, 512, 512)
 SECONDS = {True: 0.05, False: 0.5}  # of taking turns in a row, by `quick`
 RESERVE = 4.0  # seconds that a row may take, with kernels that have to be compiled
@@ -49,9 +53,9 @@ def time_row(
     op: str,
     size: operations.Size,
     seconds: float,
-    block: Callable[[Contestant, int, int], tuple[float, float]] | None,
+    driver: "Driver | None",
 ) -> dict[str, Any]:
-    """Let the ways of calling an operation take turns; `block` as for `timing.measure`."""
+    """Let the ways of calling an operation take turns, on a GPU or with a driver that is played."""
     import cupy
 
     operands, results = (
@@ -61,22 +65,30 @@ def time_row(
     out = tuple(results) if len(results) > 1 else results[0]
     find = _repeats.find_on_gpu
     plain = functools.partial(getattr(gpugrad, op), *operands)
+    with_out = functools.partial(plain, out=out)
+
+    def ready(find: Any, *, gives_back: bool = True) -> Callable[[], None]:
+        def prepare() -> None:
+            _repeats.find_on_gpu = find
+            if driver is not None:
+                driver.gives_back = gives_back
+
+        return prepare
+
     contestants = [
-        Contestant(ANEW, [plain], functools.partial(_find_by, lambda *_: (None, None))),
-        Contestant(REPEATED, [plain], functools.partial(_find_by, find)),
-        Contestant(BUFFERS, [functools.partial(plain, out=out)], functools.partial(_find_by, find)),
+        Contestant(ANEW, [plain], ready(lambda *_: (None, None))),
+        Contestant(REPEATED, [plain], ready(find)),
+        Contestant(BUFFERS, [with_out], ready(find)),
     ]
+    if driver is not None:
+        contestants.append(Contestant(ELSEWHERE, [plain], ready(find, gives_back=False)))
     try:
-        timing.measure(contestants, seconds, block)
+        timing.measure(contestants, seconds, None if driver is None else without_device)
     finally:
-        _find_by(find)
+        _repeats.find_on_gpu = find
     n, k, m = size
     times = {one.name: asdict(samples.summarize(one.host)) for one in contestants}
     return {"op": op, "n": n, "k": k, "m": m, "dtype": "float32", "seconds": times}
-
-
-def _find_by(find: Any) -> None:
-    _repeats.find_on_gpu = find
 
 
 def without_device(contestant: Contestant, place: int, count: int) -> tuple[float, float]:
@@ -93,18 +105,17 @@ def without_device(contestant: Contestant, place: int, count: int) -> tuple[floa
 def measure(into: list[dict[str, Any]], *, quick: bool, left: Callable[[], float]) -> bool:
     """Measure all rows that there is time for, and say whether a GPU was there."""
     with contextlib.ExitStack() as stack:
-        block: Callable[[Contestant, int, int], tuple[float, float]] | None = None
+        driver: Driver | None = None
         on_gpu = _dispatch.gpu_missing() is None
         if on_gpu:
             _dispatch.runtime()
         else:
             from bench import no_driver
 
-            stack.enter_context(no_driver.stand_ins())
-            block = without_device
+            driver = stack.enter_context(no_driver.stand_ins())
         for op, size in rows():
             if left() > RESERVE:
-                into.append(time_row(op, size, SECONDS[quick], block))
+                into.append(time_row(op, size, SECONDS[quick], driver))
     return on_gpu
 
 

@@ -138,11 +138,12 @@ def host_costs(of_hosts: Sequence[Document]) -> str:
     for one in of_hosts:
         facts = one["environment"]
         where = "with the driver's part" if one["on_gpu"] else "without a GPU, its driver played"
+        ways = list(one["rows"][0]["seconds"])
         rows = [
             [
                 f"`{row['op']}`",
                 layer(_size(row)),
-                *(seconds(row["seconds"][way]["median"]) for way in host_cost.WAYS),
+                *(seconds(row["seconds"][way]["median"]) for way in ways),
             ]
             for row in one["rows"]
         ]
@@ -150,7 +151,7 @@ def host_costs(of_hosts: Sequence[Document]) -> str:
             f"**A call on CuPy arrays on the host: {surroundings.device(facts)}, {where}.** "
             f"Measured by `python -m bench.host_cost`, {_when(one)}, in float32: medians of the "
             "time until a call has launched.",
-            table(["operation", "layer", *host_cost.WAYS], rows),
+            table(["operation", "layer", *ways], rows),
         ]
     return joined(blocks) or NO_HOST
 

@@ -3,11 +3,13 @@
 Arrays, their attributes, views and constructors are CuPy's, and cost what they cost. Replaced is
 what asks the driver or the runtime: the current device and stream, whether it is captured, memory,
 and the launch. Each stand-in is a Python function, which costs about what CuPy's own part of such a
-call does. The stand-in for CuPy's pool gives addresses that nobody has. Nothing is computed.
+call does. The stand-in for CuPy's pool gives addresses beyond what a process can have. Nothing is
+computed.
 """
 
 import contextlib
 import functools
+from collections import defaultdict
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -38,19 +40,31 @@ class Driver:
         The current one, with its `ptr`.
     captured : dict
         Numbers of captures, by the pointers of the streams that they capture.
+    gives_back : bool
+        Whether memory that nobody holds any more is given again, as CuPy's pool does: the last that
+        came back of a size first.
     """
 
     def __init__(self) -> None:
         self.device = 0
         self.stream = SimpleNamespace(ptr=0)
         self.captured: dict[int, int | None] = {}
+        self.gives_back = False
+        self._back: defaultdict[int, list[int]] = defaultdict(list)  # addresses by their sizes
         self._free = FIRST_ADDRESS
 
     def allocate(self, size: int) -> Any:
         """Give memory, as CuPy's pool would."""
-        where = self._free
-        self._free = where + size + -size % ALIGNMENT
-        return MemoryPointer(UnownedMemory(where, size, None, self.device), 0)
+        size += -size % ALIGNMENT
+        back, holder = self._back[size], None
+        if back and self.gives_back:
+            where = back.pop()
+        else:
+            where = self._free
+            self._free += size
+        if self.gives_back:
+            holder = Held(back, where)
+        return MemoryPointer(UnownedMemory(where, size, holder, self.device), 0)
 
     def launch(self, *_: int) -> None:
         """Launch nothing: the place of cuLaunchKernel and of CuPy's function that calls it."""
@@ -58,6 +72,18 @@ class Driver:
     def runtime(self) -> Any:
         """Give the runtime with kernels that are not there."""
         return Runtime()
+
+
+class Held:
+    """Memory that somebody holds."""
+
+    __slots__ = ("back", "where")
+
+    def __init__(self, back: list[int], where: int) -> None:
+        self.back, self.where = back, where
+
+    def __del__(self) -> None:
+        self.back.append(self.where)
 
 
 class Device:

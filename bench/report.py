@@ -124,7 +124,8 @@ def host(data: Document) -> str:
         size = "x".join(str(one[extent]) for extent in "nkm")
         rows.append((one["op"], size, *(seconds(one["seconds"][way]["median"]) for way in ways)))
     played = "" if data["on_gpu"] else ", without the driver: there is no GPU"
-    return f"time on the host until a call has launched{played}\n{table(rows, right=(2, 3, 4))}"
+    right = range(2, 2 + len(ways))
+    return f"time on the host until a call has launched{played}\n{table(rows, right)}"
 
 
 def failures(sections: Iterable[Document]) -> str:
