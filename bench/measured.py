@@ -138,7 +138,7 @@ def host_costs(of_hosts: Sequence[Document]) -> str:
     for one in of_hosts:
         facts = one["environment"]
         where = "with the driver's part" if one["on_gpu"] else "without a GPU, its driver played"
-        ways = list(one["rows"][0]["seconds"])
+        ways = list(one["rows"][0]["seconds"])  # on a GPU fewer than without
         rows = [
             [
                 f"`{row['op']}`",

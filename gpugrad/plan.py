@@ -36,7 +36,7 @@ COLUMN_SUM_BLOCKS = 1024
 VECTOR_BYTES = 16  # one access of one thread
 EXACT_PLANES = 3  # of bfloat16, which hold every float32
 EXACT_TERMS = 192  # of a sum from which on they lose no more than multiply-adds; see numerics.md
-RECOVERED_TERMS = 64  # the same in one launch, where what tensor cores cut off is recovered
+RECOVERED_TERMS = 128  # the same in one launch on Hopper, where what is cut off is recovered
 TYPICAL_ROWS = 4096  # of a batch, for the choice of an algorithm
 MANY_ROWS = 10**6  # of one in which what does not grow with it counts little
 # Kernels that compute a layer's gradients in one launch, by dtype and algorithm: the outputs that a
@@ -108,7 +108,7 @@ class Plan:
 
     @property
     def dw_apart(self) -> Gemm | None:
-        """The step of a dw that does not come from the one launch of the rest, if there is one."""
+        """The step of a dw that does not come from the launch of the rest, where there is one."""
         step = dict(self.steps).get("dw")
         return step if self.layer is not None and isinstance(step, Gemm) else None
 
@@ -265,8 +265,9 @@ def candidates(
     tuple
         Of (algorithm, planes). The first is ("ffma", 0), which every device has. Tensor cores cut
         off where they add: with three planes sums of EXACT_TERMS terms or more are as accurate as
-        by IEEE multiply-adds nevertheless, in one launch those of RECOVERED_TERMS; few roundings
-        are hard to beat.
+        by IEEE multiply-adds nevertheless, in one launch on Hopper those of RECOVERED_TERMS; few
+        roundings are hard to beat. Where no launch does it all, `steps_of` has the shorter ones of
+        these products computed by multiply-adds.
     """
     rates, found = rates_of(capability), [("ffma", 0)]
     on_planes = "wgmma" if rates.warpgroup_16 else "mma"
@@ -280,7 +281,8 @@ def candidates(
     elif rates.tensor_16:
         least = {"highest": EXACT_PLANES, "high": 2, "medium": 1}[precision]
         recovered = fused_layer(problem, "mma") is not None and (
-            min(contractions) >= RECOVERED_TERMS or precision != "highest"
+            precision != "highest"
+            or (on_planes == "wgmma" and min(contractions) >= RECOVERED_TERMS)
         )
         most = EXACT_PLANES if min(contractions) >= EXACT_TERMS or recovered else 2
         found += [(on_planes, planes) for planes in range(least, most + 1)]
@@ -369,8 +371,7 @@ def steps_of(
         return separate_steps(problem, algorithm, planes)
     if planes < EXACT_PLANES or problem.n >= RECOVERED_TERMS or "w" not in problem.wrt:
         return (("layer", layer),)
-    alone = dict(separate_steps(problem, "ffma", 0))
-    return (("layer", layer), ("dw", alone["dw"])) if "x" in problem.wrt else tuple(alone.items())
+    return (("layer", layer), ("dw", dict(separate_steps(problem, "ffma", 0))["dw"]))
 
 
 def separate_steps(

@@ -33,7 +33,7 @@ constexpr int STEP_ROWS = 32;                    // of a step: exponentials take
 constexpr int STEP_ROWS = ROWS;
 #endif
 constexpr int WARPS_M = 2, WARPS_N = 4;          // that share dx of a step, and dw
-constexpr int PROMOTED = PLANE_COUNT > 1 ? MMA_K : 64;  // terms of dx after which a sum is promoted
+constexpr int PROMOTED = 64;                     // terms of dx, of one plane, after which a sum is
 constexpr int BLOCKS_A_SM = TILE > 64 ? 1 : 2;
 // Pairs of float32 fill whole sectors of 32 bytes; 16-bit ones go by way of shared memory, in fours.
 constexpr int DX_ROWS = sizeof(Element) == 2 ? ROWS : 0;  // that there is room for
@@ -247,7 +247,7 @@ dense_sigmoid_backward_fused_mma(
   const Weights w_tile{reinterpret_cast<Plane*>(shared)};
   const GradientTile dz_tile{w_tile.p + Weights::SIZE};
   const InputTile x_tile{dz_tile.p + GradientTile::SIZE};
-  float* const dx_tile = reinterpret_cast<float*>(x_tile.p + InputTile::SIZE);  // (STEP_ROWS, PITCH)
+  float* const dx_tile = reinterpret_cast<float*>(x_tile.p + InputTile::SIZE);  // (DX_ROWS, PITCH)
   const Matrix of_dy{dy, dy_n, dy_m, dy_packed}, of_saved{saved, saved_n, saved_m, saved_packed};
   const Matrix of_x{x, x_n, x_k, x_packed}, of_w{w, w_k, w_m, w_packed};
   const LayerSums sums{dw, dw_k, dw_m, dw_packed, dw_partial, db, db_stride, db_partial,
@@ -271,8 +271,9 @@ dense_sigmoid_backward_fused_mma(
     for (int r = Part::row(0); r < INPUTS; r += Part::ROW_STEP)
       w_tile.write(r, Part::column(), of_w.read(k0 + r, k, Part::column(), m));
 
-  const Offset inputs_left = k - k0 - dw_row;  // of the warp's share
-  const int pieces = inputs_left < INPUTS ? int(inputs_left + MMA_M - 1) / MMA_M : DwShare::ROWS_16;
+  const Offset inputs_left = k - k0 - dw_row;  // of the warp's share of dw
+  const int dw_pieces =
+      inputs_left < INPUTS ? int(inputs_left + MMA_M - 1) / MMA_M : DwShare::ROWS_16;
   DwShare dw_sum;
   dw_sum.clear();
   Gradient gradient;
@@ -285,24 +286,25 @@ dense_sigmoid_backward_fused_mma(
     if (some && dx) {
       DxShare sum;
       sum.clear();
+      if (PLANE_COUNT > 1) {
 #pragma unroll 1
-      for (int q = 0; q < OUTPUTS; q += PROMOTED) {
-        if (PLANE_COUNT > 1) {
+        for (int s = 0; s < OUTPUTS / MMA_K; ++s)
           sum.add_planes(dz_of_dx, dz_tile.p, GradientTile::PLANE, w_of_dx, w_tile.p,
-                         Weights::PLANE, q / MMA_K, DxShare::ROWS_16);
-          continue;
-        }
-        DxShare part;
-        part.clear();
-#pragma unroll
-        for (int s = 0; s < PROMOTED / MMA_K; ++s)
-          part.add(dz_of_dx, dz_tile.p, w_of_dx, w_tile.p, q / MMA_K + s);
-        sum.promote(part);
-      }
-      if (PLANE_COUNT > 1)
+                         Weights::PLANE, s, DxShare::ROWS_16);
         sum.finish([=](int r, int c) {
           return layer.dx(row0 - STEP_ROWS + dx_row + r, k0 + dx_column + c, last);
         });
+      } else {
+#pragma unroll 1
+        for (int q = 0; q < OUTPUTS; q += PROMOTED) {
+          DxShare part;
+          part.clear();
+#pragma unroll
+          for (int s = 0; s < PROMOTED / MMA_K; ++s)
+            part.add(dz_of_dx, dz_tile.p, w_of_dx, w_tile.p, q / MMA_K + s);
+          sum.promote(part);
+        }
+      }
 #pragma unroll
       for (int i = 0; i < DxShare::ROWS_16; ++i)
 #pragma unroll
@@ -325,7 +327,7 @@ dense_sigmoid_backward_fused_mma(
 #pragma unroll 1
         for (int s = 0; s < STEP_ROWS / MMA_K; ++s)
           dw_sum.add_planes(x_of_dw, x_tile.p, InputTile::PLANE, dz_of_dw, dz_tile.p,
-                            GradientTile::PLANE, s, pieces);
+                            GradientTile::PLANE, s, dw_pieces);
       } else {
         DwShare part;
         part.clear();

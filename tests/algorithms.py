@@ -13,7 +13,8 @@ def products_by(
     """Give what in gpugrad.plan must be exchanged to take one of the candidates.
 
     Neither predicted times nor the length of a sum, which is short in tests, count any more. All
-    gradients of a layer come from one launch wherever there is a kernel for it, or nowhere.
+    gradients of a layer come from one launch wherever there is a kernel for it and the device has
+    the shared memory, or nowhere.
     """
     plan = import_module("gpugrad.plan")  # gpugrad.plan is a function
 
@@ -22,7 +23,9 @@ def products_by(
         return plan.Choice(algorithm, planes, 1e-3, f"products by {algorithm}, because it is told")
 
     def layer(problem: Any, algorithm: str, facts: Any) -> Any:
-        return plan.fused_layer(problem, algorithm) if one_launch else None
+        found = plan.fused_layer(problem, algorithm) if one_launch else None
+        limit = plan.rates_of(facts.compute_capability).shared_kb << 10
+        return found if found is not None and found.shared_bytes <= limit else None
 
     return {
         "fastest": chosen,

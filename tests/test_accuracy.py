@@ -22,6 +22,7 @@ from tests.accuracy import arithmetic, table
 from tests.accuracy.arithmetic import (
     ALGORITHM,
     MACHINES,
+    ONE_LAUNCH,
     by_multiply_adds,
     by_tensor_cores,
 )
@@ -35,7 +36,7 @@ from tests.one_launch import expect_gradients, one_launch_from, upstream
 from tests.test_plane_products import has_tensor_cores, rates
 
 SHORT = (EXACT_TERMS, max(256, 2 * EXACT_TERMS))  # sums of every family, none shorter
-RECOVERED = (RECOVERED_TERMS, 2 * RECOVERED_TERMS)  # the same in one launch
+RECOVERED = (RECOVERED_TERMS, 2 * RECOVERED_TERMS)  # the same in one launch on Hopper
 LONG = (("ordinary", 4096), ("positive", 4096), ("entries, 2^±30", 4096), ("entries of A", 10**5))
 MODELS = tuple(MACHINES)
 DEVICES = (*MODELS, "cupy") if ON_A_GPU and has_tensor_cores() else MODELS
@@ -119,14 +120,57 @@ class TestClasses:
         assert ours.largest <= lost + plain.largest
 
 
-@pytest.mark.parametrize("machine", DEVICES)
+HOPPERS = tuple(
+    one for one in DEVICES if one == "hopper" or (one == "cupy" and rates().warpgroup_16)
+)
+
+
+@pytest.mark.parametrize("machine", HOPPERS)
 @pytest.mark.parametrize("contraction", RECOVERED)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_highest_in_one_launch_is_as_accurate_as_multiply_adds(family, contraction, machine):
-    product = layer_on_a_gpu if machine == "cupy" else table.in_one_launch(machine)
     row = Row(family, contraction)
-    ours, _ = table.errors(problems(row), product)
+    ours, _ = table.errors(problems(row), one_launch_on(machine))
     assert worse_by(ours, errors(machine, 0, row)[0]) <= CHANCE
+
+
+@pytest.mark.parametrize("machine", DEVICES)
+@pytest.mark.parametrize("contraction", [1, 16, 64])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_high_in_one_launch_in_norm(family, contraction, machine):
+    """Beyond what two planes may lose, no more than multiply-adds."""
+    row = Row(family, contraction)
+    _, ours = table.errors(problems(row), one_launch_on(machine))
+    _, plain = errors(machine, 0, row)
+    assert ours.largest <= lost_in_planes(PLANES["high"], contraction) + plain.largest
+
+
+def one_launch_on(machine: str) -> table.Product:
+    return layer_on_a_gpu if machine == "cupy" else table.in_one_launch(machine)
+
+
+@pytest.mark.parametrize("cancelling", [False, True])
+@pytest.mark.parametrize(
+    ("machine", "algorithm", "contraction"),
+    [
+        ("hopper", ONE_LAUNCH, RECOVERED_TERMS),
+        ("hopper", "wgmma", EXACT_TERMS),
+        ("ampere", "mma", EXACT_TERMS),
+    ],
+)
+def test_highest_beside_a_term_that_outweighs_the_others(
+    machine, algorithm, contraction, cancelling
+):
+    """In each row at another place, and 2^20 times as large: others are cut off beside it."""
+    given = []
+    for seed in range(4):
+        left, right = draw("ordinary" if cancelling else "positive", 64, 64, contraction, seed)
+        places = np.random.default_rng(seed).integers(0, contraction, 64)
+        left[np.arange(64), places] *= np.float32(2**20)
+        given.append(table.Problem(left, right, exact(left, right)))
+    product = functools.partial(by_tensor_cores, planes=3, machine=machine, algorithm=algorithm)
+    ours, plain = (table.errors(given, one)[0] for one in (product, by_multiply_adds))
+    assert worse_by(ours, plain) <= CHANCE
 
 
 def test_bounds_of_high_and_medium():
@@ -195,26 +239,30 @@ def test_highest_takes_multiply_adds_for_short_sums(machine, contraction):
 @pytest.mark.parametrize("accumulate", [False, True])
 def test_a_dw_of_few_rows_is_by_multiply_adds_beside_one_launch(machine, accumulate):
     """And dx of these rows has the bits that it has in a batch of more."""
+    few, every = RECOVERED_TERMS - 1, ("x", "w", "b")
     dz, w = draw("ordinary", RECOVERED_TERMS, 19, 70, 0)
     x, _ = draw("ordinary", RECOVERED_TERMS, 1, 19, 1)
-    few = RECOVERED_TERMS - 1
-    results = []
-    for rows in (few, RECOVERED_TERMS):
-        shapes = (rows, 19), (19, 70), (70,)
-        out = tuple(np.ones(shape, np.float32) for shape in shapes) if accumulate else None
+
+    def compute(rows: int, wrt: tuple[str, ...]) -> Any:
+        shapes = {"x": (rows, 19), "w": (19, 70), "b": (70,)}
+        out = tuple(np.ones(shapes[one], np.float32) if one in wrt else None for one in every)
         with one_launch_from(3, of_short_sums=False):
-            results.append(
-                gpugrad.dense_sigmoid_backward(
-                    *(one[:rows] for one in (*upstream(dz), x)),
-                    w,
-                    out=out,
-                    accumulate=accumulate,
-                    device="gpu",
-                )
+            return gpugrad.dense_sigmoid_backward(
+                *(one[:rows] for one in (*upstream(dz), x)),
+                w,
+                wrt=wrt,
+                out=out if accumulate else None,
+                accumulate=accumulate,
+                device="gpu",
             )
+
+    found = compute(few, every)
     expected = by_multiply_adds(x[:few].T, dz[:few].T) + np.float32(accumulate)
-    np.testing.assert_array_equal(results[0].dw, expected)
-    np.testing.assert_array_equal(results[0].dx, results[1].dx[:few])
+    np.testing.assert_array_equal(found.dw, expected)
+    np.testing.assert_array_equal(found.dx, compute(RECOVERED_TERMS, every).dx[:few])
+    for wrt in ("w",), ("b",), ("w", "b"), ("x", "w"):
+        for one, same in zip(compute(few, wrt), found, strict=True):
+            assert one is None or np.array_equal(one, same)
 
 
 def test_the_model_rounds_multiply_adds_once():

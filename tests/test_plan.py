@@ -245,7 +245,9 @@ def test_precisions_are_kept(facts):
                     assert step.planes < EXACT_PLANES or step.contraction >= EXACT_TERMS
                 if isinstance(step, FusedLayer) and step.planes:
                     assert step.planes == EXACT_PLANES
-                    assert precision != "highest" or step.m >= RECOVERED_TERMS
+                    assert precision != "highest" or (
+                        step.m >= RECOVERED_TERMS and facts.compute_capability == (9, 0)
+                    )
                     assert "w" not in problem.wrt or step.n >= RECOVERED_TERMS or "dw" in names
 
 
@@ -253,9 +255,9 @@ def test_precisions_are_kept(facts):
 def test_a_row_is_computed_alike_in_every_batch_and_whatever_else_is_wanted(facts):
     for op, dtype, precision in itertools.product(PRODUCTS, DTYPES, PRECISIONS):
         name = "y" if op == "dense_sigmoid" else "dx"
-        for k, m in itertools.product((3, 16, 64, 100, 512, 4096), repeat=2):
+        for k, m in itertools.product((3, 16, 64, 128, 512, 4096), repeat=2):
             found = set()
-            for n in (1, 15, 63, 64, 4096, 10**6):
+            for n in (1, 15, 127, 128, 4096, 10**6):
                 wrts = [("x",), ("x", "w"), OPERATIONS[op].wrt] if name == "dx" else [()]
                 for wrt in wrts:
                     problem = Problem(op, n, k, m, dtype, wrt, OPERATIONS[op].reads)
@@ -297,9 +299,12 @@ def test_tensor_cores_where_they_pay():
     assert [chosen(rtx_4090, one) for one in ("highest", "high")] == [("ffma", 0)] * 2
     assert {chosen(t4, one) for one in PRECISIONS} == {("ffma", 0)}
     for shape in (10**6, 64, 64), (10**6, 128, 128):  # in one launch
-        assert [chosen(one, shape=shape) for one in (a100, h200)] == [("mma", 3)] * 2
+        for precision in ("high", "medium"):
+            assert [chosen(one, precision, shape=shape) for one in (a100, h200)] == [("mma", 3)] * 2
         assert chosen(rtx_4090, shape=shape) == ("ffma", 0)
-    assert chosen(h200, shape=(10**6, 64, 63)) == ("ffma", 0)  # sums too short, bytes too many
+        assert chosen(a100, shape=shape) == ("ffma", 0)  # where so few terms lose too much
+    assert chosen(h200, shape=(10**6, 128, 128)) == ("mma", 3)
+    assert chosen(h200, shape=(10**6, 128, 127)) == ("ffma", 0)
     for dtype in ("float16", "bfloat16"):
         assert chosen(rtx_4090, dtype=dtype) == ("mma", 1)
         assert chosen(h200, "ieee", dtype) == ("ffma", 0)
@@ -438,9 +443,8 @@ def test_a_dw_of_few_rows_has_a_launch_of_its_own():
     assert longer.dw_apart is None
     for wrt in ("x",), ("x", "b"):
         assert choose(replace(few, wrt=wrt), "gpu", "highest", "", 0, h200).layer == plan.layer
-    for wrt in ("w",), ("w", "b"):
-        alone = choose(replace(few, wrt=wrt), "gpu", "highest", "", 0, h200)
-        assert set(alone.planes.values()) == {0}
+    for wrt in ("w",), ("w", "b"):  # whose bits are those beside others
+        assert choose(replace(few, wrt=wrt), "gpu", "highest", "", 0, h200).steps == plan.steps
 
 
 def test_shared_memory_of_devices():

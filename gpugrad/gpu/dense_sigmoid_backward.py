@@ -52,10 +52,13 @@ def dense_sigmoid_backward(
     upstream = Upstream(dy, y, False) if z is None else Upstream(dy, z, True)
     if plan.layer is not None:
         apart = plan.dw_apart
-        arrays = (upstream.dy, upstream.saved, x, w, dx, dw if apart is None else None, db)
-        fused.gradients(runtime, plan.layer, *arrays, logits=upstream.logits, accumulate=accumulate)
         if apart is not None:
             _dw(runtime, apart, upstream, x, w, dw, "dw" in accumulate)
+            dw = None
+        if any(one is not None for one in (dx, dw, db)):
+            arrays = (upstream.dy, upstream.saved, x, w, dx, dw, db)
+            logits = upstream.logits
+            fused.gradients(runtime, plan.layer, *arrays, logits=logits, accumulate=accumulate)
         return
     outputs = {name: out for name, out in (("dx", dx), ("dw", dw)) if out is not None}
     steps = {name: plan.gemm(name) for name in outputs}

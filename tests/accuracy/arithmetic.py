@@ -74,7 +74,7 @@ def by_tensor_cores(
     parts = []
     for (a_bits, b_bits), (a_value, b_value) in zip(bits, values, strict=True):
         if algorithm == ONE_LAUNCH:
-            sums = _recovered_sums(a_bits, b_bits, a.step, MACHINES[machine])
+            sums = _recovered_sums(a_bits, b_bits, MACHINES[machine])
         else:
             promoted_after = PROMOTED_AFTER[algorithm][planes]
             sums = _promoted_sums(a_bits, b_bits, a.step, promoted_after, MACHINES[machine])
@@ -212,7 +212,7 @@ def _promoted_sums(
     return sums
 
 
-def _recovered_sums(left: Array, right: Array, step: int, machine: TensorCores) -> Array:
+def _recovered_sums(left: Array, right: Array, machine: TensorCores) -> Array:
     """The same of three planes, promoted after 16 terms with what was cut off of the first ones."""
     sums = np.zeros((*left.shape[2:], right.shape[3]))
     zeros = np.zeros_like(sums)
@@ -220,12 +220,10 @@ def _recovered_sums(left: Array, right: Array, step: int, machine: TensorCores) 
     for first in range(0, len(left), MMA_TERMS):
         whole = _instruction(zeros, a, 0, b, 0, first, machine)
         rest = _instruction(-whole, a, 0, b, 0, first, machine)
-        for weight, scale in ((2, 2 * step), (1, -step)):
-            rest = _to_float32(np.ldexp(rest, scale))
+        for weight in (2, 1):
             for p in range(weight + 1):
                 rest = _instruction(rest, a, p, b, weight - p, first, machine)
-        part = _to_float32(whole + np.ldexp(rest, -step))
-        sums = _to_float32(sums + part)
+        sums = _to_float32(sums + _to_float32(whole + rest))
     return sums
 
 
