@@ -60,13 +60,7 @@ struct Tile {
   // Writes neighbouring elements of a row, rounded to 16 bits or split.
   __device__ __forceinline__ void write(int r, int c, const float (&value)[VECTOR]) const {
     Pack<Plane, VECTOR> packs[PLANE_COUNT];
-#pragma unroll
-    for (int e = 0; e < VECTOR; ++e) {
-      Plane plane[PLANE_COUNT];
-      split(value[e], plane);
-#pragma unroll
-      for (int i = 0; i < PLANE_COUNT; ++i) packs[i].v[e] = plane[i];
-    }
+    split_packs(value, packs);
 #pragma unroll
     for (int i = 0; i < PLANE_COUNT; ++i) pack_at(i, r, c) = packs[i];
   }

@@ -89,7 +89,7 @@ __device__ __forceinline__ void split(float value, Plane (&plane)[PLANE_COUNT]) 
   for (int p = 0; p < PLANE_COUNT; ++p) {
     plane[p] = to_plane(rest);
     const float left = (rest - plane_value(plane[p])) * (1 << STEP);
-    rest = PLANE_COUNT == 3 || is_finite(rest) ? left : 0;
+    rest = PLANE_COUNT == 3 || is_finite(rest) ? left : 0;  // with three, it is marked below
   }
 #if PLANES == 3
   if (!(fabsf(value) < 0x1p111f)) {
@@ -109,3 +109,16 @@ __device__ __forceinline__ void split(float value, Plane (&plane)[PLANE_COUNT]) 
   plane[0] = Narrow<Plane>::from(value);
 }
 #endif
+
+// Splits N values, each plane of them into a pack.
+template <int N>
+__device__ __forceinline__ void split_packs(const float (&value)[N],
+                                            Pack<Plane, N> (&packs)[PLANE_COUNT]) {
+#pragma unroll
+  for (int e = 0; e < N; ++e) {
+    Plane plane[PLANE_COUNT];
+    split(value[e], plane);
+#pragma unroll
+    for (int p = 0; p < PLANE_COUNT; ++p) packs[p].v[e] = plane[p];
+  }
+}

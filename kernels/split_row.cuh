@@ -33,13 +33,7 @@ template <int N>
 __device__ __forceinline__ void split_pack(Plane* to, Offset plane_stride,
                                            const float (&value)[N]) {
   Pack<Plane, N> packs[PLANE_COUNT];
-#pragma unroll
-  for (int e = 0; e < N; ++e) {
-    Plane plane[PLANE_COUNT];
-    split(value[e], plane);
-#pragma unroll
-    for (int p = 0; p < PLANE_COUNT; ++p) packs[p].v[e] = plane[p];
-  }
+  split_packs(value, packs);
 #pragma unroll
   for (int p = 0; p < PLANE_COUNT; ++p) write_pack(to + p * plane_stride, packs[p]);
 }

@@ -91,7 +91,7 @@ def fits(precision: Precision, side: int, device: Device) -> bool:
 def kernel(precision: Precision, plan: FusedLayer, arch: str) -> predict.Kernel:
     """Compile the kernel, and count what a warp executes in a step of full rows."""
     stem = f"dense_sigmoid_backward_fused_{precision.algorithm}"
-    planes = (f"PLANES={plan.planes}",) * (plan.pairs > 1)
+    planes = (f"PLANES={plan.planes}",) * (plan.planes > 1)
     macros = (ELEMENTS[precision.dtype], *planes, f"TILE={plan.tile}")
     cubin, log = compiler.compile_kernel(stem, macros, arch)
     code = [

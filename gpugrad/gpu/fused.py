@@ -59,7 +59,7 @@ def gradients(
     args += flags(*(name in accumulate for name in ("dx", "dw", "db")))
     args += integers(plan.n, plan.k, plan.m, plan.split_length)
     macros = defines(element, logits=logits)
-    if plan.pairs > 1:
+    if plan.planes > 1:
         macros += (f"PLANES={plan.planes}",)
     macros += (f"TILE={plan.tile}",)
     kernel = runtime.kernel(stem, stem, macros, plan.shared_bytes)

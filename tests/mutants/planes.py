@@ -41,6 +41,11 @@ MUTANTS = (
                 "& 0x7f800000u) != 0x7f800000u",
                 "& 0x7f000000u) != 0x7f000000u",
             ),
+            "all packs are of the first plane": (
+                "packs[p].v[e] = plane[p];",
+                "packs[p].v[e] = plane[0];",
+            ),
+            "a pack is its first element": ("split(value[e], plane);", "split(value[0], plane);"),
         },
     ),
     *planted(
@@ -80,11 +85,6 @@ MUTANTS = (
                 "to, packs[p]",
             ),
             "planes are side by side": ("to + p * plane_stride, packs[p]", "to + p * N, packs[p]"),
-            "all packs are of the first plane": (
-                "packs[p].v[e] = plane[p];",
-                "packs[p].v[e] = plane[0];",
-            ),
-            "a pack is its first element": ("split(value[e], plane);", "split(value[0], plane);"),
             "the last pack is not written": (
                 "p < PLANE_COUNT; ++p) write_pack",
                 "p < PLANE_COUNT - 1; ++p) write_pack",
