@@ -10,7 +10,8 @@ import pytest
 from gpugrad.errors import DeviceError, KernelCompileError
 from gpugrad.gpu import compiler, source
 from tests import compile_gate, machine_code
-from tests.compile_gate import Measured, Subject, Table
+from tests.compile_gate import Measured, Table
+from tests.contract_promises import Subject, promised
 from tests.instantiations import INSTANTIATIONS, exists_for
 
 ARCH = "sm_90"
@@ -258,7 +259,7 @@ ptxas info    : Compile time = 33.602 ms
 def passing(subject: Subject, **changed: int) -> dict[str, int]:
     """Give the row of a kernel that does just what its contract promises."""
     row = dict.fromkeys((*compile_gate.COLUMNS, *compile_gate.ZERO), 0) | {"registers": 40}
-    return row | compile_gate.promised(subject) | changed
+    return row | promised(subject) | changed
 
 
 @pytest.mark.parametrize("subject", [SIGMOID, SUM, PRODUCT])

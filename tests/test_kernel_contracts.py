@@ -11,7 +11,7 @@ import gpugrad
 from gpugrad.gpu import dmma, mma, source, wgmma
 from gpugrad.plan import FUSED, GEMM_STEP, THREADS, fused_layer
 from gpugrad.problem import Problem
-from tests import compile_gate
+from tests import compile_gate, contract_promises
 from tests.instantiations import INSTANTIATIONS
 
 KERNELS = sorted(source.directory().glob("*.cu"))
@@ -195,13 +195,13 @@ def test_launch_bounds_are_the_blocks_that_the_contract_states(kernel_file: Path
         blocks = (kernel.bounds[1:] or ["1"])[0]
         for subject in ROWS:
             if subject.kernel == kernel.symbol and blocks != "BLOCKS_A_SM":
-                assert compile_gate.blocks_a_multiprocessor(subject) == int(blocks)
+                assert contract_promises.blocks_a_multiprocessor(subject) == int(blocks)
 
 
 def test_constants_are_those_that_the_package_and_the_gate_count_on() -> None:
     element, gemm = (read(FILES[name]) for name in ("element.cuh", "gemm_ffma.cuh"))
     assert f"constexpr int THREADS = {THREADS};" in element
-    assert f"constexpr int BLOCK_K = {compile_gate.BLOCK_K};" in gemm
+    assert f"constexpr int BLOCK_K = {contract_promises.BLOCK_K};" in gemm
     assert "constexpr int THREAD = BLOCK / 16;" in gemm
     assert "BLOCKS_A_SM = BLOCK > 64 || sizeof(Accumulator) > 4 ? 1 : 2;" in gemm
     double = read(FILES["gemm_dmma.cuh"])
