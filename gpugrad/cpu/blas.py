@@ -12,10 +12,11 @@ from gpugrad.cpu.scratch import Array
 
 
 class Libraries:
-    """The BLAS libraries of the process, and who holds them at one thread.
+    """The BLAS libraries of the process, and who holds them at one thread, or at a few.
 
-    The number of threads is the process's own. So those who hold it are known, and the last of them
-    gives back what the first found. An OpenBLAS upon OpenMP has a number for each thread.
+    The number of threads is the process's own. So those who hold it are known: it is the least that
+    one of them wants, and the last of them gives back what the first found. An OpenBLAS upon OpenMP
+    has a number for each thread.
 
     What is to be given back is noted before anything is changed, and `release` can be called again:
     so a Ctrl-C at any moment loses nothing.
@@ -29,20 +30,24 @@ class Libraries:
         self._lock = threading.RLock()  # a signal's handler may come here too
         self._holders: set[Hold] = set()
         self._before: list[int] | None = None
+        self._set_to = 0  # what holders want, once it is set
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._forked)
 
+    def threads(self) -> int:
+        """Give the number of threads that products of this thread may have."""
+        return max([one.get_num_threads() for one in self.all], default=1)
+
     def take(self, holder: "Hold") -> None:
-        """Set all to one thread for a holder."""
+        """Set all to as many threads as a holder wants, or to fewer."""
         with self._lock:
             if self._before is None:
                 self._before = [one.get_num_threads() for one in self._shared]
-            if not self._holders:
-                _set(self._shared, [1] * len(self._shared))
             self._holders.add(holder)
+            self._set_least(self._before)
         if self._own:
             holder.own_before = [one.get_num_threads() for one in self._own]
-            _set(self._own, [1] * len(self._own))
+            _set(self._own, [min(holder.threads, before) for before in holder.own_before])
 
     def release(self, holder: "Hold") -> None:
         """Give back what this holder, or the last of all, has changed."""
@@ -51,28 +56,49 @@ class Libraries:
             holder.own_before = None
         with self._lock:
             self._holders.discard(holder)
-            if not self._holders and self._before is not None:
-                _set(self._shared, self._before)
-                self._before = None
+            if self._before is None:
+                return
+            if self._holders:
+                self._set_least(self._before)
+            else:
+                self._give_back(self._before)
+
+    def _set_least(self, before: list[int]) -> None:
+        least = min(holder.threads for holder in self._holders)
+        if least != self._set_to:
+            _set(self._shared, [min(least, number) for number in before])
+            self._set_to = least
+
+    def _give_back(self, before: list[int]) -> None:
+        _set(self._shared, before)
+        self._before, self._set_to = None, 0
 
     def _forked(self) -> None:
         """Forget what other threads were doing: they are not in this process."""
         self._lock = threading.RLock()
         self._holders = set()
         if self._before is not None:
-            _set(self._shared, self._before)
-            self._before = None
+            self._give_back(self._before)
 
 
 class Hold:
-    """One thread's wish that the BLAS use one thread."""
+    """One thread's wish that the BLAS use one thread, or a few.
 
-    def __init__(self, libraries: Libraries) -> None:
+    Attributes
+    ----------
+    threads : int
+        As many.
+    own_before : list of int or None
+        What is to be given back to an OpenBLAS that has a number for each thread.
+    """
+
+    def __init__(self, libraries: Libraries, threads: int = 1) -> None:
+        self.threads = threads
         self.own_before: list[int] | None = None
         self._libraries = libraries
 
     def take(self) -> None:
-        """Have the BLAS use one thread."""
+        """Have the BLAS use no more threads."""
         self._libraries.take(self)
 
     def release(self) -> None:
@@ -117,7 +143,12 @@ def libraries() -> Libraries:
 
 def on_one_thread(work: Callable[[], object]) -> None:
     """Do some work while the BLAS uses one thread."""
-    hold = Hold(libraries())
+    on_threads(1, work)
+
+
+def on_threads(number: int, work: Callable[[], object]) -> None:
+    """Do some work while the BLAS uses so many threads, or fewer."""
+    hold = Hold(libraries(), number)
     try:
         hold.take()
         work()

@@ -1,10 +1,11 @@
 """y = σ(x w + b)."""
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 
-from gpugrad.cpu import arithmetic, blas
+from gpugrad.cpu import arithmetic, blas, own_threads
 from gpugrad.cpu.arithmetic import wide
 from gpugrad.cpu.cuts import cut, cut_rows
 from gpugrad.cpu.products import (
@@ -24,12 +25,14 @@ ALL = slice(None)
 
 
 @np.errstate(all="ignore")
-def _in_one_block(x: Array, w: Array, b: Array | None, y: Array) -> None:
+def _in_one_block(
+    x: Array, w: Array, b: Array | None, y: Array, product: Callable[..., None] = multiply
+) -> None:
     """Compute everything at once."""
     dtype = arithmetic.accumulator(x.dtype)
     with take() as scratch:
         z = y if y.dtype == dtype and y.flags.carray else scratch.array("z", y.shape, dtype)
-        multiply(operand(x, "x", scratch), operand(w, "w", scratch), z, scratch, add=False)
+        product(operand(x, "x", scratch), operand(w, "w", scratch), z, scratch, add=False)
         _finish(z, b, y, scratch)
 
 
@@ -58,8 +61,13 @@ def dense_sigmoid(
 
     (n, k), m, width = x.shape, w.shape[1], LONG
     if is_small(n, k, m):
-        if is_unthreaded(n, k, m):
+        dtype = arithmetic.accumulator(x.dtype)
+        whole = own_threads.same_bits(n, k, m, dtype)
+        if is_unthreaded(n, k, m, of_any_width=whole):
             _in_one_block(x, w, b, y)
+        elif whole:
+            small = partial(_in_one_block, x, w, b, y, own_threads.multiply_whole)
+            own_threads.run(small, own_threads.number(dtype))
         else:
             blas.on_one_thread(partial(_in_one_block, x, w, b, y))
         return

@@ -18,13 +18,14 @@ def dense_sigmoid_backward(
 ) -> None:
     """Write dx (n, k), dw (k, m) and db (m,); dy and y or z are (n, m)."""
 
-    def dz(rows: slice, columns: slice, scratch: Scratch) -> Array:
+    def dz(rows: slice, columns: slice, scratch: Scratch, out: Array | None = None) -> Array:
         block = (rows, columns)
         return sigmoid_gradient(
             dy[block],
             None if y is None else y[block],
             None if z is None else z[block],
             scratch,
+            out,
         )
 
     layer_backward(dz, x, w, dx, dw, db, accumulate)

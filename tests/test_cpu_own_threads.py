@@ -1,0 +1,192 @@
+"""Products on the BLAS's own threads: taken where no number of them changes a bit."""
+
+import numpy as np
+import pytest
+from threadpoolctl import ThreadpoolController
+
+from gpugrad.cpu import blas, own_threads
+from gpugrad.cpu.scratch import take
+from tests.cases import Layer, layer_arrays
+from tests.conftest import Backend
+from tests.operations import compute, same_bits
+
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+THREADS = (1, 2, 3, 5)
+LAYERS = (  # small, of a contraction with a rest, with dz in several blocks, square
+    Layer((130,), 71, 58),
+    Layer((128,), 96, 112),
+    Layer((1003,), 80, 96),
+    Layer((3000,), 96, 64),
+    Layer((700,), 400, 272),
+    Layer((300,), 272, 464),
+    Layer((8193,), 65, 64),  # whose last piece of rows would be a single one
+)
+
+
+@pytest.fixture(params=["agree", "differ"])
+def kernels(request, monkeypatch):
+    """The BLAS's kernels as if their products had the same bits on any number of threads, or not.
+
+    Where that is wrong, trying finds it out.
+    """
+    monkeypatch.setattr(own_threads, "_kernels_agree", lambda: request.param == "agree")
+    return request.param
+
+
+def on(threads, work):
+    with ThreadpoolController().limit(limits=threads, user_api="blas"):
+        return work()
+
+
+@pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=str)
+def test_products_have_the_same_bits_on_any_number_of_threads(dtype):
+    """Of random sizes: what is taken to be so by kernels, dtype and shape."""
+    random = np.random.default_rng(0)
+    seen = 0
+    for _ in range(40):
+        n, k, m = (int(2**extent) for extent in random.uniform(1, 9, 3))
+        if dtype == FLOAT64:
+            k, m = (max(16, one // 16 * 16) for one in (k, m))
+        n *= int(random.choice([1, 8]))
+        if not own_threads.same_bits(n, k, m, dtype):
+            continue
+        dz, x, w = (random.random(shape).astype(dtype) for shape in ((n, m), (n, k), (k, m)))
+        cases = [(dz, w.T), (dz, np.asfortranarray(w).T), (x.T, dz), (x, w)]
+        results = []
+        for threads in THREADS:
+            outs = [np.empty((len(a), b.shape[1]), dtype) for a, b in cases]
+            outs.append(np.empty((m, k), dtype).T)
+            with take() as scratch:
+                for (a, b), out in zip([*cases, (x.T, dz)], outs, strict=True):
+                    on(
+                        threads,
+                        lambda a=a, b=b, out=out, scratch=scratch: own_threads.multiply_whole(
+                            a, b, out, scratch, add=False
+                        ),
+                    )
+            results.append(outs)
+        for other in results[1:]:
+            assert all(map(same_bits, results[0], other)), (n, k, m)
+        seen += 1
+    assert seen or not own_threads._kernels_agree()
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=str)
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+@pytest.mark.parametrize("name", ["matmul_backward", "dense_sigmoid_backward", "dense_sigmoid"])
+def test_layers_have_the_same_bits_on_any_threads(kernels, monkeypatch, name, dtype, layer):
+    arrays = layer_arrays(layer, dtype)
+    expected = on(1, lambda: compute(Backend(), name, arrays))
+    for workers, threads in (("1", 2), ("2", 2), ("3", 5), ("8", 3), ("8", 1)):
+        monkeypatch.setenv("GPUGRAD_NUM_THREADS", workers)
+        found = on(threads, lambda: compute(Backend(), name, arrays))
+        assert all(same_bits(expected[one], found[one]) for one in expected), (workers, threads)
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=str)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_pieces_on_workers_have_the_bits_of_whole_products(monkeypatch, dtype, layer):
+    """Where trying has found that threads do change bits, all is computed on one each."""
+    arrays = layer_arrays(layer, dtype)
+    expected = compute(Backend(), "dense_sigmoid_backward", arrays)
+    monkeypatch.setattr(own_threads, "_agree", lambda threads, dtype: threads == 1)
+    monkeypatch.setattr(own_threads, "TASK", 1 << 22)
+    found = compute(Backend(), "dense_sigmoid_backward", arrays)
+    assert all(same_bits(expected[one], found[one]) for one in expected)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+@pytest.mark.parametrize("layer", LAYERS[2:], ids=str)
+def test_accumulating_adds_the_same_product(kernels, dtype, layer):
+    """To buffers of integers, which no rounding of float64 changes, or of zeros."""
+    arrays = layer_arrays(layer, dtype)
+    expected = compute(Backend(), "matmul_backward", arrays)
+    out = {name: np.zeros_like(one) for name, one in expected.items()}
+    compute(Backend(), "matmul_backward", arrays, out=out, accumulate=True)
+    assert all(same_bits(expected[one], out[one]) for one in expected)
+
+
+def test_which_products_they_are(monkeypatch):
+    monkeypatch.setattr(own_threads, "_kernels_agree", lambda: True)
+    assert own_threads.same_bits(100, 77, 33, FLOAT32)
+    assert own_threads.same_bits(100, 80, 32, FLOAT64)
+    assert not own_threads.same_bits(100, 77, 32, FLOAT64)
+    assert not own_threads.same_bits(100, 80, 33, FLOAT64)
+    for vector in ((1, 64, 64), (64, 1, 64), (64, 64, 1)):
+        assert not own_threads.same_bits(*vector, FLOAT32)
+    monkeypatch.setattr(own_threads, "_kernels_agree", lambda: False)
+    assert not own_threads.same_bits(100, 80, 32, FLOAT32)
+
+
+@pytest.mark.parametrize("architecture", ["SkylakeX", "Haswell", "", None])
+def test_which_kernels_agree(monkeypatch, architecture):
+    class Library:
+        pass
+
+    library = Library()
+    if architecture is not None:
+        library.architecture = architecture
+    monkeypatch.setattr(blas, "libraries", lambda: blas.Libraries([library]))
+    assert own_threads._kernels_agree.__wrapped__() == (architecture == "SkylakeX")
+    monkeypatch.setattr(blas, "libraries", lambda: blas.Libraries([]))
+    assert not own_threads._kernels_agree.__wrapped__()
+
+
+def test_no_more_threads_than_there_are_to_be(monkeypatch):
+    monkeypatch.setattr(own_threads, "_agree", lambda threads, dtype: True)
+    seen = []
+    for workers in ("1", "2", "8"):
+        monkeypatch.setenv("GPUGRAD_NUM_THREADS", workers)
+
+        def look():
+            number = own_threads.number(FLOAT32)
+            own_threads.run(lambda: seen.append((number, blas.libraries().threads())), number)
+
+        on(3, look)
+    assert seen == [(1, 1), (2, 2), (3, 3)]
+
+
+class Liar:
+    """A BLAS whose products have other bits as soon as it has several threads."""
+
+    def __init__(self):
+        self.threads = 4
+
+    def get_num_threads(self):
+        return self.threads
+
+    def set_num_threads(self, number):
+        self.threads = number
+
+
+@pytest.mark.parametrize(
+    ("lie", "expected"), [("none", 4), ("of several threads", 1), ("of pieces", 1)]
+)
+def test_trying_finds_products_that_differ(monkeypatch, lie, expected):
+    library = Liar()
+    libraries = blas.Libraries([library])
+
+    def products(dtype):
+        several = lie == "of several threads" and library.threads > 1
+        return [np.zeros(2), np.full(2, lie == "of pieces"), np.full(2, several)]
+
+    monkeypatch.delenv("GPUGRAD_NUM_THREADS", raising=False)
+    monkeypatch.setattr(blas, "libraries", lambda: libraries)
+    monkeypatch.setattr(own_threads, "_products", products)
+    own_threads._agree.cache_clear()
+    try:
+        assert own_threads.number(FLOAT32) == expected
+    finally:
+        own_threads._agree.cache_clear()
+
+
+def test_the_least_that_a_holder_wants():
+    library = Liar()
+    libraries = blas.Libraries([library])
+    three, one, nine = (blas.Hold(libraries, number) for number in (3, 1, 9))
+    seen = [libraries.threads()]
+    for step in (nine.take, three.take, one.take, one.release, one.release, nine.release):
+        step()
+        seen.append(library.threads)
+    three.release()
+    assert (seen, library.threads) == ([4, 4, 3, 1, 3, 3, 3], 4)
