@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from threadpoolctl import ThreadpoolController
 
+import gpugrad
 from gpugrad.cpu import blas, own_threads
 from gpugrad.cpu.scratch import take
 from tests.cases import Layer, layer_arrays
@@ -83,6 +84,21 @@ def test_layers_have_the_same_bits_on_any_threads(kernels, monkeypatch, name, dt
         assert all(same_bits(expected[one], found[one]) for one in expected), (workers, threads)
 
 
+@pytest.mark.parametrize("n", [96, 512, 777])
+def test_a_matrix_and_its_own_transpose(n):
+    """NumPy computes half of such a product, by another function of the BLAS."""
+    x = np.random.default_rng(0).random((n, 192)).astype(np.float32) / n
+    square = np.ascontiguousarray(x[:96, :96])
+    calls = (
+        lambda: gpugrad.matmul_backward(x, x, np.ones((192, 192), np.float32)).dw,
+        lambda: gpugrad.matmul_backward(square, np.ones_like(square), square).dx,
+        lambda: gpugrad.dense_sigmoid(x, x.T),
+    )
+    for call in calls:
+        expected = on(1, call)
+        assert all(same_bits(expected, on(threads, call)) for threads in THREADS)
+
+
 @pytest.mark.parametrize("layer", LAYERS, ids=str)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_pieces_on_workers_have_the_bits_of_whole_products(monkeypatch, dtype, layer):
@@ -140,7 +156,7 @@ def test_no_more_threads_than_there_are_to_be(monkeypatch):
 
         def look():
             number = own_threads.number(FLOAT32)
-            own_threads.run(lambda: seen.append((number, blas.libraries().threads())), number)
+            own_threads.run(lambda: seen.append((number, blas.libraries().threads())), FLOAT32)
 
         on(3, look)
     assert seen == [(1, 1), (2, 2), (3, 3)]

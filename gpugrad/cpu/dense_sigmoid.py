@@ -62,12 +62,12 @@ def dense_sigmoid(
     (n, k), m, width = x.shape, w.shape[1], LONG
     if is_small(n, k, m):
         dtype = arithmetic.accumulator(x.dtype)
-        whole = own_threads.same_bits(n, k, m, dtype)
+        whole = own_threads.same_bits(n, k, m, dtype) and not own_threads.is_square(x, w)
         if is_unthreaded(n, k, m, of_any_width=whole):
             _in_one_block(x, w, b, y)
         elif whole:
             small = partial(_in_one_block, x, w, b, y, own_threads.multiply_whole)
-            own_threads.run(small, own_threads.number(dtype))
+            own_threads.run(small, dtype)
         else:
             blas.on_one_thread(partial(_in_one_block, x, w, b, y))
         return

@@ -83,12 +83,14 @@ def layer_backward(
         return
     dtype = accumulator(w.dtype)
     whole = own_threads.same_bits(n, k, m, dtype)
+    if whole and not computed:
+        whole = not own_threads.is_square(dz, x.T) and not own_threads.is_square(dz, w.T)
     if is_small(n, k, m):
         if is_unthreaded(n, k, m, of_any_width=whole):
             _in_one_block(layer)
         elif whole:
             small = partial(_in_one_block, layer, own_threads.multiply_whole)
-            own_threads.run(small, own_threads.number(dtype))
+            own_threads.run(small, dtype)
         else:
             blas.on_one_thread(partial(_in_one_block, layer))
         return
