@@ -46,7 +46,7 @@ def same_bits(n: int, k: int, m: int, dtype: np.dtype[Any]) -> bool:
 
 
 def is_square(a: Array, b: Array) -> bool:
-    """Say whether a matrix may meet its own transpose: NumPy has other kernels compute half of it."""
+    """Say whether a matrix may meet its own transpose, of which NumPy computes half otherwise."""
     return a.shape == b.shape[::-1] and np.may_share_memory(a, b)
 
 
