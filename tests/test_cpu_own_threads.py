@@ -114,7 +114,7 @@ def test_pieces_on_workers_have_the_bits_of_whole_products(monkeypatch, dtype, l
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
 @pytest.mark.parametrize("layer", LAYERS[2:], ids=str)
 def test_accumulating_adds_the_same_product(kernels, dtype, layer):
-    """To buffers of integers, which no rounding of float64 changes, or of zeros."""
+    """To zeros, which round nothing."""
     arrays = layer_arrays(layer, dtype)
     expected = compute(Backend(), "matmul_backward", arrays)
     out = {name: np.zeros_like(one) for name, one in expected.items()}

@@ -11,6 +11,7 @@ from gpugrad.cpu.cuts import cut, cut_rows
 from gpugrad.cpu.products import (
     FEW,
     LONG,
+    NARROW,
     SHORT,
     chunk,
     is_small,
@@ -63,7 +64,7 @@ def dense_sigmoid(
     if is_small(n, k, m):
         dtype = arithmetic.accumulator(x.dtype)
         whole = own_threads.same_bits(n, k, m, dtype) and not own_threads.is_square(x, w)
-        if is_unthreaded(n, k, m, of_any_width=whole):
+        if is_unthreaded(n, k, m, own_threads.UNCUT if whole else NARROW):
             _in_one_block(x, w, b, y)
         elif whole:
             small = partial(_in_one_block, x, w, b, y, own_threads.multiply_whole)

@@ -21,6 +21,7 @@ from gpugrad.cpu import blas, own_threads
 from gpugrad.cpu.arithmetic import FLOAT64, accumulator, column_sum, store, sum_columns
 from gpugrad.cpu.cuts import BLOCK, LEAST_ROWS, MOST_RUNS, cut, cut_rows, runs
 from gpugrad.cpu.products import (
+    NARROW,
     PARTS_BYTES,
     Part,
     chunk,
@@ -70,8 +71,7 @@ def layer_backward(
     """Write dx (n, k), dw (k, m) and db (m,), as far as they are given.
 
     dz is a matrix (n, m), or a function that computes blocks of it, into a buffer if it is given
-    one after the Scratch. The way is chosen by shapes and
-    dtype alone.
+    one after the Scratch. The way is chosen by shapes, dtype and the BLAS's kernels alone.
     """
     (n, k), m = x.shape, w.shape[1]
     computed = not isinstance(dz, np.ndarray)
@@ -86,7 +86,7 @@ def layer_backward(
     if whole and not computed:
         whole = not own_threads.is_square(dz, x.T) and not own_threads.is_square(dz, w.T)
     if is_small(n, k, m):
-        if is_unthreaded(n, k, m, of_any_width=whole):
+        if is_unthreaded(n, k, m, own_threads.UNCUT if whole else NARROW):
             _in_one_block(layer)
         elif whole:
             small = partial(_in_one_block, layer, own_threads.multiply_whole)

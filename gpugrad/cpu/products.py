@@ -31,13 +31,13 @@ def is_small(n: int, k: int, m: int) -> bool:
     return n * k * m <= SMALL and n * max(k, m) <= 2 * BLOCK
 
 
-def is_unthreaded(n: int, k: int, m: int, *, of_any_width: bool) -> bool:
+def is_unthreaded(n: int, k: int, m: int, widest: int = NARROW) -> bool:
     """Say whether the BLAS computes a layer's products on one thread even if it has more.
 
-    `of_any_width` are those of which it changes no bit if that is not so.
+    `widest` is the longest side of those that are known to be so.
     """
-    narrow = of_any_width or (n <= NARROW and k <= NARROW and m <= NARROW)
-    return n * k * m <= UNTHREADED and narrow and blas.leaves_small_products_alone()
+    tiny = n * k * m <= UNTHREADED and n <= widest and k <= widest and m <= widest
+    return tiny and blas.leaves_small_products_alone()
 
 
 def operand(matrix: Array, name: str, scratch: Scratch) -> Array:
