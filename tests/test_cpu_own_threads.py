@@ -101,13 +101,14 @@ def test_a_matrix_and_its_own_transpose(n):
 
 @pytest.mark.parametrize("layer", LAYERS, ids=str)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_pieces_on_workers_have_the_bits_of_whole_products(monkeypatch, dtype, layer):
+@pytest.mark.parametrize("name", ["dense_sigmoid", "dense_sigmoid_backward"])
+def test_pieces_on_workers_have_the_bits_of_whole_products(monkeypatch, name, dtype, layer):
     """Where trying has found that threads do change bits, all is computed on one each."""
     arrays = layer_arrays(layer, dtype)
-    expected = compute(Backend(), "dense_sigmoid_backward", arrays)
+    expected = compute(Backend(), name, arrays)
     monkeypatch.setattr(own_threads, "_agree", lambda threads, dtype: threads == 1)
     monkeypatch.setattr(own_threads, "TASK", 1 << 22)
-    found = compute(Backend(), "dense_sigmoid_backward", arrays)
+    found = compute(Backend(), name, arrays)
     assert all(same_bits(expected[one], found[one]) for one in expected)
 
 

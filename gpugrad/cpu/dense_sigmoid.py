@@ -7,7 +7,7 @@ import numpy as np
 
 from gpugrad.cpu import arithmetic, blas, own_threads
 from gpugrad.cpu.arithmetic import wide
-from gpugrad.cpu.cuts import cut, cut_rows
+from gpugrad.cpu.cuts import BLOCK, cut, cut_rows
 from gpugrad.cpu.products import (
     FEW,
     LONG,
@@ -21,8 +21,6 @@ from gpugrad.cpu.products import (
 )
 from gpugrad.cpu.scratch import Array, Scratch, take
 from gpugrad.cpu.workers import Work
-
-ALL = slice(None)
 
 
 @np.errstate(all="ignore")
@@ -61,9 +59,9 @@ def dense_sigmoid(
         _finish(z, None if b is None else b[columns], out, scratch)
 
     (n, k), m, width = x.shape, w.shape[1], LONG
+    dtype = arithmetic.accumulator(x.dtype)
+    whole = own_threads.same_bits(n, k, m, dtype) and not own_threads.is_square(x, w)
     if is_small(n, k, m):
-        dtype = arithmetic.accumulator(x.dtype)
-        whole = own_threads.same_bits(n, k, m, dtype) and not own_threads.is_square(x, w)
         if is_unthreaded(n, k, m, own_threads.UNCUT if whole else NARROW):
             _in_one_block(x, w, b, y)
         elif whole:
@@ -71,6 +69,10 @@ def dense_sigmoid(
             own_threads.run(small, dtype)
         else:
             blas.on_one_thread(partial(_in_one_block, x, w, b, y))
+        return
+    if whole and n * m <= BLOCK and own_threads.fits(n, k, m, x.dtype):
+        # Of more elements workers compute σ sooner: 1024 × 256 × 256 took 0.54 ms, and so 0.60.
+        _in_one_block(x, w, b, y, own_threads.multiply_at_once)
         return
     blocks = cut_rows(n, max(1, k, min(m, width)))
     while len(blocks) * len(cut(m, width)) < FEW and width > SHORT:

@@ -13,7 +13,7 @@ computed, then each product at once. Elsewhere the workers' threads, which sleep
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -42,8 +42,6 @@ MIDDLE = 1 << 24  # multiply-adds of a product that is not worth more than one t
 STRIP = 1 << 16  # elements of dz that a task computes: 40 µs
 FEW_RUNS = 4  # of blocks: where no more fit into memory, tiles give more cores their work,
 FEW_RUNS_HELD = 16  # and where they can have all of dz, even in the place of more runs
-WHOLE, WHOLE_SQUARE = 1 << 20, 1 << 22  # elements of dz, x or dx where products are not cut
-SQUARE = 4  # times as many rows as columns, at most
 HELD = 1 << 22  # elements of dz that are kept for all tiles; of more, each tile computes its own
 
 
@@ -94,7 +92,7 @@ def layer_backward(
         else:
             blas.on_one_thread(partial(_in_one_block, layer))
         return
-    if whole and (dx is not None or dw is not None) and _fits(n, k, m, w.dtype):
+    if whole and (dx is not None or dw is not None) and own_threads.fits(n, k, m, w.dtype):
         _whole(layer, computed=computed)
         return
     work = Work()
@@ -129,14 +127,6 @@ def _in_one_block(layer: Layer, product: Callable[..., None] = multiply) -> None
             product(x.T, dz_block, dw, scratch, add="dw" in accumulate)
         if db is not None:
             sum_columns(dz_block, db, add="db" in accumulate)
-
-
-def _fits(n: int, k: int, m: int, dtype: np.dtype[Any]) -> bool:
-    """Say whether a layer's products are computed whole."""
-    widest = max(k, m)
-    if dtype != accumulator(dtype):  # all operands are copied
-        return n * widest <= 4 * BLOCK and k * m <= 8 * BLOCK
-    return n * widest <= (WHOLE_SQUARE if n <= SQUARE * widest else WHOLE)
 
 
 @np.errstate(all="ignore")

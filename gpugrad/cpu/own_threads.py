@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from gpugrad.cpu import blas
-from gpugrad.cpu.arithmetic import FLOAT64, store
+from gpugrad.cpu.arithmetic import FLOAT64, accumulator, store
 from gpugrad.cpu.cuts import BLOCK
 from gpugrad.cpu.products import multiply
 from gpugrad.cpu.scratch import Array, Scratch
@@ -29,6 +29,8 @@ from gpugrad.cpu.workers import Work, number_of_workers
 Product = tuple[Array, Array, Array, bool]  # a, b, and a buffer to write or, if so, to add to
 
 KERNELS = frozenset(("SkylakeX", "Cooperlake", "SapphireRapids"))  # of OpenBLAS, for AVX-512
+WHOLE, WHOLE_SQUARE = 1 << 20, 1 << 22  # elements of x and of y where products are not cut
+SQUARE = 4  # times as many rows as columns, at most
 UNCUT = 256  # of a contraction, which no number of threads cuts
 STRETCH = 32  # of a longer one, whose multiples all of them cut at the same places
 EDGE = 16  # elements of float64 that no piece's edge divides
@@ -43,6 +45,17 @@ def same_bits(n: int, k: int, m: int, dtype: np.dtype[Any]) -> bool:
     """
     even = dtype != FLOAT64 or not (k % EDGE or m % EDGE)
     return even and n > 1 and k > 1 and m > 1 and _kernels_agree()
+
+
+def fits(n: int, k: int, m: int, dtype: np.dtype[Any]) -> bool:
+    """Say whether a layer is so small that its products are computed whole.
+
+    Of a larger one, blocks of rows that stay in cache take less time than whole matrices.
+    """
+    widest = max(k, m)
+    if dtype != accumulator(dtype):  # all operands are copied
+        return n * widest <= 4 * BLOCK and k * m <= 8 * BLOCK
+    return n * widest <= (WHOLE_SQUARE if n <= SQUARE * widest else WHOLE)
 
 
 def is_square(a: Array, b: Array) -> bool:
@@ -92,6 +105,11 @@ def multiply_all(products: Sequence[Product], scratch: Scratch) -> None:
             task(scratch)
 
     run(in_turn, dtype)
+
+
+def multiply_at_once(a: Array, b: Array, out: Array, scratch: Scratch, *, add: bool) -> None:
+    """Write or add one product."""
+    multiply_all([(a, b, out, add)], scratch)
 
 
 def _piece(a: Array, b: Array, out: Array, add: bool, scratch: Scratch) -> None:
