@@ -1,5 +1,8 @@
 """Products on the BLAS's own threads: taken where no number of them changes a bit."""
 
+import threading
+import time
+
 import numpy as np
 import pytest
 from threadpoolctl import ThreadpoolController
@@ -97,6 +100,24 @@ def test_a_matrix_and_its_own_transpose(n):
     for call in calls:
         expected = on(1, call)
         assert all(same_bits(expected, on(threads, call)) for threads in THREADS)
+
+
+def test_calls_from_several_threads_have_the_same_bits():
+    """One of them holds the BLAS at one thread again and again."""
+    arrays = layer_arrays(Layer((300,), 272, 464), "float32")
+    expected = compute(Backend(), "dense_sigmoid_backward", arrays)
+    results = []
+
+    def call():
+        results.extend(compute(Backend(), "dense_sigmoid_backward", arrays) for _ in range(10))
+
+    threads = [threading.Thread(target=call) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        blas.on_one_thread(lambda: time.sleep(1e-4))
+    assert len(results) == 30
+    assert all(same_bits(expected[one], found[one]) for found in results for one in expected)
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=str)
