@@ -83,7 +83,7 @@ def cluster(tile: int, planes: int) -> tuple[int, int]:
     """Give CLUSTER_M and CLUSTER_N of kernels/gemm_wgmma.cuh: small products take narrow tiles."""
     if tile <= 64:
         return 1, 1
-    return 2, 2 if planes == 1 else 1
+    return 2, 2 if planes == 1 and tile < 256 else 1
 
 
 @dataclass(frozen=True)

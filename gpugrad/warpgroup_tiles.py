@@ -2,14 +2,17 @@
 
 A product takes as long as the multiprocessor with the most tiles, and a tile as long as the
 busiest of three: tensor cores, shared memory, and what the L2 cache brings. Wide tiles need fewer
-bytes a product.
+bytes a product. The widest have no room for promoted sums: they are for the contractions, or
+splits, of one plane that are not promoted before their end.
 """
 
 import math
 
 from gpugrad.problem import WARPGROUP_ROWS, Gemm, cluster
 
-WIDTHS = (192, 128, 64)  # BLOCK_N
+WIDTHS = {1: (256, 192, 128, 64), 2: (192, 128, 64), 3: (192, 128, 64)}  # BLOCK_N, by planes
+LONGEST_PART = 8192  # terms of one plane that are added before they are promoted
+UNPROMOTED = 256  # the width that has no promoted sums
 # Blocks at once, by the blocks of a cluster, on the 132 multiprocessors of an H100 or H200 SXM. A
 # cluster lies in one GPC, which has 18 of them or a few less: how many fours fit differs from one
 # device to the next, 116 to 128 blocks (by enumeration; CUTLASS counts on 116).
@@ -49,7 +52,13 @@ def gemm(rows: int, columns: int, contraction: int, planes: int, longest: int = 
         parts = max(1, math.ceil(contraction / length))
         return Gemm(rows, columns, contraction, width, parts, length, "wgmma", planes)
 
-    return min(map(planned, WIDTHS), key=clocks)
+    plans = map(planned, WIDTHS[planes])
+    return min((plan for plan in plans if has_room(plan)), key=clocks)
+
+
+def has_room(plan: Gemm) -> bool:
+    """Say whether a tile's threads have registers for its sums, promoted ones if need be."""
+    return plan.tile < UNPROMOTED or plan.split_length <= LONGEST_PART
 
 
 def best_splits(tiles: int, blocks: int, contraction: int, longest: int) -> int:

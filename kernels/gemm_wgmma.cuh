@@ -12,11 +12,16 @@
 // that share one of its tiles have multiplied it.
 //
 // Weights, promotion and what happens to elements that are not finite are as in gemm_mma.cuh, but
-// that sums are promoted after every BLOCK_K terms: of two planes, all of these are added on the
-// tensor cores, 16 terms after 16, and then those of the next two. An element of C is one sum over
-// the contraction in ascending order (of one split of it): its bits depend neither on the tile's
-// width nor on where in the tile it lies. While one warpgroup promotes, the tensor cores work for
-// the other.
+// that sums are promoted after other numbers of terms. From two or three planes it is after every
+// BLOCK_K: of two planes, all of these are added on the tensor cores, 16 terms after 16, and then
+// those of the next two; while one warpgroup promotes, the tensor cores work for the other. From one
+// plane it is after LONGEST_PART: there what the planes have rounded away, or the result will, is
+// more than the tensor cores cut off of so many terms. The next stage's products are waiting when
+// those of one are done. A tile of 256 columns leaves no registers for promoted sums, and is for
+// contractions, or splits, of up to LONGEST_PART.
+//
+// An element of C is one sum over the contraction in ascending order (of one split of it): its bits
+// depend neither on the tile's width nor on where in the tile it lies.
 #pragma once
 #include "plane_operand.cuh"
 #include "ptx.cuh"
@@ -36,8 +41,10 @@ constexpr int BLOCK_N = TILE;
 constexpr int BLOCK_K = PLANE_COUNT == 1 ? 64 : 32;
 constexpr int STEPS = BLOCK_K / WGMMA_K;
 constexpr int SUMS = BLOCK_N / 2;  // of a thread
+constexpr int LONGEST_PART = 8192;  // terms that tensor cores add of one plane
+constexpr bool IN_ONE_PART = BLOCK_N > 192;
 constexpr int CLUSTER_M = BLOCK_N > 64 ? 2 : 1;  // tiles; small products take narrow ones
-constexpr int CLUSTER_N = BLOCK_N > 64 && PLANE_COUNT == 1 ? 2 : 1;
+constexpr int CLUSTER_N = BLOCK_N > 64 && BLOCK_N < 256 && PLANE_COUNT == 1 ? 2 : 1;
 constexpr int CLUSTER = CLUSTER_M * CLUSTER_N;   // blocks
 
 constexpr int CHUNK = 64;  // outer indices in a row of a tile that is across
@@ -55,7 +62,9 @@ constexpr int FITTING = (SHARED_LIMIT - STRIPS_BYTES - MOST_STAGES * 16) / STAGE
 constexpr int STAGES = FITTING < MOST_STAGES ? FITTING : MOST_STAGES;
 constexpr int SHARED_BYTES = STAGES * (STAGE_BYTES + 16) + STRIPS_BYTES;
 constexpr int PRODUCER_REGISTERS = 40, CONSUMER_REGISTERS = 232;
-static_assert(BLOCK_N % CHUNK == 0 && BLOCK_N <= 192, "a warpgroup has registers for 192 columns");
+static_assert(BLOCK_N % CHUNK == 0 && BLOCK_N <= (PLANE_COUNT == 1 ? 256 : 192),
+              "a warpgroup has registers for 256 columns, of promoted sums for 192");
+static_assert(LONGEST_PART % BLOCK_K == 0, "parts are whole stages");
 static_assert(STAGES >= 3, "one stage is multiplied by either warpgroup, one is on its way");
 static_assert(STAGE_BYTES < 1 << 20, "an mbarrier counts the bytes of a stage");
 
@@ -183,13 +192,60 @@ __device__ __forceinline__ void release(void* empty, unsigned sharing) {
   }
 }
 
-// sum += left right for one stage; the warpgroup's rows are those from `outer` on.
+__device__ __forceinline__ void promote(const float (&part)[SUMS], float weight,
+                                        float (&sum)[SUMS]) {
+#pragma unroll
+  for (int i = 0; i < SUMS; ++i) sum[i] = multiply_add(part[i], weight, sum[i]);
+}
+
+// A consumer's way through the ring.
+struct Ring {
+  const Plane* stages;
+  unsigned long long *full, *empty;
+  unsigned sharing;  // blocks that are told of stages that have been multiplied
+  Turn turn;
+
+  // Waits until the next stage is there.
+  __device__ __forceinline__ const Plane* next_stage() const {
+    ptx::mbar_wait(&full[turn.stage], turn.phase);
+    return stages + turn.stage * STAGE;
+  }
+};
+
+// part = left right for the terms [first, last), at most LONGEST_PART, of one plane; the warpgroup's
+// rows are those from `outer` on. A stage is released when the next one's products are on their way.
 template <bool LEFT_ALONG, bool RIGHT_ALONG>
-__device__ __forceinline__ void multiply_stage(const Plane* stage, int outer, void* empty,
-                                               unsigned sharing, float (&part)[SUMS],
+__device__ __forceinline__ void multiply_part(Ring& ring, int outer, Offset first, Offset last,
+                                              float (&part)[SUMS]) {
+  typedef WgmmaTile<LEFT_ALONG, BLOCK_M, CLUSTER_N> Left;
+  typedef WgmmaTile<RIGHT_ALONG, BLOCK_N, CLUSTER_M> Right;
+  int before = 0;  // the last stage that is multiplied
+#pragma unroll 1
+  for (Offset q = first; q < last; q += BLOCK_K) {
+    const Plane* const stage = ring.next_stage();
+    ptx::wgmma_fence(part);
+#pragma unroll
+    for (int s = 0; s < STEPS; ++s)
+      multiply<!LEFT_ALONG, !RIGHT_ALONG>(part, Left::describe(stage, 0, outer, s),
+                                          Right::describe(stage + LEFT_STAGE, 0, 0, s),
+                                          s > 0 || q > first);
+    ptx::wgmma_commit();
+    ptx::wgmma_wait<1>();
+    if (q > first) release(&ring.empty[before], ring.sharing);
+    before = ring.turn.stage;
+    ring.turn.next();
+  }
+  ptx::wgmma_wait(part);
+  release(&ring.empty[before], ring.sharing);
+}
+
+// sum += left right for one stage of several planes.
+template <bool LEFT_ALONG, bool RIGHT_ALONG>
+__device__ __forceinline__ void multiply_stage(Ring& ring, int outer, float (&part)[SUMS],
                                                float (&sum)[SUMS]) {
   typedef WgmmaTile<LEFT_ALONG, BLOCK_M, CLUSTER_N> Left;
   typedef WgmmaTile<RIGHT_ALONG, BLOCK_N, CLUSTER_M> Right;
+  const Plane* const stage = ring.next_stage();
 #pragma unroll
   for (int weight = PLANE_COUNT - 1; weight >= 0; --weight) {
     const bool afresh = weight == 0 || weight == PLANE_COUNT - 1;
@@ -204,11 +260,10 @@ __device__ __forceinline__ void multiply_stage(const Plane* stage, int outer, vo
     if (weight > 1) continue;  // the next products are added to these
     ptx::wgmma_commit();
     ptx::wgmma_wait(part);
-    if (weight == 0) release(empty, sharing);
-#pragma unroll
-    for (int i = 0; i < SUMS; ++i)
-      sum[i] = multiply_add(part[i], weight == 1 ? WEIGHT : 1.0f, sum[i]);
+    if (weight == 0) release(&ring.empty[ring.turn.stage], ring.sharing);
+    promote(part, weight == 1 ? WEIGHT : 1.0f, sum);
   }
+  ring.turn.next();
 }
 
 // Brings the warp's 16 rows of sums, from (row0, column0) on, to C; a strip of columns after another
@@ -306,18 +361,22 @@ __device__ __forceinline__ void gemm_wgmma(const TensorMap& left_map, const Tens
     const int outer = (warpgroup - 1) * WGMMA_M;         // [0, BLOCK_M)
     const int warp = threadIdx.x / 32 - WARPGROUP / 32;  // [0, 4 CONSUMERS)
     auto strip = reinterpret_cast<float (*)[STRIP_PITCH]>(strips + warp * STRIP_BYTES);
-    const unsigned sharing = place.row() | place.column();
+    Ring ring = {stages, full, empty, place.row() | place.column(), turn};
     for (Offset index = start; index < shares; index += step) {
       const Share share(index, place, rows, columns, contraction, split_length);
       float part[SUMS], sum[SUMS];
 #pragma unroll
       for (int i = 0; i < SUMS; ++i) sum[i] = part[i] = 0;
 #pragma unroll 1
-      for (Offset q = share.first; q < share.last; q += BLOCK_K) {
-        ptx::mbar_wait(&full[turn.stage], turn.phase);
-        multiply_stage<LEFT_ALONG, RIGHT_ALONG>(stages + turn.stage * STAGE, outer,
-                                                &empty[turn.stage], sharing, part, sum);
-        turn.next();
+      for (Offset q = share.first; q < share.last; q += PLANE_COUNT == 1 ? LONGEST_PART : BLOCK_K) {
+        if (PLANE_COUNT > 1) {
+          multiply_stage<LEFT_ALONG, RIGHT_ALONG>(ring, outer, part, sum);
+          continue;
+        }
+        const Offset rest = share.last - q, terms = rest < LONGEST_PART ? rest : LONGEST_PART;
+        multiply_part<LEFT_ALONG, RIGHT_ALONG>(ring, outer, q, q + terms, part);
+        promote(part, 1, sum);
+        if (IN_ONE_PART) break;
       }
       store_tile(left, right, target, share, splits, share.row0 + warp * 16, rows, columns, finish,
                  sum, strip);

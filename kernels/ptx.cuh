@@ -169,6 +169,9 @@ __device__ __forceinline__ void setmaxnreg_dec() {
 #define REGISTERS_96 REGISTERS_64 ", " \
   "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, " \
   "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
+#define REGISTERS_128 REGISTERS_96 ", " \
+  "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, " \
+  "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
 #define OPERANDS_8(d, i)                                                                         \
   "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]),    \
       "+f"(d[i + 6]), "+f"(d[i + 7])
@@ -176,6 +179,7 @@ __device__ __forceinline__ void setmaxnreg_dec() {
   OPERANDS_8(d, i), OPERANDS_8(d, i + 8), OPERANDS_8(d, i + 16), OPERANDS_8(d, i + 24)
 #define OPERANDS_64(d) OPERANDS_32(d, 0), OPERANDS_32(d, 32)
 #define OPERANDS_96(d) OPERANDS_64(d), OPERANDS_32(d, 64)
+#define OPERANDS_128(d) OPERANDS_96(d), OPERANDS_32(d, 96)
 #define WGMMA(SHAPE, TYPE, REGISTERS, A, B, SCALE, TRANSPOSED, ...)                              \
   asm volatile("{\n .reg .pred add;\n setp.ne.b32 add, " SCALE ", 0;\n"                         \
                " wgmma.mma_async.sync.aligned." SHAPE ".f32." TYPE "." TYPE " {" REGISTERS "}, " \
@@ -186,13 +190,16 @@ __device__ __forceinline__ void setmaxnreg_dec() {
   template <int COLUMNS, bool A_TRANSPOSED, bool B_TRANSPOSED>                                   \
   __device__ __forceinline__ void NAME(float (&d)[COLUMNS / 2], unsigned long long a,            \
                                        unsigned long long b, int scale_d) {                      \
-    static_assert(COLUMNS == 64 || COLUMNS == 128 || COLUMNS == 192, "the shapes that are used"); \
+    static_assert(COLUMNS % 64 == 0 && COLUMNS <= 256, "the shapes that are used");              \
     if constexpr (COLUMNS == 64)                                                                 \
       WGMMA("m64n64k16", TYPE, REGISTERS_32, "%32", "%33", "%34", "%35, %36", OPERANDS_32(d, 0)); \
     if constexpr (COLUMNS == 128)                                                                \
       WGMMA("m64n128k16", TYPE, REGISTERS_64, "%64", "%65", "%66", "%67, %68", OPERANDS_64(d));  \
     if constexpr (COLUMNS == 192)                                                                \
       WGMMA("m64n192k16", TYPE, REGISTERS_96, "%96", "%97", "%98", "%99, %100", OPERANDS_96(d)); \
+    if constexpr (COLUMNS == 256)                                                                \
+      WGMMA("m64n256k16", TYPE, REGISTERS_128, "%128", "%129", "%130", "%131, %132",             \
+            OPERANDS_128(d));                                                                    \
   }
 WGMMA_OF(wgmma_bf16, "bf16")
 WGMMA_OF(wgmma_f16, "f16")
@@ -200,13 +207,19 @@ WGMMA_OF(wgmma_f16, "f16")
 #define WITH_ALL_OF(d, COUNT, INSTRUCTION)                                                       \
   if constexpr (COUNT == 32) asm volatile(INSTRUCTION : OPERANDS_32(d, 0) :: "memory");          \
   if constexpr (COUNT == 64) asm volatile(INSTRUCTION : OPERANDS_64(d) :: "memory");             \
-  if constexpr (COUNT == 96) asm volatile(INSTRUCTION : OPERANDS_96(d) :: "memory");
+  if constexpr (COUNT == 96) asm volatile(INSTRUCTION : OPERANDS_96(d) :: "memory");          \
+  if constexpr (COUNT == 128) asm volatile(INSTRUCTION : OPERANDS_128(d) :: "memory");
 template <int COUNT>
 __device__ __forceinline__ void wgmma_fence(float (&d)[COUNT]) {
   WITH_ALL_OF(d, COUNT, "wgmma.fence.sync.aligned;")
 }
 __device__ __forceinline__ void wgmma_commit() {
   asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+// Waits for all products but those of the last groups that were committed; d is theirs still.
+template <int GROUPS_LEFT>
+__device__ __forceinline__ void wgmma_wait() {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(GROUPS_LEFT) : "memory");
 }
 // Waits for all products.
 template <int COUNT>
@@ -216,10 +229,12 @@ __device__ __forceinline__ void wgmma_wait(float (&d)[COUNT]) {
 #undef WITH_ALL_OF
 #undef WGMMA_OF
 #undef WGMMA
+#undef OPERANDS_128
 #undef OPERANDS_96
 #undef OPERANDS_64
 #undef OPERANDS_32
 #undef OPERANDS_8
+#undef REGISTERS_128
 #undef REGISTERS_96
 #undef REGISTERS_64
 #undef REGISTERS_32

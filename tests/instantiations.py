@@ -1,5 +1,7 @@
 """Every instantiation of every kernel file that the package can ask for."""
 
+from gpugrad.warpgroup_tiles import WIDTHS
+
 ELEMENTS = ("ELEMENT_F32", "ELEMENT_F64", "ELEMENT_F16", "ELEMENT_BF16")
 HALVES = ("ELEMENT_F16", "ELEMENT_BF16")
 PLANES = ("PLANES=1", "PLANES=2", "PLANES=3")  # of float32
@@ -56,12 +58,16 @@ def _instantiations() -> list[Instantiation]:
         for tile in ("TILE=64", "TILE=128"):
             found += [("dense_sigmoid_mma", (*of, *across, tile)) for of in on_planes]
             found += [("matmul_backward_mma", (*of, *across, tile)) for of in (*on_planes, *summed)]
-        for tile in ("TILE=64", "TILE=128", "TILE=192"):
-            found += [("dense_sigmoid_wgmma", (*of, *across, tile)) for of in on_planes]
-            found += [
-                ("matmul_backward_wgmma", (*of, *across, tile)) for of in (*on_planes, *summed)
-            ]
+        for of in on_planes:
+            found += [("dense_sigmoid_wgmma", (*of, *across, tile)) for tile in _widths(of)]
+        for of in (*on_planes, *summed):
+            found += [("matmul_backward_wgmma", (*of, *across, tile)) for tile in _widths(of)]
     return sorted(found)
+
+
+def _widths(of: tuple[str, ...]) -> tuple[str, ...]:
+    planes = 1 if of[0] in HALVES else int(of[1].removeprefix("PLANES="))
+    return tuple(f"TILE={width}" for width in WIDTHS[planes])
 
 
 def exists_for(stem: str, arch: str) -> bool:

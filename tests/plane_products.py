@@ -9,15 +9,19 @@ from gpugrad.gpu import plane_products
 from gpugrad.gpu.plane_operands import operand
 from gpugrad.plan import GEMM_STEP
 from gpugrad.problem import Gemm
-from gpugrad.warpgroup_tiles import STEP
+from gpugrad.warpgroup_tiles import STEP, WIDTHS
 from tests.accuracy.arithmetic import MACHINES, by_tensor_cores
 from tests.planes import Device
 
-TILES = {"mma": (64, 128), "wgmma": (64, 128, 192)}
 KINDS = (  # dtype and planes
     *(("float32", planes) for planes in (3, 2, 1)),
     *((dtype, 1) for dtype in ("float16", "bfloat16")),
 )
+
+
+def tiles(algorithm: str, planes: int) -> tuple[int, ...]:
+    """Give the tiles that there are, the smallest first."""
+    return WIDTHS[planes][::-1] if algorithm == "wgmma" else (64, 128)
 
 
 def gemm(

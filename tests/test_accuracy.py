@@ -18,6 +18,7 @@ import pytest
 import gpugrad
 from gpugrad import _dispatch
 from gpugrad.plan import EXACT_TERMS, RECOVERED_TERMS
+from gpugrad.warpgroup_tiles import LONGEST_PART
 from tests.accuracy import arithmetic, table
 from tests.accuracy.arithmetic import (
     ALGORITHM,
@@ -30,6 +31,7 @@ from tests.accuracy.data import FAMILIES, draw
 from tests.accuracy.measure import CHANCE, ROUNDOFF, Errors, exact, lost_in_planes, worse_by
 from tests.accuracy.table import PLANES, TABLES, Row
 from tests.algorithms import products_by
+from tests.cases import dtype_of
 from tests.conftest import BACKENDS, ON_A_GPU, needs_compiler
 from tests.emulator_runtime import EmulatorRuntime
 from tests.one_launch import expect_gradients, one_launch_from, upstream
@@ -322,6 +324,23 @@ def not_finite(rows: int, columns: int, contraction: int) -> tuple[np.ndarray, n
             operand[outer, where] = random.choice([np.inf, -np.inf, np.nan], p=[0.45, 0.45, 0.1])
             other[random.integers(len(other)), where] = 0
     return left, right
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_what_long_sums_of_one_plane_lose(dtype):
+    """Of one sign, on Hopper: 16 terms lose 2^-25 of the sum each, at most, and 2^-23 together.
+
+    As sums grow evenly, half of that is of the last sum; nearly all of it is never lost.
+    """
+    rng = np.random.default_rng(0)
+    left, right = (rng.random((16, LONGEST_PART)).astype(dtype_of(dtype)) for _ in range(2))
+    held = [one.astype(np.float16) if dtype == "float32" else one for one in (left, right)]
+    a, b = (one.astype(np.float64) for one in held)
+    factors = (one.astype(np.float32) if dtype == "float32" else one for one in held)
+    sums = by_tensor_cores(*factors, 1, "hopper").astype(np.float64)
+    lost = 1 - sums / (a @ b.T)
+    assert 0 < lost.min() < lost.max() < LONGEST_PART / 16 * (17 * 2.0**-25 + 2.0**-23) / 2
+    assert lost.max() < 2.0**-13.5
 
 
 @pytest.mark.parametrize("planes", PLANES.values())

@@ -228,7 +228,7 @@ def test_what_the_assembler_remarks_on_hoppers_instructions_fails(
     stem = "matmul_backward_wgmma"
     text = source.expand(stem)
     assert text.count(old) == 1
-    one = (stem, ("ELEMENT_BF16", "TILE=64"))
+    one = (stem, ("ELEMENT_F32", "PLANES=2", "TILE=64"))
     rows, rejected = compile_gate.measure("sm_90a", [one], text=text.replace(old, new))
     assert not rows
     assert remark in rejected[0]

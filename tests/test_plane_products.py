@@ -10,13 +10,14 @@ import pytest
 from gpugrad.gpu import mma, source, wgmma
 from gpugrad.gpu_costs import Rates, rates_of
 from gpugrad.problem import WARPGROUP_ROWS
+from gpugrad.warpgroup_tiles import LONGEST_PART
 from tests.accuracy.arithmetic import ALGORITHM, MACHINES, by_multiply_adds
 from tests.cases import LAYOUTS, WRITABLE_LAYOUTS, dtype_of, random_array
 from tests.conftest import BACKENDS, ON_A_GPU, needs_compiler
 from tests.emulator import Module
 from tests.emulator_runtime import EmulatorRuntime
 from tests.operations import same_bits
-from tests.plane_products import KINDS, TILES, expect_forward, expect_product
+from tests.plane_products import KINDS, expect_forward, expect_product, tiles
 from tests.planes import Device
 
 Kind = tuple[str, int]
@@ -24,6 +25,7 @@ Kind = tuple[str, int]
 WHOLE_ELEMENTS = tuple(layout for layout in LAYOUTS if layout != "byte offset")
 SAME_VALUES = tuple(layout for layout in WHOLE_ELEMENTS if layout != "broadcast")
 THREE, TWO, ONE, HALF, BRAIN = KINDS
+OF_ONE_PLANE = (ONE, HALF, BRAIN)
 IN_PLANES = (THREE, TWO, ONE)
 ORIENTED = (THREE, TWO, BRAIN)  # the others have the tiles of BRAIN
 SHAPES = (  # rows, columns, contraction
@@ -34,6 +36,7 @@ SHAPES = (  # rows, columns, contraction
 LARGEST = {"float32": 1.5 * 2.0**127, "float16": 1.5 * 2.0**15, "bfloat16": 1.5 * 2.0**127}
 LARGE_SHAPES = ((5, 7, 0), (127, 129, 31), (128, 128, 64), (129, 20, 150))
 WIDE_SHAPES = ((5, 200, 0), (127, 193, 31), (128, 192, 64), (129, 160, 150), (3, 400, 20))
+WIDEST_SHAPES = ((5, 300, 0), (127, 257, 31), (128, 256, 64), (129, 224, 470), (3, 520, 20))
 
 
 def name(kind: Kind) -> str:
@@ -108,13 +111,20 @@ extern "C" __global__ void constants(int* found) {
   found[2] = SHARED_BYTES;
   found[3] = WGMMA_THREADS;
   found[4] = BLOCK_M;
+  found[5] = LONGEST_PART;
 }
 """,
 }
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "tile"), [(one, tile) for one in TILES for tile in TILES[one]]
+    ("kind", "algorithm", "tile"),
+    [
+        pytest.param(kind, algorithm, tile, id=f"{name(kind)}-{algorithm}-{tile}")
+        for kind in KINDS
+        for algorithm in ("mma", "wgmma")
+        for tile in tiles(algorithm, kind[1])
+    ],
 )
 def test_constants(kind, algorithm, tile):
     needs_compiler()
@@ -122,10 +132,10 @@ def test_constants(kind, algorithm, tile):
     element = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}[dtype]
     macros = (f"ELEMENT_{element}", f"PLANES={planes}", f"TILE={tile}")
     module = Module(CONSTANTS[algorithm], defines=macros, include_dirs=[source.directory()])
-    found = np.zeros(5, np.int32)
+    found = np.zeros(6, np.int32)
     module.get_function("constants")((1,), (1,), (found,))
     own = {"mma": mma, "wgmma": wgmma}[algorithm]
-    block = [wgmma.THREADS, WARPGROUP_ROWS] if own is wgmma else [0, 0]
+    block = [wgmma.THREADS, WARPGROUP_ROWS, LONGEST_PART] if own is wgmma else [0, 0, 0]
     expected = [*own.stages(tile, planes), own.shared_bytes(tile, planes), *block]
     assert found.tolist() == expected
 
@@ -155,11 +165,29 @@ def test_mma_on_hopper(kind, splits):
     expect_product(device, *operands(kind, 37, 70, 200), 64, kind[1], splits=splits)
 
 
+@pytest.mark.parametrize("kind", OF_ONE_PLANE, ids=name)
+@pytest.mark.parametrize("shape", WIDEST_SHAPES, ids=str)
+def test_widest_tiles(kind, shape):
+    expect_product(emulated("hopper"), *operands(kind, *shape), 256, 1)
+
+
+@pytest.mark.parametrize("splits", [1, 2])
+@pytest.mark.parametrize("kind", OF_ONE_PLANE, ids=name)
+def test_long_sums_of_one_plane_are_promoted(kind, splits):
+    """After each LONGEST_PART terms; a split is as long as that, or longer."""
+    contraction = splits * LONGEST_PART + 100
+    both = operands(kind, 5, 7, contraction)
+    for shorter in (0, 100):
+        cut = (one[:, : contraction - shorter] for one in both)
+        expect_product(emulated("hopper"), *cut, 64, 1, splits=splits)
+
+
 @pytest.mark.parametrize("kind", [HALF, BRAIN], ids=name)
-def test_of_16_bits_wgmma_gives_the_bits_of_mma(kind):
-    both = operands(kind, 37, 70, 200)
+def test_of_16_bits_wgmma_gives_the_bits_of_mma_where_neither_promotes(kind):
+    both = operands(kind, 37, 70, 64)
     results = [
-        expect_product(emulated("hopper", algorithm), *both, 64, kind[1]) for algorithm in TILES
+        expect_product(emulated("hopper", algorithm), *both, 64, kind[1])
+        for algorithm in ("mma", "wgmma")
     ]
     assert same_bits(*results)
 
@@ -167,7 +195,7 @@ def test_of_16_bits_wgmma_gives_the_bits_of_mma(kind):
 @pytest.mark.parametrize("splits", [1, 2])
 def test_bits_depend_neither_on_tiles_nor_on_layouts(device, kind, splits):
     left, right = operands(kind, 70, 66, 103)
-    small, *larger = TILES[device.algorithm]
+    small, *larger = tiles(device.algorithm, kind[1])
     expected = expect_product(device, left, right, small, kind[1], splits=splits)
     for tile in larger:
         result = expect_product(device, left, right, tile, kind[1], splits=splits)

@@ -25,13 +25,19 @@ CLASSES = (
     *(("float32", precision) for precision in ("highest", "high", "medium")),
     *((dtype, "highest") for dtype in ("float16", "bfloat16")),
 )
+WIDTHS = warpgroup_tiles.WIDTHS[1]
 PLAN = import_module("gpugrad.plan")  # gpugrad.plan is a function
 
 
-@pytest.fixture(params=warpgroup_tiles.WIDTHS)
+def only(width: int) -> dict[int, tuple[int]]:
+    """Give what stands for WIDTHS if there is one width, or the widest below it that there is."""
+    return {planes: (min(width, max(of)),) for planes, of in warpgroup_tiles.WIDTHS.items()}
+
+
+@pytest.fixture(params=WIDTHS)
 def warpgroups(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Backend:
     """Emulated kernels with tiles of one width."""
-    monkeypatch.setattr(warpgroup_tiles, "WIDTHS", (request.param,))
+    monkeypatch.setattr(warpgroup_tiles, "WIDTHS", only(request.param))
     return on_emulator(monkeypatch)
 
 
@@ -90,9 +96,9 @@ def test_rows_depend_neither_on_others_nor_on_the_width_of_tiles(name, dtype, mo
     warpgroups, result = on_emulator(monkeypatch), OF_A_ROW[name]
     arrays = layer_arrays(Layer((300,), 19, 200), dtype)
     found = []
-    for width in warpgroup_tiles.WIDTHS:
+    for width in WIDTHS:
         with monkeypatch.context() as patch:
-            patch.setattr(warpgroup_tiles, "WIDTHS", (width,))
+            patch.setattr(warpgroup_tiles, "WIDTHS", only(width))
             found.append(compute(warpgroups, name, arrays)[result])
     fewer = {one: a if one in ("w", "b") else a[:70] for one, a in arrays.items()}
     assert all(same_bits(one, found[0]) for one in found)
@@ -141,9 +147,11 @@ def planned(shape, planes, *, split=True):
 @pytest.mark.parametrize("shape", [(8192, 4096, 4096), (4096, 4096, 8192), (512, 512, 512)])
 def test_no_other_width_is_predicted_to_be_faster(shape, planes, monkeypatch):
     best = planned(shape, planes)
-    for width in warpgroup_tiles.WIDTHS:
-        monkeypatch.setattr(warpgroup_tiles, "WIDTHS", (width,))
-        assert warpgroup_tiles.clocks(best) <= warpgroup_tiles.clocks(planned(shape, planes))
+    for width in WIDTHS:
+        with monkeypatch.context() as patch:
+            patch.setattr(warpgroup_tiles, "WIDTHS", only(width))
+            other = planned(shape, planes)
+        assert warpgroup_tiles.clocks(best) <= warpgroup_tiles.clocks(other)
 
 
 def test_large_products_take_wide_tiles_and_small_ones_many():
@@ -153,6 +161,14 @@ def test_large_products_take_wide_tiles_and_small_ones_many():
         long = planned((64, 64, 10**6), planes)
         assert long.tile == 64
         assert warpgroup_tiles.at_work(long.splits, 132) > warpgroup_tiles.ENOUGH
+
+
+def test_the_widest_tiles_are_for_sums_that_are_not_promoted():
+    for planes, terms, width in ((1, 8192, 256), (1, 8193, 192), (2, 8192, 192), (3, 8192, 128)):
+        assert planned((8192, 4096, terms), planes, split=False).tile == width
+    for contraction in (8192, 65536):
+        plan = planned((4096, 4096, contraction), 1)
+        assert plan.tile == (256 if plan.split_length <= warpgroup_tiles.LONGEST_PART else 192)
 
 
 def test_what_the_copy_engine_cannot_address_is_by_mma():

@@ -340,6 +340,17 @@ def layer_seconds(precision: Precision, device: Device) -> Span:
     return Span(passes + sum(one.best for one in parts), passes + sum(one.worst for one in parts))
 
 
+def peer_seconds(precision: Precision, device: Device) -> float:
+    """Predict the least time of the same by a BLAS, whose products read dz from memory.
+
+    One pass reads dy and y and writes dz; it may have summed db.
+    """
+    problem = layer(precision.dtype)
+    moved = (problem.reads + 1) * ITEMSIZE[precision.dtype] * N * M
+    products = problem.flops / (1e12 * device.public[precision.peer])
+    return products + GPU_LAUNCH + moved / device.copy_bandwidth
+
+
 def flops_limit(rate: float, precision: Precision, device: Device) -> float:
     """Give the flops a second of products at a rate of multiply-adds that is never interrupted."""
     a_clock = 2 * rate * device.multiprocessors / precision.pairs

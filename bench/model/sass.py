@@ -32,7 +32,7 @@ PIPES = {
 }
 MULTIPLY_ADDS = {  # of a whole warp
     "HMMA.16816": 16 * 8 * 16,
-    **{f"HGMMA.64x{n}x16": 64 * n * 16 // 4 for n in (64, 128, 192)},
+    **{f"HGMMA.64x{n}x16": 64 * n * 16 // 4 for n in (64, 128, 192, 256)},
     "DMMA.16x8x16": 16 * 8 * 16,
     "DMMA.884": 8 * 8 * 4,
     "FFMA": WARP,

@@ -25,8 +25,9 @@ LOOPS = (
     *("binds", "of the peak", "registers", "shared memory", "blocks"),
 )
 LAYERS = (
-    *("device", "precision", "TFLOP/s", "time", "passes in it", "peer, TFLOP/s", "times the peer"),
-    *("at most", "target", "reached", "peak share for the target", "the plan takes"),
+    *("device", "precision", "TFLOP/s", "time", "passes in it"),
+    *("peer's products, TFLOP/s", "times the peer", "at most", "target", "reached"),
+    *("peak share for the target", "the plan takes"),
 )
 
 SKINNY = (
@@ -57,19 +58,18 @@ def layer_row(precision: Precision, device: Device) -> Row:
     flops = predict.layer(precision.dtype).flops
     time = predict.layer_seconds(precision, device)
     rate = Span(flops / time.best / 1e12, flops / time.worst / 1e12)
-    peer = device.public[precision.peer]
-    ratio = Span(rate.best / peer, rate.worst / peer)
-    limit = predict.flops_limit(precision.rate(device), precision, device) / 1e12 / peer
-    peak = predict.flops_limit(precision.peak_rate(device), precision, device) / 1e12 / peer
+    peer = predict.peer_seconds(precision, device)
+    ratio = Span(peer / time.best, peer / time.worst)
+    limit = predict.flops_limit(precision.rate(device), precision, device) * peer / flops
+    peak = predict.flops_limit(precision.peak_rate(device), precision, device) * peer / flops
     passes = Span(predict.pass_seconds(precision, device), predict.pass_seconds(precision, device))
     aim: Row = ("", "", "")
     if (target := precision.target) is not None:
         aim = (f"{target:g}", verdict(target, ratio, limit, peak), f"{100 * target / peak:.0f} %")
+    public = f"{device.public[precision.peer]:g} ({device.public_is}, {precision.peer})"
     return (
         *(device.name, precision.name, span(rate), span(time, "ms"), span(passes, "ms")),
-        *(f"{peer:g} ({device.public_is}, {precision.peer})", span(ratio), f"{limit:.2f}"),
-        *aim,
-        choice(precision, device),
+        *(public, span(ratio), f"{limit:.2f}", *aim, choice(precision, device)),
     )
 
 

@@ -60,7 +60,7 @@ def box(operand: Operand, extent: int, parts: int) -> tuple[tuple[int, int, int]
 
 
 def block_k(planes: int) -> int:
-    """Give BLOCK_K of kernels/gemm_wgmma.cuh: the terms of a stage, and of what is promoted."""
+    """Give BLOCK_K of kernels/gemm_wgmma.cuh: the terms of a stage."""
     return 64 if planes == 1 else 32
 
 

@@ -18,7 +18,10 @@ from tests.planes import SHIFT, STEP, exponents_of, planes_of
 Array = np.ndarray[Any, Any]
 
 MMA_TERMS = 16  # of one instruction
-PROMOTED_AFTER = {"mma": {3: 16, 2: 16, 1: 64}, "wgmma": {3: 32, 2: 32, 1: 64}}  # terms, by planes
+PROMOTED_AFTER = {  # terms, by planes
+    "mma": {3: 16, 2: 16, 1: 64},
+    "wgmma": {3: 32, 2: 32, 1: 8192},
+}
 LANES = 8  # of kernels/reduce_splits.cu
 TOGETHER = 8192  # sums that are computed side by side
 NO_EXPONENT = -8192  # of a zero: it aligns nothing

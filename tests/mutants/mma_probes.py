@@ -166,6 +166,9 @@ MMA_PROBES = {
     ],
     "wgmma.product": [
         _wgmma((200, 200, 500), BF16, tile=192),  # clusters of four, more steps than stages
+        _wgmma((140, 270, 300), BF16, tile=256),  # in one part
+        _wgmma((130, 200, 470), ONE, ("fortran", "fortran", "C"), tile=256),
+        _wgmma((5, 7, 8300), ONE),  # in two
         _wgmma((200, 270, 235), F16, ("fortran", "fortran", "C"), tile=128),
         _wgmma((300, 200, 270), THREE, ("C", "fortran", "C"), tile=192),  # clusters of two
         _wgmma((300, 130, 270), TWO, ("fortran", "C", "C"), tile=128),

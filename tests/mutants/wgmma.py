@@ -31,7 +31,7 @@ MUTANTS = (
                 "mbar_wait(&full[turn.stage], turn.phase ^ 1)",
             ),
             "consumers do not wait": (
-                "        ptx::mbar_wait(&full[turn.stage], turn.phase);\n",
+                "    ptx::mbar_wait(&full[turn.stage], turn.phase);\n",
                 "",
             ),
             "phases never change": ("      phase ^= 1;\n", ""),
@@ -41,8 +41,8 @@ MUTANTS = (
                 "mbar_expect_tx(barrier, STAGE_BYTES / 2)",
             ),
             "a stage is released while it is multiplied": (
-                "    ptx::wgmma_wait(part);\n    if (weight == 0) release(empty, sharing);",
-                "    if (weight == 0) release(empty, sharing);\n    ptx::wgmma_wait(part);",
+                "    ptx::wgmma_wait(part);\n    if (weight == 0) release(",
+                "    if (weight == 0) ptx::wgmma_wait<1>();\n    if (weight == 0) release(",
             ),
             "a stage is released after its smallest weight": (
                 "if (weight == 0) release",
@@ -61,12 +61,16 @@ MUTANTS = (
                 "ptx::mbar_arrive(empty);",
             ),
             "blocks of one row of tiles are not told": (
-                "sharing = place.row() | place.column()",
-                "sharing = place.column()",
+                "full, empty, place.row() | place.column()",
+                "full, empty, place.column()",
             ),
             # products
             "no fence before products": ("    if (afresh) ptx::wgmma_fence(part);\n", ""),
-            "products are not committed": ("    ptx::wgmma_commit();\n", ""),
+            "products are not committed": (
+                "    if (weight > 1) continue;  // the next products are added to these\n"
+                "    ptx::wgmma_commit();\n",
+                "    if (weight > 1) continue;  // the next products are added to these\n",
+            ),
             "nobody waits for products": ("    ptx::wgmma_wait(part);\n", ""),
             "warpgroups ask for more registers than there are": (
                 "CONSUMER_REGISTERS = 232",
@@ -100,14 +104,62 @@ MUTANTS = (
             ),
             "a promotion without its weight": ("weight == 1 ? WEIGHT : 1.0f", "1.0f"),
             "a promotion forgets the sum": (
-                "multiply_add(part[i], weight == 1 ? WEIGHT : 1.0f, sum[i])",
-                "part[i] * (weight == 1 ? WEIGHT : 1.0f)",
+                "multiply_add(part[i], weight, sum[i])",
+                "part[i] * weight",
             ),
             "a promotion is lost": ("if (weight > 1) continue;", "if (weight > 0) continue;"),
             "sums begin with those of the tile before": (
                 "      for (int i = 0; i < SUMS; ++i) sum[i] = part[i] = 0;",
                 "      for (int i = 0; i < SUMS && index == start; ++i) sum[i] = part[i] = 0;",
             ),
+            # of one plane
+            "the last stage of a part is lost": (
+                "for (Offset q = first; q < last; q += BLOCK_K) {",
+                "for (Offset q = first; q + BLOCK_K < last; q += BLOCK_K) {",
+            ),
+            "no fence before a stage of one plane": (
+                "    ptx::wgmma_fence(part);\n#pragma",
+                "#pragma",
+            ),
+            "a stage of one plane is not committed": (
+                "    ptx::wgmma_commit();\n    ptx::wgmma_wait<1>();\n",
+                "    ptx::wgmma_wait<1>();\n",
+            ),
+            "nobody waits for the stage before": ("    ptx::wgmma_wait<1>();\n", ""),
+            "all but two stages are waited for": ("ptx::wgmma_wait<1>();", "ptx::wgmma_wait<2>();"),
+            "the stage that is multiplied is released": (
+                "if (q > first) release(&ring.empty[before]",
+                "if (q > first) release(&ring.empty[ring.turn.stage]",
+            ),
+            "the stage before is not released": (
+                "    if (q > first) release(&ring.empty[before], ring.sharing);\n",
+                "",
+            ),
+            "the first stage is always the one before": ("    before = ring.turn.stage;\n", ""),
+            "a part's only stage is the last one too": ("if (q > first) release", "release"),
+            "all stages are the first": (
+                "    before = ring.turn.stage;\n    ring.turn.next();\n",
+                "    before = ring.turn.stage;\n",
+            ),
+            "nobody waits for the end of a part": (
+                "  }\n  ptx::wgmma_wait(part);\n",
+                "  }\n",
+            ),
+            "the last stage of a part is not released": (
+                "  ptx::wgmma_wait(part);\n  release(&ring.empty[before], ring.sharing);\n",
+                "  ptx::wgmma_wait(part);\n",
+            ),
+            "a part begins with what was there": ("s > 0 || q > first);", "1);"),
+            "every stage begins afresh": ("s > 0 || q > first);", "s > 0);"),
+            "every product begins afresh": ("s > 0 || q > first);", "q > first);"),
+            "a part is not promoted": ("        promote(part, 1, sum);\n", ""),
+            "parts are half as long": ("LONGEST_PART = 8192", "LONGEST_PART = 4096"),
+            "the first part is the whole contraction": (
+                "terms = rest < LONGEST_PART ? rest : LONGEST_PART",
+                "terms = rest",
+            ),
+            "there is one part": ("if (IN_ONE_PART) break;", "break;"),
+            "clusters of the widest tiles are wider": ("BLOCK_N < 256 && ", ""),
             # descriptors
             "rows of 64 bytes are swizzled as those of 128": ("ROW == 64 ? 1 : 2", "1"),
             "rows of 128 bytes are swizzled as those of 64": ("ROW == 64 ? 1 : 2", "2"),
@@ -191,10 +243,8 @@ MUTANTS = (
                 "first + split_length",
             ),
             "the last step is lost": (
-                "      for (Offset q = share.first; q < share.last; q += BLOCK_K) {\n"
-                "        ptx::mbar_wait",
-                "      for (Offset q = share.first; q + BLOCK_K < share.last; q += BLOCK_K) {\n"
-                "        ptx::mbar_wait",
+                "q < share.last; q += PLANE_COUNT",
+                "q + BLOCK_K < share.last; q += PLANE_COUNT",
             ),
             "all sums are of the first split": (
                 "store_sums(target, share.split",
