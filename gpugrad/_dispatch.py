@@ -114,9 +114,13 @@ def run(
     """Compute `outputs` from `inputs`; both are NumPy or CuPy arrays, flattened to rows."""
     plan_ = decide(call, problem_of(call, wrt), device, precision)
     if plan_.device == "cpu":
-        compute = getattr(importlib.import_module(f"gpugrad.cpu.{call.op}"), call.op)
+        module = importlib.import_module(f"gpugrad.cpu.{call.op}")
+        compute = getattr(module, call.op)
         compute(**inputs, **outputs, accumulate=accumulate)
-        _repeats.remember(call.key, compute, inputs, outputs, call.arrays, call.shapes)
+        if call.key is not None:
+            if hasattr(module, "repeated"):
+                compute = module.repeated(inputs, outputs)
+            _repeats.remember(call.key, compute, inputs, outputs, call.arrays, call.shapes)
         return plan_
     from gpugrad.gpu.execute import execute
 

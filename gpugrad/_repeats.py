@@ -6,12 +6,12 @@ recipe for all calls with the same options on arrays of the same shapes and dtyp
 arrays leave one of another kind, see gpugrad/gpu/replay.py.
 """
 
-import os
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from gpugrad import _environment
 from gpugrad._recipes import Recipes
 
 Key = tuple[Hashable, ...]
@@ -77,7 +77,7 @@ def find(
     key = (
         op,
         options,
-        os.environ.get("GPUGRAD_DEVICE"),
+        _environment.raw("GPUGRAD_DEVICE"),
         w is not None and w.flags.fnc,  # Fortran's order, and not C's as well
         *[None if one is None else (one.shape, one.dtype) for one in arrays],
     )

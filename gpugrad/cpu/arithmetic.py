@@ -9,11 +9,17 @@ from gpugrad.cpu.scratch import Array, Scratch
 
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 SUM_ROWS = 64  # that are added in float32 before float64 takes over
-FEW_SUMS = 8  # of so many rows, which float32 adds up too
+FEW_ROWS = 128  # that are added in float32 where there are no more
+FEW_SUMS = 8  # of SUM_ROWS, which float32 adds up too
 SUM_WIDTH = 64  # narrower rows are summed several side by side
 
 # As an array: to convert Python's 1 takes longer than the arithmetic of a small layer.
 _ONE = {dtype: np.ones((), dtype) for dtype in (FLOAT32, FLOAT64)}
+
+
+def unit(dtype: np.dtype[Any]) -> Array:
+    """Give 1 in an accumulator's dtype."""
+    return _ONE[dtype]
 
 
 def accumulator(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -119,8 +125,8 @@ def _exponential(z: Array, e: Array) -> None:
 def sum_columns(block: Array, out: Array, *, add: bool) -> None:
     """Write or add the sum of a block (rows, m) over its rows to out (m,)."""
     rows = len(block)
-    if rows <= SUM_ROWS and not add and out.dtype == block.dtype and out.flags.carray:
-        _ones(block.dtype)[:rows].dot(block, out)
+    if rows <= FEW_ROWS and not add and out.dtype == block.dtype and out.flags.carray:
+        ones(rows, block.dtype).dot(block, out)
     else:
         store(column_sum(block), out, add=add)
 
@@ -132,30 +138,32 @@ def column_sum(block: Array) -> Array:
     is summed in float64: a quarter of the time that np.sum in float64 takes.
     """
     rows, m = block.shape
-    ones = _ones(block.dtype)
-    if rows <= SUM_ROWS:
-        return ones[:rows].dot(block)
+    if rows <= FEW_ROWS:
+        return ones(rows, block.dtype).dot(block)
     if rows <= FEW_SUMS * SUM_ROWS:  # float64 would take half of the time
-        return _sum_of_few(block, ones)
+        return _sum_of_few(block)
     beside = max(1, SUM_WIDTH // max(1, m))
     pieces = rows // (SUM_ROWS * beside)
     head = pieces * SUM_ROWS * beside
-    parts = np.matmul(ones[None], block[:head].reshape(pieces, SUM_ROWS, beside * m))
+    row = ones(SUM_ROWS, block.dtype)[None]
+    parts = np.matmul(row, block[:head].reshape(pieces, SUM_ROWS, beside * m))
     total = np.add.reduce(parts, axis=0, dtype=FLOAT64).reshape(beside, m)
     return np.add.reduce(total, axis=0) + np.add.reduce(block[head:], axis=0, dtype=FLOAT64)
 
 
-def _sum_of_few(block: Array, ones: Array) -> Array:
-    rows, m = block.shape
+def _sum_of_few(block: Array) -> Array:
+    (rows, m), dtype = block.shape, block.dtype
     pieces = rows // SUM_ROWS
     head = pieces * SUM_ROWS
-    parts = np.matmul(ones[None], block[:head].reshape(pieces, SUM_ROWS, m)).reshape(pieces, m)
-    total = ones[:pieces].dot(parts)
+    row = ones(SUM_ROWS, dtype)[None]
+    parts = np.matmul(row, block[:head].reshape(pieces, SUM_ROWS, m)).reshape(pieces, m)
+    total = ones(pieces, dtype).dot(parts)
     if head < rows:
-        np.add(total, ones[: rows - head].dot(block[head:]), out=total)
+        np.add(total, ones(rows - head, dtype).dot(block[head:]), out=total)
     return total
 
 
 @functools.cache
-def _ones(dtype: np.dtype[Any]) -> Array:
-    return np.ones(SUM_ROWS, dtype)
+def ones(number: int, dtype: np.dtype[Any]) -> Array:
+    """Give a row of up to FEW_ROWS ones, which is not to be written."""
+    return np.ones(number, dtype)

@@ -139,7 +139,7 @@ def _whole(layer: Layer, *, computed: bool) -> None:
     dz, x, w, dx, dw, db, accumulate = layer
     n, m = len(x), w.shape[1]
     with take() as scratch:
-        if computed:
+        if computed and n * m > BLOCK:
             dz_whole = scratch.array("whole", (n, m), accumulator(w.dtype))
             total = np.zeros(m, FLOAT64)
             for rows in cut(n, max(1, BLOCK // m)):
@@ -150,6 +150,8 @@ def _whole(layer: Layer, *, computed: bool) -> None:
                 store(total, db, add="db" in accumulate)
         else:
             dz_whole = dz(ALL, ALL, scratch)
+            if db is not None:
+                sum_columns(dz_whole, db, add="db" in accumulate)
         products = []
         if dx is not None:
             products.append((dz_whole, operand(w, "w", scratch).T, dx, "dx" in accumulate))

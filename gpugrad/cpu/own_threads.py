@@ -12,13 +12,13 @@ such a result, a row of tasks, have its bits too.
 """
 
 import functools
-import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from gpugrad import _environment
 from gpugrad.cpu import blas
 from gpugrad.cpu.arithmetic import FLOAT64, accumulator, store
 from gpugrad.cpu.cuts import BLOCK
@@ -68,21 +68,22 @@ def number(dtype: np.dtype[Any]) -> int:
 
     It is 1 where trying has shown that their bits would not be those of one thread after all.
     """
-    return _number(blas.libraries().threads(), dtype)
+    return allowed(blas.libraries().threads(), dtype)
 
 
 def run(work: Callable[[], object], dtype: np.dtype[Any]) -> None:
     """Do some work while the BLAS uses so many threads."""
     threads = blas.libraries().threads()
-    wanted = _number(threads, dtype)
+    wanted = allowed(threads, dtype)
     if threads == wanted:
         work()
     else:
         blas.on_threads(wanted, work)
 
 
-def _number(threads: int, dtype: np.dtype[Any]) -> int:
-    if threads > 1 and os.environ.get("GPUGRAD_NUM_THREADS") is not None:
+def allowed(threads: int, dtype: np.dtype[Any]) -> int:
+    """Give the same if it has so many."""
+    if threads > 1 and _environment.raw("GPUGRAD_NUM_THREADS") is not None:
         threads = min(threads, number_of_workers())
     return threads if _agree(threads, dtype) else 1
 
@@ -90,21 +91,20 @@ def _number(threads: int, dtype: np.dtype[Any]) -> int:
 def multiply_all(products: Sequence[Product], scratch: Scratch) -> None:
     """Compute products of one dtype, on the BLAS's threads if it has several, else on workers."""
     dtype = products[0][0].dtype
-    threads = number(dtype)
+    if number(dtype) > 1:
+
+        def in_turn() -> None:
+            for a, b, out, add in products:
+                multiply_whole(a, b, out, scratch, add=add)
+
+        run(in_turn, dtype)
+        return
     work = Work()
     for a, b, out, add in products:
-        rows = len(out) if threads > 1 else rows_of(TASK // a.shape[1], out.shape[1])
+        rows = rows_of(TASK // a.shape[1], out.shape[1])
         for piece in rows_cut(len(out), rows):
             work.tasks.append(partial(_piece, a[piece], b, out[piece], add))
-    if threads == 1:
-        work.run()
-        return
-
-    def in_turn() -> None:
-        for task in work.tasks:
-            task(scratch)
-
-    run(in_turn, dtype)
+    work.run()
 
 
 def multiply_at_once(a: Array, b: Array, out: Array, scratch: Scratch, *, add: bool) -> None:
