@@ -9,7 +9,7 @@ arrays leave one of another kind, see gpugrad/gpu/replay.py.
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
+from numpy import empty, ndarray
 
 from gpugrad import _environment
 from gpugrad._recipes import Recipes
@@ -41,7 +41,7 @@ class Recipe(NamedTuple):
     def __call__(self, *operands: Any) -> list[Any]:
         """Compute the results of the operands; None is in the place of those not wanted."""
         compute, wanted, rows = self
-        results = [None if one is None else np.empty(*one) for one in wanted]
+        results = [None if one is None else empty(*one) for one in wanted]
         if rows is None:
             compute(*operands, *results)
         else:
@@ -67,12 +67,12 @@ def find(
     NumPy buffers, and arrays of other libraries than NumPy and CuPy, have to be checked in every
     call, so that one with them has no key.
     """
-    if find_on_gpu is not None and type(arrays[0]) is not np.ndarray:
+    if find_on_gpu is not None and type(arrays[0]) is not ndarray:
         return find_on_gpu(op, options, out, accumulate, arrays)
     if out is not None or accumulate is not False:
         return None, None
     for one in arrays:
-        if type(one) is not np.ndarray and one is not None:
+        if type(one) is not ndarray and one is not None:
             return None, None
     key = (
         op,
