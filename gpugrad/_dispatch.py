@@ -118,9 +118,12 @@ def run(
         compute = getattr(module, call.op)
         compute(**inputs, **outputs, accumulate=accumulate)
         if call.key is not None:
+            if accumulate:
+                compute = functools.partial(compute, accumulate=accumulate)
             if hasattr(module, "repeated"):
-                compute = module.repeated(inputs, outputs)
-            _repeats.remember(call.key, compute, inputs, outputs, call.arrays, call.shapes)
+                compute = module.repeated(compute, inputs, outputs, accumulate)
+            arrays, results = call.arrays, call.results
+            _repeats.remember(call.key, compute, inputs, outputs, arrays, results, call.shapes)
         return plan_
     from gpugrad.gpu.execute import execute
 

@@ -6,10 +6,11 @@ recipe for all calls with the same options on arrays of the same shapes and dtyp
 arrays leave one of another kind, see gpugrad/gpu/replay.py.
 """
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
-from numpy import empty, ndarray
+from numpy import empty, may_share_memory, ndarray
 
 from gpugrad import _environment
 from gpugrad._recipes import Recipes
@@ -40,18 +41,34 @@ class Recipe(NamedTuple):
 
     def __call__(self, *operands: Any) -> list[Any]:
         """Compute the results of the operands; None is in the place of those not wanted."""
-        compute, wanted, rows = self
-        results = [None if one is None else empty(*one) for one in wanted]
-        if rows is None:
-            compute(*operands, *results)
-        else:
-            arrays = zip((*operands, *results), rows, strict=True)
-            compute(*(one if flat is None else one.reshape(flat) for one, flat in arrays))
+        results = [None if one is None else empty(*one) for one in self.results]
+        self._write(operands, results)
         return results
+
+    def into(self, op: str, buffers: tuple[Any, ...], *operands: Any) -> list[Any]:
+        """Compute the results into the caller's buffers, and new arrays where there is none."""
+        results = [
+            None if one is None else empty(*one) if buffer is None else buffer
+            for one, buffer in zip(self.results, buffers, strict=True)
+        ]
+        try:
+            self._write(operands, results)
+        except BaseException as error:
+            error.add_note(f"{op}: out may have been written in part")
+            raise
+        return results
+
+    def _write(self, operands: tuple[Any, ...], results: list[Any]) -> None:
+        if self.rows is None:
+            self.compute(*operands, *results)
+        else:
+            arrays = zip((*operands, *results), self.rows, strict=True)
+            self.compute(*(one if flat is None else one.reshape(flat) for one, flat in arrays))
 
 
 # A call's key and what computes its results from its operands, each None where there is none.
 Found = tuple[Key | None, Callable[..., Any] | None]
+NOTHING: Found = (None, None)
 
 recipes = Recipes()
 find_on_gpu: Callable[..., Found] | None = None  # from the first use of a GPU on
@@ -64,16 +81,14 @@ def find(
 
     `w` is the one of the arrays whose memory order a result takes over.
 
-    NumPy buffers, and arrays of other libraries than NumPy and CuPy, have to be checked in every
-    call, so that one with them has no key.
+    A call with arrays of other libraries than NumPy and CuPy, or with buffers that are not
+    contiguous, has no key, and is checked each time.
     """
     if find_on_gpu is not None and type(arrays[0]) is not ndarray:
         return find_on_gpu(op, options, out, accumulate, arrays)
-    if out is not None or accumulate is not False:
-        return None, None
     for one in arrays:
         if type(one) is not ndarray and one is not None:
-            return None, None
+            return NOTHING
     key = (
         op,
         options,
@@ -82,9 +97,59 @@ def find(
         *[None if one is None else (one.shape, one.dtype) for one in arrays],
     )
     try:
+        if out is not None:
+            return _find_with_buffers(key, out, accumulate, arrays)
+        if accumulate is not False:
+            return NOTHING
         return key, recipes.get(key, MOST)
     except TypeError:  # an option that has no hash
-        return None, None
+        return NOTHING
+
+
+def _find_with_buffers(key: Key, out: Any, accumulate: Any, arrays: Sequence[Any]) -> Found:
+    """Find the recipe for a call with buffers of the caller's, by those too."""
+    several = isinstance(out, tuple | list)
+    buffers = tuple(out) if several else (out,)
+    seen: list[Hashable] = []
+    for one in buffers:
+        if one is None:
+            seen.append(None)
+            continue
+        if type(one) is not ndarray:
+            return NOTHING
+        flags = one.flags
+        if not flags.behaved or not flags.forc:  # aligned and writeable; in Fortran's order or C's
+            return NOTHING
+        seen.append((one.shape, one.dtype, flags.fnc))
+    operands = [one for one in arrays if one is not None]
+    given = [one for one in buffers if one is not None]
+    who = [id(one) for one in (*operands, *given)]
+    if len(set(who)) < len(who):  # an array twice: calls of a kind of their own
+        seen.append(tuple(map(who.index, who)))
+    if type(accumulate) is not bool:
+        return NOTHING
+    key = (*key, several, accumulate, *seen)
+    recipe = recipes.get(key, MOST)
+    if recipe is None:
+        return key, None
+    return (
+        NOTHING if _may_overlap(given, operands) else (key, partial(recipe.into, key[0], buffers))
+    )
+
+
+def _may_overlap(buffers: Sequence[Any], operands: Sequence[Any]) -> bool:
+    """Say whether buffers may share memory with another array, by the ranges of their addresses.
+
+    Arrays that own their memory share none, which is quicker to see. Of an array that is there
+    twice the key knows.
+    """
+    arrays = (*operands, *buffers)
+    views = [one for one in arrays if not one.flags.owndata]
+    return bool(views) and any(
+        other is not one and may_share_memory(one, other)
+        for one in buffers
+        for other in (views if one.flags.owndata else arrays)
+    )
 
 
 def remember(
@@ -93,6 +158,7 @@ def remember(
     inputs: Mapping[str, Any],
     outputs: Mapping[str, Any],
     operands: Mapping[str, Any],
+    results: Mapping[str, Any],
     shapes: Mapping[str, Shape],
 ) -> None:
     """Keep the recipe of a call that the CPU has computed, if its options were plain.
@@ -106,13 +172,15 @@ def remember(
     inputs, outputs : dict
         What it was given, in its order: arrays flattened to rows, None for an operand that it does
         not read. Results that are not wanted are missing.
-    operands : dict
-        The arrays of the call itself.
+    operands, results : dict
+        The arrays of the call itself, not as rows.
     shapes : dict
         The shapes of the call's results in order, also of those that were not wanted.
     """
     if key is None or not plain(key):
         return
+    if any(one.size and not may_share_memory(one, results[name]) for name, one in outputs.items()):
+        return  # a buffer whose rows are a copy
     taken = {name: None if one is None else operands[name].shape for name, one in inputs.items()}
     given = {name: shape if name in outputs else None for name, shape in shapes.items()}
     rows = tuple(
@@ -121,11 +189,11 @@ def remember(
         for name, shape in known.items()
     )
     dtype = next(iter(operands.values())).dtype
-    results = tuple(
+    wanted = tuple(
         None if shape is None else (shape, dtype, "F" if name == "dw" and key[3] else "C")
         for name, shape in given.items()
     )
-    recipe = Recipe(compute, results, rows if any(one is not None for one in rows) else None)
+    recipe = Recipe(compute, wanted, rows if any(one is not None for one in rows) else None)
     recipes.keep(key, recipe, MOST)
 
 

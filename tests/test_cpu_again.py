@@ -10,10 +10,9 @@ from threadpoolctl import ThreadpoolController
 import gpugrad
 from gpugrad import _environment, _repeats
 from gpugrad.cpu import again, own_threads
-from gpugrad.cpu.dense_sigmoid_backward import dense_sigmoid_backward
 from gpugrad.cpu.products import UNTHREADED, is_unthreaded
 from tests.cases import LAYOUTS, Layer, layer_arrays
-from tests.operations import same_bits
+from tests.operations import OPERATIONS, same_bits
 
 LAYERS = (
     *(Layer((1,), 64, 10), Layer((16,), 64, 10), Layer((64,), 64, 64), Layer((5, 3), 7, 1)),
@@ -45,74 +44,141 @@ def computed_by():
     return recipe.compute
 
 
+def is_of_steps(computed_by):
+    return computed_by.__module__ == again.__name__
+
+
 def on(threads, work):
     with ThreadpoolController().limit(limits=threads, user_api="blas"):
         return work()
 
 
+def backward(arrays, **options):
+    return gpugrad.dense_sigmoid_backward(
+        *(arrays[one] for one in ("dy", "y", "x", "w")), **options
+    )
+
+
+def into(arrays, which, **options):
+    """Write or add to buffers with some values in them, made anew for each call."""
+    shapes = {"dx": arrays["x"].shape, "dw": arrays["w"].shape, "db": arrays["b"].shape}
+    dtype = arrays["w"].dtype
+    out = [np.full(shapes[one], 0.3, dtype) if one in which else None for one in shapes]
+    return backward(arrays, out=out, **options)
+
+
+CALLS = {
+    "all": backward,
+    "dw and db": lambda arrays: backward(arrays, wrt=("w", "b")),
+    "dx": lambda arrays: backward(arrays, wrt=("x",)),
+    "from z": lambda arrays: backward(arrays, z=arrays["z"]),
+    "into buffers": lambda arrays: into(arrays, ("dx", "dw", "db")),
+    "add": lambda arrays: into(arrays, ("dx", "dw", "db"), accumulate=True),
+    "add to dw": lambda arrays: into(arrays, ("dw",), accumulate=True),
+    "products": lambda arrays: gpugrad.matmul_backward(arrays["dy"], arrays["x"], arrays["w"]),
+    "dw": lambda arrays: gpugrad.matmul_backward(
+        arrays["dy"], arrays["x"], arrays["w"], wrt=("w",)
+    ),
+    "add products": lambda arrays: gpugrad.matmul_backward(
+        arrays["dy"],
+        arrays["x"],
+        arrays["w"],
+        out=(np.ones_like(arrays["x"]), None),
+        accumulate=True,
+    ),
+    "forward": lambda arrays: gpugrad.dense_sigmoid(arrays["x"], arrays["w"], arrays["b"]),
+    "forward without b": lambda arrays: gpugrad.dense_sigmoid(arrays["x"], arrays["w"]),
+}
+
+
+def results(call, arrays):
+    found = CALLS[call](arrays)
+    return [one for one in (found if isinstance(found, tuple) else (found,)) if one is not None]
+
+
+@pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("layer", LAYERS, ids=str)
-def test_the_bits_are_those_of_the_first_call(layer, dtype):
+def test_the_bits_are_those_of_the_first_call(layer, dtype, call):
     """On any number of the BLAS's threads, also where it has others than in the first call."""
-    arrays = operands(layer, dtype)
-    first = on(1, lambda: gpugrad.dense_sigmoid_backward(*arrays))
+    arrays = layer_arrays(layer, dtype)
+    first = on(1, lambda: results(call, arrays))
     for threads in THREADS:
-        found = on(threads, lambda: gpugrad.dense_sigmoid_backward(*arrays))
+        found = on(threads, lambda: results(call, arrays))
         assert all(map(same_bits, found, first)), threads
+    assert len(_repeats.recipes) == 1
 
 
 @pytest.mark.parametrize("kernels", ["agree", "differ"])
+@pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_what_they_are_for(kernels, dtype, monkeypatch):
+def test_what_they_are_for(kernels, dtype, call, monkeypatch):
     """Layers that the BLAS leaves to one thread, and with kernels that agree, of one block."""
     monkeypatch.setattr(own_threads, "_kernels_agree", lambda: kernels == "agree")
     for layer in LAYERS:
         n, k, m = int(np.prod(layer.lead)), layer.k, layer.m
         _repeats.forget()
-        gpugrad.dense_sigmoid_backward(*operands(layer, dtype))
+        results(call, layer_arrays(layer, dtype))
         whole = own_threads.same_bits(n, k, m, np.dtype(dtype))
         unthreaded = is_unthreaded(n, k, m, 256 if whole else 96)
-        cut = any(one > 256 and one % 32 for one in (n, m))
+        sums_over = (k,) if call.startswith("forward") else (n, m)
+        cut = any(one > 256 and one % 32 for one in sums_over)
         assert unthreaded <= (n * k * m <= UNTHREADED)
-        taken = computed_by() is not dense_sigmoid_backward
-        assert taken == (unthreaded or (whole and not cut))
+        assert is_of_steps(computed_by()) == (unthreaded or (whole and not cut))
 
 
-@pytest.mark.parametrize(
-    "options", [{"wrt": ("x", "b")}, {"wrt": ("w",)}, {"z": "logits"}, {"dtype": "bfloat16"}]
-)
-def test_what_they_are_not_for(options):
-    """One result less, logits, 16 bits; a w by columns; large layers."""
-    options = dict(options)
-    arrays = operands(Layer((16,), 64, 10), options.pop("dtype", "float32"))
-    if options.get("z") == "logits":
-        options["z"] = arrays[1]
-    gpugrad.dense_sigmoid_backward(*arrays, **options)
-    assert computed_by() is dense_sigmoid_backward
+@pytest.mark.parametrize("name", ["dense_sigmoid_backward", "matmul_backward", "dense_sigmoid"])
+def test_16_bits_are_computed_as_before(name):
+    arrays = layer_arrays(Layer((16,), 64, 10), "bfloat16")
+    getattr(gpugrad, name)(*(arrays[one] for one in OPERATIONS[name].operands))
+    assert not is_of_steps(computed_by())
+
+
+def test_db_alone_is_computed_as_before():
+    backward(layer_arrays(Layer((16,), 64, 10), "float32"), wrt=("b",))
+    assert not is_of_steps(computed_by())
+
+
+@pytest.mark.parametrize("side", [64, 128, 250])
+@pytest.mark.parametrize("given", [("dy", "dy", "w"), ("dy", "x", "dy"), ("dy", "dy", "dy")])
+def test_products_with_their_own_transpose_have_the_bits_of_the_first_call(given, side):
+    """NumPy computes half of them, by other kernels."""
+    arrays = layer_arrays(Layer((side,), side, side), "float32")
+    operands = [arrays[name] for name in given]
+    x, w = arrays["x"], arrays["w"]
+    first = on(1, lambda: [*gpugrad.matmul_backward(*operands), gpugrad.dense_sigmoid(x, x)])
+    for threads in THREADS:
+        _repeats.forget()
+        gpugrad.matmul_backward(arrays["dy"], x, w)
+        gpugrad.dense_sigmoid(x, w)
+        found = on(
+            threads, lambda: [*gpugrad.matmul_backward(*operands), gpugrad.dense_sigmoid(x, x)]
+        )
+        assert all(map(same_bits, found, first))
 
 
 @pytest.mark.parametrize("layer", [Layer((5000,), 64, 64), Layer((2048,), 512, 128)], ids=str)
 def test_large_layers_are_computed_as_before(layer):
     gpugrad.dense_sigmoid_backward(*operands(layer))
-    assert computed_by() is dense_sigmoid_backward
+    assert not is_of_steps(computed_by())
 
 
 def test_a_w_by_columns_is_computed_as_before():
     *rest, w = operands(Layer((16,), 64, 10))
     gpugrad.dense_sigmoid_backward(*rest, np.asfortranarray(w))
-    assert computed_by() is dense_sigmoid_backward
+    assert not is_of_steps(computed_by())
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("which", [(0, 1), (2,), (3,), (0, 1, 2, 3)])
-def test_other_layouts_of_the_same_shape(layout, which):
-    arrays = operands(Layer((16,), 64, 10))
-    gpugrad.dense_sigmoid_backward(*arrays)
-    others = [LAYOUTS[layout](one) if i in which else one for i, one in enumerate(arrays)]
-    again_ = gpugrad.dense_sigmoid_backward(*others)
+@pytest.mark.parametrize("which", ["dy", "y", "x", "w", "b"])
+@pytest.mark.parametrize("call", ["all", "add", "products", "forward"])
+def test_other_layouts_of_the_same_shape(call, layout, which):
+    arrays = layer_arrays(Layer((16,), 64, 10), "float32")
+    results(call, arrays)
+    arrays[which] = LAYOUTS[layout](arrays[which])
+    found = results(call, arrays)
     _repeats.forget()
-    first = gpugrad.dense_sigmoid_backward(*others)
-    assert all(map(same_bits, again_, first))
+    assert all(map(same_bits, found, results(call, arrays)))
 
 
 def test_a_limit_of_threads_that_comes_later_is_kept(monkeypatch):
@@ -128,13 +194,15 @@ def test_a_limit_of_threads_that_comes_later_is_kept(monkeypatch):
     assert all(map(same_bits, found, first))
 
 
-def test_infinities_warn_no_more_than_in_the_first_call():
-    dy, y, x, w = operands(Layer((16,), 64, 10))
-    dy[3, 4], x[5, 6], w[7, 8] = np.inf, np.nan, -np.inf
+@pytest.mark.parametrize("call", CALLS)
+def test_infinities_warn_no_more_than_in_the_first_call(call):
+    arrays = layer_arrays(Layer((16,), 64, 10), "float32")
+    for name, value in (("dy", np.inf), ("x", np.nan), ("w", -np.inf), ("z", -1e30), ("b", 1e30)):
+        arrays[name].flat[7] = value
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        first = gpugrad.dense_sigmoid_backward(dy, y, x, w)
-        found = gpugrad.dense_sigmoid_backward(dy, y, x, w)
+        first = results(call, arrays)
+        found = results(call, arrays)
     for one, other in zip(found, first, strict=True):
         np.testing.assert_array_equal(one, other)
 

@@ -61,7 +61,8 @@ def test_right_results(backend):
             layout = data.draw(st.sampled_from(WRITABLE_LAYOUTS), label=f"layout of {result}")
             out[result] = laid_out(old, layout)
         options["accumulate"] = accumulate and bool(out)
-        expect_right(backend, name, arrays, from_z=from_z, out=out, **options)
+        for _ in range(1 if backend.name.startswith("emulator") else 2):  # again, repeated
+            expect_right(backend, name, arrays, from_z=from_z, out=out, **options)
 
     check()
 

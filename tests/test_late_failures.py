@@ -42,6 +42,30 @@ def test_a_late_failure_says_that_out_is_in_doubt(
     assert not hasattr(caught.value, "__notes__"), "there is no buffer to be in doubt"
 
 
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=list(OPERATIONS))
+def test_a_repeated_call_that_fails_says_so_too(
+    operation: Operation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = operation.function(*operands(operation), device="cpu")
+    ended = []
+
+    def fail_the_second_time(*_: object, **__: object) -> None:
+        if ended:
+            raise MemoryError
+        ended.append(True)
+
+    _repeats.forget()
+    module = importlib.import_module(f"gpugrad.cpu.{operation.name}")
+    monkeypatch.setattr(module, operation.name, fail_the_second_time)
+    monkeypatch.delattr(module, "repeated", raising=False)
+    operation.function(*operands(operation), out=out, device="cpu")
+    assert len(_repeats.recipes) == 1
+    with pytest.raises(MemoryError) as caught:
+        operation.function(*operands(operation), out=out, device="cpu")
+    assert caught.value.__notes__ == [f"{operation.name}: out may have been written in part"]
+    _repeats.forget()
+
+
 def test_a_refusal_says_nothing_of_the_kind() -> None:
     z = np.zeros(3)
     with pytest.raises(ArgumentError) as caught:

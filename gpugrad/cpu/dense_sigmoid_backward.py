@@ -1,6 +1,7 @@
 """dx = dz wᵀ, dw = xᵀ dz and db = Σ_i dz with dz = dy · y · (1 − y)."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from gpugrad.cpu import again
 from gpugrad.cpu.arithmetic import sigmoid_gradient
@@ -35,13 +36,13 @@ def dense_sigmoid_backward(
 
 
 def repeated(
-    inputs: Mapping[str, Array | None], outputs: Mapping[str, Array]
+    compute: Callable[..., None],
+    inputs: Mapping[str, Any],
+    outputs: Mapping[str, Array],
+    accumulate: tuple[str, ...],
 ) -> Callable[..., None]:
-    """Give what computes calls like this one, with new results."""
-    x, w = inputs["x"], inputs["w"]
-    assert x is not None
-    assert w is not None
-    if len(outputs) < 3 or inputs["z"] is not None or not outputs["dw"].flags.carray:
-        return dense_sigmoid_backward
-    k, m = w.shape
-    return again.steps(len(x), k, m, x.dtype, dense_sigmoid_backward)
+    """Give what computes calls like this one in the place of `compute`."""
+    if outputs.keys() <= {"db"} or not all(one.flags.carray for one in outputs.values()):
+        return compute
+    x, (k, m) = inputs["x"], inputs["w"].shape
+    return again.backward(len(x), k, m, x.dtype, accumulate, compute)

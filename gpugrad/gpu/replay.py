@@ -20,14 +20,13 @@ from cupy import cuda
 
 from gpugrad import _repeats
 from gpugrad._arrays import address, order_of
-from gpugrad._repeats import Found, Key
+from gpugrad._repeats import NOTHING, Found, Key
 from gpugrad.gpu import captures
 from gpugrad.gpu.cupy_runtime import head_of
 from gpugrad.gpu.frame import Frame, Head
 from gpugrad.gpu.recording import Recorder, Template
 
 MISALIGNED = 15  # the bits of an address that decide whether 16 bytes can be moved at once
-NOTHING: Found = (None, None)
 
 
 class _Thread(threading.local):
