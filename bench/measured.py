@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench import host_cost, on_cpu, section, training_step
+from bench import bounds, host_cost, on_cpu, section, training_step
 from gpugrad.cli.bench import surroundings
 from gpugrad.cli.bench.presets import name_of
 from gpugrad.cli.bench.tables import scientific
@@ -38,6 +38,12 @@ NOTHING = "No result of `python -m bench.on_cpu` is in `bench/results/`."
 NO_HOST = "No result of `python -m bench.host_cost` is in `bench/results/`."
 NO_STEPS = "No result of `python -m bench.training_step` is in `bench/results/`."
 
+BOUNDS = (
+    "What the BLAS and the memory allow there, in turns in one process: the two products alone, "
+    "of blocks that are in cache, and of whole matrices on the BLAS's threads; to read dy, y and "
+    "x and write dx; to have the system hand out the pages of a new dx. The last column is the "
+    "faster way to the products, as a part of gpugrad's time with `out=`:"
+)
 GPU = "gpu"  # the kind of bench.on_gpu's documents, which do not tell it
 
 Document = Mapping[str, Any]
@@ -105,6 +111,8 @@ def performance(on_cpus: Sequence[Document], on_gpus: Sequence[Document]) -> str
             grid_summary(one),
             grid(one),
         ]
+        if one.get("bounds"):
+            blocks += [BOUNDS, bounds_table(one)]
     if not on_cpus:
         blocks.append(f"**On a CPU: nothing yet.** {NOTHING}")
     for one in on_gpus:
@@ -300,6 +308,20 @@ def grid(document: Document) -> str:
     titles = ["rows", *(f"{k} × {m}" for k, m in extents)]
     rows = [[str(n), *(f"{digits(ratios[extent, n])} ×" for extent in extents)] for n in counts]
     return table(titles, rows, text=1)
+
+
+def bounds_table(document: Document) -> str:
+    """Tell what a layer's parts take by themselves."""
+    rows = [
+        [
+            layer(_size(one)),
+            one["dtype"],
+            *(seconds(one["seconds"][way]["median"]) for way in bounds.WAYS),
+            f"{100 * bounds.least(one) / one['seconds'][bounds.INTO]['median']:.0f} %",
+        ]
+        for one in document["bounds"]
+    ]
+    return table(["layer", "dtype", *bounds.WAYS, "products"], rows)
 
 
 def _titles(document: Document, *, errors: bool = False) -> list[str]:

@@ -1,8 +1,8 @@
 """Times on this machine's CPU beside NumPy's, PyTorch's and JAX's, for bench/results/.
 
 Three runs of `gpugrad bench` over the layers that count, each in a process of its own, and one over
-a grid of shapes against NumPy. Exit codes: 0 all went well, 1 a run failed or there was no time for
-it, 2 a bad argument, 130 interrupted.
+a grid of shapes against NumPy; then what the BLAS and the memory allow those layers. Exit codes: 0
+all went well, 1 a run failed or there was no time for it, 2 a bad argument, 130 interrupted.
 """
 
 import argparse
@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import environment, section
+from bench import bounds, environment, section
 from gpugrad.cli import machine
+from gpugrad.cli.bench.turns import Effort
 from gpugrad.cli.operations import Size
 
 FORMAT = 1  # of the JSON document; raised when a reader would have to change
@@ -42,6 +43,8 @@ class Scope:
         Of the grid: rows, and (inputs, outputs).
     limits : tuple of str
         Options that bound the samples of each case, of a layer and of the grid.
+    effort : Effort
+        For the bounds of each layer and dtype.
     """
 
     layers: tuple[str, ...]
@@ -50,6 +53,7 @@ class Scope:
     rows: tuple[int, ...]
     extents: tuple[tuple[int, int], ...]
     limits: tuple[tuple[str, ...], tuple[str, ...]]
+    effort: Effort
 
     @property
     def grid(self) -> list[Size]:
@@ -64,6 +68,7 @@ WHOLE = Scope(
     rows=(1, 16, 128, 1024, 4096, 16384),
     extents=((64, 10), (64, 64), (256, 256), (1024, 256), (1024, 1024)),
     limits=(("--seconds", "4"), ("--seconds", "2")),
+    effort=Effort(rounds=15, seconds=6.0),
 )
 QUICK = Scope(
     layers=("digits", "tiny"),
@@ -72,6 +77,7 @@ QUICK = Scope(
     rows=(1, 16),
     extents=((64, 10),),
     limits=(("--repeat", "2"), ("--repeat", "2")),
+    effort=Effort(rounds=2, seconds=1.0),
 )
 
 
@@ -123,6 +129,7 @@ def start(*, quick: bool, commit: str | None) -> dict[str, Any]:
         "environment": {"processor": machine.processor(), "cores": machine.cores()},
         "runs": [],
         "grid": [],
+        "bounds": [],
     }
 
 
@@ -152,6 +159,7 @@ def run_all(document: dict[str, Any], scope: Scope) -> None:
     shapes = [word for size in scope.grid for word in ("--size", ",".join(map(str, size)))]
     found = run([*shapes, "--against", "numpy", *scope.limits[1]], end - time.monotonic())
     document["grid"] = kept(found)
+    document["bounds"] = _short(bounds.measure(scope.layers, scope.dtypes, scope.effort))
 
 
 def run(options: Sequence[str], seconds: float) -> dict[str, Any]:

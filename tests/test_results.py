@@ -7,10 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from bench import measured, on_cpu, section
+from bench import bounds, measured, on_cpu, section
 from gpugrad._operations import OPERATIONS
+from gpugrad.cli.bench.presets import PRESETS
 
 ROOT = Path(__file__).parents[1]
 
@@ -47,8 +49,15 @@ def a_cpu_document(**changes):
         },
         "runs": [run(1.5), run(3.0), run(2.0)],
         "grid": grid,
+        "bounds": [a_bound()],
     }
     return document | changes
+
+
+def a_bound():
+    times = (5e-3, 4e-3, 2e-3, 1e-3, 5e-4, 6e-6)
+    seconds = {way: {"median": time} for way, time in zip(bounds.WAYS, times, strict=True)}
+    return {"n": 64, "k": 64, "m": 64, "dtype": "float32", "seconds": seconds}
 
 
 def a_gpu_document(**changes):
@@ -209,6 +218,12 @@ def test_a_cpus_tables():
     assert "from 0.50 to 4.00; less than gpugrad at 1 of them" in told
     assert "| rows | 8 × 9 | 5 × 6 |" in text
     assert "| 1 | 0.50 × | 4.00 × |" in text
+    assert "| layer | dtype | gpugrad | gpugrad, out= | products in cache | whole prod" in text
+    row = (
+        "| 64 × 64 × 64 (tiny) | float32 | 5.00 ms | 4.00 ms | 2.00 ms | 1.00 ms | 500 µs | 6.00 µs"
+    )
+    assert f"{row} | 25 % |" in text
+    assert "out=" not in measured.performance([a_cpu_document(bounds=[])], [])
     assert max(len(line) for line in text.splitlines() if not line.startswith("|")) <= 100
     short = measured.readme([a_cpu_document()], [])
     assert "| 64 × 64 × 64 (tiny) | float32 | 1.00 ms | 2.00 × | 0.50 × |" in short
@@ -268,8 +283,38 @@ def test_a_trial_on_the_cpu_is_written_whole(tmp_path, capsys):
     assert [
         (o["n"], o["k"], o["m"]) for o in document["grid"] if o["what"] == "NumPy"
     ] == scope.grid
+    found = [(*(one[extent] for extent in "nkm"), one["dtype"]) for one in document["bounds"]]
+    assert found == [(*PRESETS[name], dtype) for dtype in scope.dtypes for name in scope.layers]
+    for one in document["bounds"]:
+        assert list(one["seconds"]) == list(bounds.WAYS)
+        assert all(times["median"] > 0 for times in one["seconds"].values())
     text = measured.performance([document], [])
     assert f"Over {len(scope.grid)} shapes" in " ".join(text.split())
+
+
+def test_the_products_of_the_bounds():
+    rng = np.random.default_rng(0)
+    dy, x, w = (rng.random(shape) for shape in ((5000, 16), (5000, 24), (24, 16)))
+    dx, dw = np.zeros_like(x), np.zeros_like(w)
+    bounds.whole_products(dy, x, w, dx, dw)
+    np.testing.assert_allclose(dx, dy @ w.T)
+    np.testing.assert_allclose(dw, x.T @ dy)
+
+
+def test_the_products_in_cache_are_of_as_many_rows(monkeypatch):
+    found = []
+    monkeypatch.setattr(bounds, "whole_products", lambda dy, x, *_: found.append((len(dy), len(x))))
+    bounds.products_in_cache(np.ones((5000, 16)), np.ones((5000, 24)), np.ones((24, 16)))()
+    assert sum(rows for rows, _ in found) == sum(rows for _, rows in found) == 5000
+    assert len(found) > 1
+
+
+def test_the_traffic_of_the_bounds_writes_every_row():
+    sources = [np.full((5000, 24), value) for value in (1.0, 2.0, 3.0)]
+    target = np.zeros((5000, 24))
+    bounds.traffic(sources, target)
+    assert (target == 3).all()
+    bounds.new_pages(target)
 
 
 def test_the_layers_that_count_are_measured():
