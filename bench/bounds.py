@@ -87,8 +87,8 @@ def products_in_cache(dy: Array, x: Array, w: Array) -> Callable[[], object]:
 
 def whole_products(dy: Array, x: Array, w: Array, dx: Array, dw: Array) -> None:
     """Write dy wᵀ and xᵀ dy, on the BLAS's own threads."""
-    dy.dot(w.T, dx)
-    x.T.dot(dy, dw)
+    np.matmul(dy, w.T, out=dx)
+    np.matmul(x.T, dy, out=dw)
 
 
 def traffic(sources: Sequence[Array], target: Array) -> None:

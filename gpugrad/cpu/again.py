@@ -23,7 +23,7 @@ from gpugrad.cpu.arithmetic import (
 )
 from gpugrad.cpu.cuts import BLOCK
 from gpugrad.cpu.own_threads import STRETCH, UNCUT
-from gpugrad.cpu.products import NARROW, is_small, is_unthreaded, multiply
+from gpugrad.cpu.products import NARROW, is_small, is_unthreaded, multiply, product_into
 from gpugrad.cpu.scratch import Array, take
 
 Compute = Callable[..., None]
@@ -54,6 +54,7 @@ def backward(
     shape, one, row = (n, m), unit(dtype), ones(n, dtype) if n <= FEW_ROWS else None
     ready, add, subtract, times = *block, np.subtract, np.multiply
     add_dx, add_dw, add_db = (name in accumulate for name in ("dx", "dw", "db"))
+    write_dx, write_dw = (product_into(one * k * dtype.itemsize) for one in (n, m))
 
     @np.errstate(all="ignore")
     def compute(
@@ -80,11 +81,11 @@ def backward(
             if add_dx:
                 add(dz, w.T, dx, scratch, add=True)
             elif dx is not None:
-                dz.dot(w.T, dx)
+                write_dx(dz, w.T, dx)
             if add_dw:
                 add(x.T, dz, dw, scratch, add=True)
             elif dw is not None:
-                x.T.dot(dz, dw)
+                write_dw(x.T, dz, dw)
             if row is None or add_db:
                 if db is not None:
                     sum_columns(dz, db, add=add_db)
@@ -103,6 +104,7 @@ def products(
         return otherwise
     ready, add = block
     add_dx, add_dw = (name in accumulate for name in ("dx", "dw"))
+    write_dx, write_dw = (product_into(one * k * dtype.itemsize) for one in (n, m))
     may_be_square = k in (n, m)
 
     @np.errstate(all="ignore")
@@ -120,11 +122,11 @@ def products(
             if add_dx:
                 add(dy, w.T, dx, scratch, add=True)
             elif dx is not None:
-                dy.dot(w.T, dx)
+                write_dx(dy, w.T, dx)
             if add_dw:
                 add(x.T, dy, dw, scratch, add=True)
             elif dw is not None:
-                x.T.dot(dy, dw)
+                write_dw(x.T, dy, dw)
 
     return compute
 
@@ -135,7 +137,7 @@ def forward(n: int, k: int, m: int, dtype: np.dtype[Any], otherwise: Compute) ->
     if block is None:
         return otherwise
     ready, _ = block
-    negative, subtract = np.negative, np.subtract
+    write, negative, subtract = product_into(n * m * dtype.itemsize), np.negative, np.subtract
 
     @np.errstate(all="ignore")
     def compute(x: Array, w: Array, b: Array | None, y: Array) -> None:
@@ -143,7 +145,7 @@ def forward(n: int, k: int, m: int, dtype: np.dtype[Any], otherwise: Compute) ->
         if (n == m and own_threads.is_square(x, w)) or not in_rows or not ready():
             otherwise(x, w, b, y)
             return
-        x.dot(w, y)
+        write(x, w, y)
         if b is None:
             negative(y, y)
         else:

@@ -22,7 +22,7 @@ from gpugrad import _environment
 from gpugrad.cpu import blas
 from gpugrad.cpu.arithmetic import FLOAT64, accumulator, store
 from gpugrad.cpu.cuts import BLOCK
-from gpugrad.cpu.products import multiply
+from gpugrad.cpu.products import multiply, product_into
 from gpugrad.cpu.scratch import Array, Scratch
 from gpugrad.cpu.workers import Work, number_of_workers
 
@@ -121,7 +121,7 @@ def multiply_whole(a: Array, b: Array, out: Array, scratch: Scratch, *, add: boo
     length = a.shape[1]
     head = length if length <= UNCUT else length - length % STRETCH
     if head == length and not add and out.flags.carray and out.dtype == a.dtype:
-        a.dot(b, out)  # without what is decided below: 1.5 µs
+        product_into(out.nbytes)(a, b, out)  # without what is decided below: 1.5 µs
         return
     direct = not add and blas.takes(out, a.dtype)
     if a.dtype == FLOAT64:  # a result by columns would be cut at other edges
