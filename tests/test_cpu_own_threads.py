@@ -9,6 +9,7 @@ from threadpoolctl import ThreadpoolController
 
 import gpugrad
 from gpugrad.cpu import blas, own_threads
+from gpugrad.cpu.products import product_into
 from gpugrad.cpu.scratch import take
 from tests.cases import Layer, layer_arrays
 from tests.conftest import Backend
@@ -228,3 +229,18 @@ def test_the_least_that_a_holder_wants():
         seen.append(library.threads)
     three.release()
     assert (seen, library.threads) == ([4, 4, 3, 1, 3, 3, 3], 4)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 300])
+@pytest.mark.parametrize("terms", [1, 2, 70])
+@pytest.mark.parametrize("columns", [1, 3, 40])
+def test_products_of_all_kinds(rows, terms, columns):
+    """Vectors and small results by one of NumPy's functions, larger ones by another."""
+    random = np.random.default_rng(0)
+    a, b = random.random((rows, terms)), random.random((terms, columns))
+    out = np.full((rows, columns), np.nan)
+    product_into(rows, terms, columns, out.itemsize)(a, b, out)
+    np.testing.assert_allclose(out, np.einsum("it,tj->ij", a, b))
+    transposed = np.full((columns, rows), np.nan)
+    product_into(columns, terms, rows, out.itemsize)(b.T, a.T, transposed)
+    np.testing.assert_allclose(transposed, out.T)

@@ -54,7 +54,8 @@ def backward(
     shape, one, row = (n, m), unit(dtype), ones(n, dtype) if n <= FEW_ROWS else None
     ready, add, subtract, times = *block, np.subtract, np.multiply
     add_dx, add_dw, add_db = (name in accumulate for name in ("dx", "dw", "db"))
-    write_dx, write_dw = (product_into(one * k * dtype.itemsize) for one in (n, m))
+    write_dx = product_into(n, m, k, dtype.itemsize)
+    write_dw = product_into(k, n, m, dtype.itemsize)
 
     @np.errstate(all="ignore")
     def compute(
@@ -104,7 +105,8 @@ def products(
         return otherwise
     ready, add = block
     add_dx, add_dw = (name in accumulate for name in ("dx", "dw"))
-    write_dx, write_dw = (product_into(one * k * dtype.itemsize) for one in (n, m))
+    write_dx = product_into(n, m, k, dtype.itemsize)
+    write_dw = product_into(k, n, m, dtype.itemsize)
     may_be_square = k in (n, m)
 
     @np.errstate(all="ignore")
@@ -137,7 +139,7 @@ def forward(n: int, k: int, m: int, dtype: np.dtype[Any], otherwise: Compute) ->
     if block is None:
         return otherwise
     ready, _ = block
-    write, negative, subtract = product_into(n * m * dtype.itemsize), np.negative, np.subtract
+    write, negative, subtract = product_into(n, k, m, dtype.itemsize), np.negative, np.subtract
 
     @np.errstate(all="ignore")
     def compute(x: Array, w: Array, b: Array | None, y: Array) -> None:
