@@ -15,6 +15,7 @@ import pytest
 
 from gpugrad import _dispatch, _repeats
 from gpugrad.plan import FUSED
+from tests import driver
 from tests.algorithms import (
     by_mma,
     by_multiply_adds,
@@ -141,16 +142,18 @@ ON_CUPY = (CupyBackend, CupyTensorCores, CupyOneLaunch, CupyOneLaunchFromPlanes)
 BACKENDS = {one.name: one for one in (Backend, *ON_EMULATOR, *ON_CUPY)}
 IN_ONE_LAUNCH = {dtype for dtype, _ in FUSED}
 ON_A_GPU = _dispatch.gpu_missing() is None
+if not ON_A_GPU:
+    driver.install()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run what asks for `backend` on NumPy, on emulated kernels, and on a GPU if there is one.
+    """Run what asks for `backend` on NumPy, on emulated kernels, and with CuPy.
 
     Tests marked as `products` run once more with the products on tensor cores, and those marked as
     `layers` with all gradients of a layer from one launch.
     """
     if "backend" in metafunc.fixturenames:
-        devices = ["emulator", *(["cupy"] if ON_A_GPU else [])]
+        devices = ["emulator", "cupy"]
         names = ["numpy", *devices]
         if metafunc.definition.get_closest_marker("products"):
             names += [f"{name}-tensor-cores" for name in devices]
@@ -179,12 +182,34 @@ def emulated_runtime() -> EmulatorRuntime:
 
 
 @pytest.fixture
+def gpu() -> Iterator[None]:
+    """A machine with GPUs: where there is none, CuPy runs on the played driver."""
+    if ON_A_GPU:
+        yield
+        return
+    needs_compiler()
+    driver.refusals()
+    with driver.visible():
+        _dispatch._gpu_missing.cache_clear()
+        yield
+        import cupy
+
+        for index in range(cupy.cuda.runtime.getDeviceCount()):
+            with cupy.cuda.Device(index) as device:
+                device.synchronize()
+    _dispatch._gpu_missing.cache_clear()
+
+
+@pytest.fixture
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Backend:
     name, plan = request.param, import_module("gpugrad.plan")
     if name.startswith("emulator"):
         needs_compiler()
         monkeypatch.setattr(_dispatch, "runtime", emulated_runtime)
         monkeypatch.setattr(_dispatch, "gpu_missing", lambda: None)
+    else:
+        if name.startswith("cupy"):
+            request.getfixturevalue("gpu")
     exchanged: dict[str, Any] = {}
     if name.endswith("tensor-cores"):
         exchanged = products_by(on_tensor_cores if name.startswith("cupy") else by_mma)
@@ -252,8 +277,9 @@ def _meant_for_its_backend(item: pytest.Item) -> bool:
         dtypes = IN_ONE_LAUNCH if way == "one-launch" else {"float32"}
         if op != "dense_sigmoid_backward" or dtype not in dtypes:
             return False  # nothing but what the others compute
-    if name == "emulator":
-        return not any(getattr(value, "big", False) for value in given.params.values())
+    emulated = name == "emulator" or (name == "cupy" and not ON_A_GPU)
+    if emulated and any(getattr(value, "big", False) for value in given.params.values()):
+        return False
     excluding = {"numpy": "kernels", "cupy": "host"}.get(name)
     return excluding is None or item.get_closest_marker(excluding) is None
 

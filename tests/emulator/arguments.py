@@ -34,6 +34,31 @@ class Parameter:
 
 
 @dataclass(frozen=True)
+class Pointer:
+    """An address in memory of which nothing is known but where it begins and ends.
+
+    `memory` are its bytes, and the address is `offset` bytes behind the first.
+    """
+
+    memory: np.ndarray
+    offset: int
+
+    @property
+    def address(self) -> int:
+        """What the kernel is given."""
+        return int(self.memory.ctypes.data + self.offset)
+
+    def elements(self, size: int) -> np.ndarray:
+        """The memory as elements of so many bytes, one of which begins at the address."""
+        if size not in (2, 4, 8):
+            return self.memory
+        first = self.offset % size
+        return self.memory[first : first + (len(self.memory) - first) // size * size].view(
+            f"u{size}"
+        )
+
+
+@dataclass(frozen=True)
 class Extent:
     """An array argument and the bytes between its lowest and its highest element."""
 
@@ -42,6 +67,7 @@ class Extent:
     low: int
     high: int
     writable: bool
+    address: int  # of what the kernel is given
 
 
 @dataclass
@@ -84,6 +110,10 @@ def parse_signature(text: str, names: list[str]) -> list[Parameter]:
 
 def extent_of(parameter: Parameter, argument: Any) -> Extent | None:
     """The memory of an array argument; None for anything else."""
+    if isinstance(argument, Pointer):
+        array = argument.elements(parameter.size)
+        low, high = np.lib.array_utils.byte_bounds(array)
+        return Extent(parameter, array, low, high, parameter.kind == "p", argument.address)
     array = argument.array if isinstance(argument, TensorMap) else argument
     if not isinstance(array, np.ndarray) or (parameter.kind == "s" and array.ndim == 0):
         return None
@@ -100,7 +130,7 @@ def extent_of(parameter: Parameter, argument: Any) -> Extent | None:
     writable = parameter.kind == "p"
     if writable and not array.flags.writeable:
         raise EmulatorError(f"{parameter}: the array is read-only and the parameter is not const")
-    return Extent(parameter, array, low, high, writable)
+    return Extent(parameter, array, low, high, writable, array.ctypes.data)
 
 
 def group_by_memory(extents: list[Extent]) -> list[Group]:

@@ -62,7 +62,7 @@ class Function:
         self._entry = entry
         self._bounds = bounds
         count = signature.count(",")
-        self._parameters = arguments.parse_signature(
+        self.parameters = arguments.parse_signature(
             signature, module.source.parameters(name, count)
         )
 
@@ -101,9 +101,9 @@ class Function:
         EmulatorError
             if an argument does not fit or the kernel did something wrong; arrays are as before
         """
-        if len(args) != len(self._parameters):
+        if len(args) != len(self.parameters):
             raise EmulatorError(
-                f"{self.name} takes {len(self._parameters)} arguments, {len(args)} are given"
+                f"{self.name} takes {len(self.parameters)} arguments, {len(args)} are given"
             )
         if policy not in POLICIES:
             raise EmulatorError(f"policy is {policy!r}, expected one of {sorted(POLICIES)}")
@@ -153,7 +153,7 @@ class Function:
             raise EmulatorError(f"grid is {tuple(grid)}, not whole clusters of {cluster} blocks")
 
     def _launch(self, configuration: Configuration, args: Sequence[Any], schedule: str) -> None:
-        pairs = list(zip(self._parameters, args, strict=True))
+        pairs = list(zip(self.parameters, args, strict=True))
         found = [arguments.extent_of(parameter, argument) for parameter, argument in pairs]
         groups = arguments.group_by_memory([extent for extent in found if extent])
         failure = Failure()
@@ -217,7 +217,7 @@ class Function:
 
     def _pack(self, pairs: list[tuple[Parameter, Any]], groups: list[Group]) -> list[Aligned]:
         addresses = {
-            extent.parameter.index: group.copy + extent.array.ctypes.data - group.low
+            extent.parameter.index: group.copy + extent.address - group.low
             for group in groups
             for extent in group.extents
         }

@@ -1,0 +1,118 @@
+"""Launches, carried out: this package's kernels on the emulator, CuPy's own by NumPy."""
+
+import functools
+import re
+import struct
+import traceback
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gpugrad.gpu import cache, compiler, source
+from tests.emulator import EmulatorError, Pointer, TensorMap
+from tests.emulator_runtime import module
+from tests.instantiations import INSTANTIATIONS
+
+from . import cupy_kernels, memory
+from .library import Launch, library
+
+LAUNCH_FAILED, ILLEGAL_ADDRESS = 719, 700
+CUBIN = re.compile(r"(\w+)-([0-9a-f]{24})")  # as gpugrad.gpu.cache names them
+TENSOR_MAP = struct.Struct("<8sQ4Q5I5HH2I")  # TensorMapRecord in native/control.h
+CAPABILITY = "90"
+
+
+def run(launch: Launch) -> int:
+    """Carry out a launch; return its status, and leave what is wrong with the driver."""
+    name = launch.name.decode()
+    try:
+        if launch.path == b"memory":  # of a module that CuPy has compiled
+            cupy_kernels.run(name, launch.values(), launch.device)
+        else:
+            _emulate(name, launch)
+    except memory.IllegalAddressError as error:
+        library().played_refuse(f"{name}: {error}".encode())
+        return ILLEGAL_ADDRESS
+    except EmulatorError as error:
+        library().played_refuse(str(error).encode())
+        return LAUNCH_FAILED
+    except BaseException:  # of ours: it must not pass through C
+        library().played_refuse(f"{name}: {traceback.format_exc()}".encode())
+        return LAUNCH_FAILED
+    return 0
+
+
+def _emulate(name: str, launch: Launch) -> None:
+    stem, defines = instantiation(launch.path.decode())
+    function = module(source.directory() / f"{stem}.cu", defines).get_function(name)
+    arguments = [
+        _argument(parameter, value, launch.device)
+        for parameter, value in zip(function.parameters, launch.values(), strict=True)
+    ]
+    function(
+        tuple(launch.grid),
+        tuple(launch.block),
+        arguments,
+        shared_mem=launch.shared,
+        arithmetic="hopper",
+    )
+
+
+def _argument(parameter: Any, value: bytes, device: int) -> Any:
+    """Turn a parameter's bytes into what the emulator takes."""
+    if parameter.is_pointer:
+        address = int.from_bytes(value, "little")
+        return Pointer(*memory.place(address, device)) if address else None
+    if parameter.kind == "s":
+        return _tensor_map(value, device) if any(value) else value
+    letter = "?" if parameter.kind == "b" else f"{parameter.kind}{parameter.size}"
+    return np.frombuffer(value, letter)[0]
+
+
+def _tensor_map(value: bytes, device: int) -> Any:
+    found = TensorMapFields.read(value)
+    item = found.item_bytes
+    shape, steps = found.extents[::-1], (*found.strides[::-1], item)
+    array = memory.view(found.address, device, shape, steps, f"u{item}")
+    return TensorMap(array, found.box[::-1], found.swizzle)
+
+
+class TensorMapFields(NamedTuple):
+    """What the driver has been told of an array, innermost dimension first."""
+
+    address: int
+    extents: tuple[int, ...]
+    strides: tuple[int, ...]  # bytes, of all dimensions but the innermost
+    box: tuple[int, ...]
+    item_bytes: int
+    swizzle: int  # bytes
+
+    @classmethod
+    def read(cls, value: bytes) -> "TensorMapFields":
+        """Read the 128 bytes of a map."""
+        magic, address, *rest = TENSOR_MAP.unpack(value[: TENSOR_MAP.size])
+        if magic.rstrip(b"\0") != b"played":
+            raise EmulatorError("a tensor map that this driver has not encoded")
+        strides, last, box = rest[:4], rest[4:9], rest[9:14]
+        rank, item_bytes, swizzle = rest[14:]
+        extents = tuple(index + 1 for index in last[:rank])
+        return cls(address, extents, (*strides[: rank - 1],), (*box[:rank],), item_bytes, swizzle)
+
+
+def instantiation(path: str) -> tuple[str, tuple[str, ...]]:
+    """Tell from the name of a cubin in the cache of which kernel file it is, with which macros."""
+    if path.startswith("/proc/self/fd/"):
+        path = str(Path(path).readlink())
+    found = CUBIN.search(path)
+    if not found:
+        raise EmulatorError(f"{path} is no cubin of this package")
+    return _instantiations(found[1])[found[2]]
+
+
+@functools.cache
+def _instantiations(stem: str) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Return the instantiations of a kernel file by their keys in the cache."""
+    text, arch = source.expand(stem), compiler.architecture(stem, CAPABILITY)
+    known = [defines for of, defines in INSTANTIATIONS if of == stem]
+    return {cache.key(text, defines, arch): (stem, defines) for defines in known}
