@@ -2,19 +2,20 @@
 
 import gc
 import weakref
-from types import SimpleNamespace
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from gpugrad.errors import DeviceError
 from gpugrad.gpu import tensor_maps
-from gpugrad.gpu.compiler import missing
 from gpugrad.gpu.plane_operands import operand
 from gpugrad.gpu.runtime import Encoded
 from gpugrad.gpu.tensor_maps import TensorMap
 from gpugrad.gpu.wgmma import box
-from tests import emulator
+from tests import driver, emulator
+from tests.conftest import ON_A_GPU
+from tests.driver.execution import TensorMapFields
 from tests.emulator_runtime import EmulatorRuntime
 
 
@@ -37,79 +38,65 @@ def test_layout(shape, strides, expected):
     assert tensor_maps.layout(strided(shape, strides)) == expected
 
 
-class Driver:
-    """Takes the place of cuTensorMapEncodeTiled, and keeps what it was told."""
+def device_array(shape=(3, 5, 7), strides=(80, 16, 2)):
+    import cupy
 
-    def __init__(self, status):
-        self.status, self.told, self.calls = status, None, 0
+    memory = cupy.zeros(4096, np.uint16)
+    return cupy.ndarray(shape, np.uint16, memory.data, strides)
 
-    def __call__(self, *told):
-        self.told = told
-        self.calls += 1
-        return self.status, SimpleNamespace(opaque=[17 * i for i in range(16)])
+
+def encodings():
+    return driver.calls()["cuTensorMapEncodeTiled"]
 
 
 @pytest.fixture
-def driver(monkeypatch):
-    """The bindings with another function behind one name; they import without a driver."""
-    if missing():
-        pytest.skip("needs cuda.bindings")
-    from cuda.bindings import driver
-
-    double = Driver(driver.CUresult.CUDA_SUCCESS)
-    monkeypatch.setattr(driver, "cuTensorMapEncodeTiled", double)
-    tensor_maps.encode.cache_clear()
-    yield double
+def encoder(gpu):
+    """Maps that nobody has asked for before."""
     tensor_maps.encode.cache_clear()
 
 
-def test_the_driver_is_told_of_an_array(driver):
-    from cuda.bindings import driver as names
-
-    array = strided((3, 5, 7), (80, 16, 2))
+@pytest.mark.skipif(ON_A_GPU, reason="needs a GPU that is played: a real one's maps are opaque")
+def test_the_driver_is_told_of_an_array(encoder):
+    array = device_array()
     value = TensorMap(array, (3, 4, 64), 128).by_value()
-    assert value.shape == (1,)
-    assert value.nbytes == 128
-    assert value["opaque"][0].tolist() == [17 * i for i in range(16)]
-    dtype, rank, where, extents, strides, boxes, steps, interleave, swizzle, _, fill = driver.told
-    assert dtype == names.CUtensorMapDataType.CU_TENSOR_MAP_DATA_TYPE_UINT16
-    assert (rank, where) == (3, array.ctypes.data)
-    told = [[int(one) for one in each] for each in (extents, strides, boxes, steps)]
-    assert told == [[7, 5, 3], [16, 80], [64, 4, 3], [1, 1, 1]]
-    assert interleave == names.CUtensorMapInterleave.CU_TENSOR_MAP_INTERLEAVE_NONE
-    assert swizzle == names.CUtensorMapSwizzle.CU_TENSOR_MAP_SWIZZLE_128B
-    assert fill == names.CUtensorMapFloatOOBfill.CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE
-    TensorMap(array, (1, 128, 32), 64).by_value()
-    assert driver.told[8] == names.CUtensorMapSwizzle.CU_TENSOR_MAP_SWIZZLE_64B
+    assert (value.shape, value.nbytes) == ((1,), 128)
+    assert TensorMapFields.read(value.tobytes()) == (
+        *(array.data.ptr, (7, 5, 3), (16, 80), (64, 4, 3)),
+        *(2, 128),
+    )
+    other = TensorMap(array, (1, 128, 32), 64).by_value()
+    assert TensorMapFields.read(other.tobytes()).swizzle == 64
 
 
-def test_an_address_is_encoded_once_and_the_array_is_not_held(driver):
-    array = strided((3, 5, 7), (80, 16, 2))
+@pytest.mark.skipif(ON_A_GPU, reason="needs a GPU that is played, and counts calls")
+def test_an_address_is_encoded_once_and_the_array_is_not_held(encoder):
+    array = device_array()
     one = TensorMap(array, (3, 4, 64), 128)
     assert isinstance(one, Encoded)
-    encode, seen = one.encode, weakref.ref(array.base)
-    assert encode(4096) == encode(4096) == one.by_value().tobytes()
-    assert driver.calls == 2  # at two addresses
-    encode(8192)
-    assert (driver.calls, driver.told[2]) == (3, 8192)
+    assert one.size == len(one.by_value().tobytes()) == 128
+    before = encodings()
+    first = array.data.ptr
+    assert one.encode(first) == one.encode(first) == one.by_value().tobytes()
+    assert encodings() == before
+    assert one.encode(first + 1024) != one.encode(first)
+    assert encodings() == before + 1
+    encode, seen = one.encode, weakref.ref(array)
     del array, one
     gc.collect()
     assert seen() is None
+    assert len(encode(first)) == 128
 
 
-def test_what_the_driver_refuses_is_an_error(driver):
-    from cuda.bindings import driver as names
-
-    driver.status = names.CUresult.CUDA_ERROR_INVALID_VALUE
-    with pytest.raises(
-        DeviceError, match=r"gives CUDA_ERROR_INVALID_VALUE for extents \(7, 5, 3\)"
-    ):
-        TensorMap(strided((3, 5, 7), (80, 16, 2)), (3, 4, 64), 128).by_value()
+def test_what_the_driver_refuses_is_an_error(encoder):
+    array = device_array(strides=(80, 18, 2))
+    with pytest.raises(DeviceError, match=r"gives error 1 for extents \(7, 5, 3\)"):
+        TensorMap(array, (3, 4, 64), 128).by_value()
 
 
-def test_of_an_empty_array_the_map_is_blank(driver):
+def test_of_an_empty_array_the_map_is_blank(encoder):
+    before = encodings()
     value = TensorMap(np.zeros((3, 0, 8), np.uint16), (3, 4, 64), 128).by_value()
-    assert driver.told is None
+    assert encodings() == before
     assert not value["opaque"].any()
 
 
@@ -139,18 +126,22 @@ def test_operands_of_any_layout_have_maps_that_the_driver_takes(order, dtype):
         emulator.TensorMap(array, *box(found, 128, parts))
 
 
-def test_maps_are_encoded_in_a_context(driver, monkeypatch):
-    """Of a thread's first launch CuPy makes it current too late."""
+def test_maps_are_encoded_in_a_context(encoder):
+    """Of a thread's first launch CuPy makes it current too late for the maps among the operands."""
     import cupy
 
     from gpugrad.gpu.cupy_runtime import WithMaps
 
-    order = []
-    maps = strided((3, 5, 7), (80, 16, 2)), (3, 4, 64)
-    monkeypatch.setattr(cupy.cuda.driver, "ctxGetCurrent", lambda: "context" in order)
-    monkeypatch.setattr(cupy.cuda.runtime, "memGetInfo", lambda: order.append("context"))
-    launch = WithMaps(lambda grid, block, args, *, shared_mem: order.append(driver.calls))
-    for swizzle in (128, 64):
-        order.append(driver.calls)
-        launch((1,), (384,), (TensorMap(*maps, swizzle), 3), shared_mem=0)
-    assert order == [0, "context", 1, 1, 2]
+    one = TensorMap(device_array(), (3, 4, 64), 128)
+
+    def in_a_thread(work):
+        with ThreadPoolExecutor(1) as threads:
+            return threads.submit(work).result()
+
+    with pytest.raises(DeviceError, match="gives error 201"):
+        in_a_thread(one.by_value)
+    seen = []
+    launch = WithMaps(lambda grid, block, args, *, shared_mem: seen.append(args[0]))
+    in_a_thread(lambda: launch((1,), (384,), (one, 3), shared_mem=0))
+    assert seen[0].nbytes == 128
+    assert cupy.cuda.driver.ctxGetCurrent()

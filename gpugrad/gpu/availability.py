@@ -1,12 +1,12 @@
 """What a machine lacks for the use of a GPU, in words, without importing what is not needed."""
 
 import ctypes
-import ctypes.util
 import sys
 from importlib import util
 
 from gpugrad.gpu import compiler
 
+DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 OLDEST = (7, 5)
 
 
@@ -37,15 +37,19 @@ def missing() -> str | None:
     return None
 
 
+def driver() -> ctypes.CDLL:
+    """Load the NVIDIA driver's library; OSError where there is none."""
+    return ctypes.CDLL(DRIVER)
+
+
 def driver_problem() -> str | None:
     """Ask the NVIDIA driver for devices; say what is wrong with it, or None."""
-    name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
     try:
-        driver = ctypes.CDLL(name)
+        library = driver()
     except OSError:
-        return f"there is no NVIDIA driver ({name}); install the driver for your GPU"
+        return f"there is no NVIDIA driver ({DRIVER}); install the driver for your GPU"
     count = ctypes.c_int(0)
-    status = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
+    status = library.cuInit(0) or library.cuDeviceGetCount(ctypes.byref(count))
     if status:
         return f"the NVIDIA driver finds no usable GPU (error {status} of cuInit)"
     return None if count.value else "the NVIDIA driver sees no GPU (is CUDA_VISIBLE_DEVICES empty?)"

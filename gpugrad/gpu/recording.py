@@ -155,8 +155,7 @@ class Recorder:
             found = place(argument)
             if found is None and isinstance(argument, Encoded):
                 found = place(argument.array)
-                size = len(argument.encode(0))
-                return None if found is None else ByAddress(found, size, argument.encode)
+                return None if found is None else ByAddress(found, argument.size, argument.encode)
             return found
 
         launches = []

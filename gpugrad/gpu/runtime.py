@@ -13,9 +13,10 @@ class Encoded(Protocol):
     """An argument by value with an array's address in it, such as a tensor map."""
 
     array: Any
+    size: int  # bytes
 
     def encode(self, address: int) -> bytes:
-        """Give the argument for an array like this one at another address."""
+        """Return the argument for an array like this one at another address."""
 
 
 class Runtime(Protocol):

@@ -1,9 +1,11 @@
-"""Tensor maps: what the copy engine of compute capability 9.0 knows of an array.
+"""Tensor maps: what the TMA unit of compute capability 9.0 knows of an array.
 
-The driver encodes them (cuTensorMapEncodeTiled of the CUDA driver API, by way of cuda.bindings);
-a kernel takes one by value.
+The driver encodes them (cuTensorMapEncodeTiled of the CUDA driver API); a kernel takes one by
+value. The driver's function is called by its address, because it wants 64-byte aligned memory for
+a map, which the objects of cuda.bindings do not have.
 """
 
+import ctypes
 import functools
 from typing import Any, NamedTuple
 
@@ -11,10 +13,19 @@ import numpy as np
 
 from gpugrad._arrays import address
 from gpugrad.errors import DeviceError
+from gpugrad.gpu.availability import driver
 
 ALIGNMENT = 16  # bytes, of every stride
-DTYPE = np.dtype([("opaque", np.uint64, 16)])  # CUtensorMap
+BYTES = 128  # of a map, CUtensorMap
+DTYPE = np.dtype([("opaque", np.uint64, BYTES // 8)])
 REMEMBERED = 4096  # maps: arrays of later calls have the addresses of earlier ones
+
+# CUtensorMapDataType, -Interleave, -Swizzle, -L2promotion and -FloatOOBfill of cuda.h
+UINT16 = 1
+NO_INTERLEAVE = 0
+SWIZZLES = {64: 2, 128: 3}  # by bytes
+L2_128B = 2
+ZEROS = 0
 
 
 class Layout(NamedTuple):
@@ -40,12 +51,14 @@ class TensorMap:
 
     Attributes
     ----------
+    size : int
+        Bytes of a map.
     encode : function
-        Gives the 128 bytes of the map of such an array at an address, and does not hold this one.
+        Returns the map of such an array at an address, and does not hold this one.
     """
 
     def __init__(self, array: Any, box: tuple[int, ...], swizzle: int) -> None:
-        self.array = array
+        self.array, self.size = array, BYTES
         self.encode = functools.partial(encode, layout(array), box, swizzle)
 
     def by_value(self) -> np.ndarray:
@@ -78,25 +91,32 @@ def encode(of: Layout, box: tuple[int, ...], swizzle: int, where: int) -> bytes:
     DeviceError
         The driver does not take it.
     """
-    from cuda.bindings import driver
-
     rank = len(of.extents)
-    status, tensor_map = driver.cuTensorMapEncodeTiled(
-        driver.CUtensorMapDataType.CU_TENSOR_MAP_DATA_TYPE_UINT16,
+    memory = ctypes.create_string_buffer(2 * BYTES)
+    aligned = -(-ctypes.addressof(memory) // BYTES) * BYTES
+    status = _encoder()(
+        ctypes.c_void_p(aligned),
+        UINT16,
         rank,
-        where,
-        [driver.cuuint64_t(extent) for extent in of.extents],
-        [driver.cuuint64_t(stride) for stride in of.strides],
-        [driver.cuuint32_t(extent) for extent in reversed(box)],
-        [driver.cuuint32_t(1)] * rank,
-        driver.CUtensorMapInterleave.CU_TENSOR_MAP_INTERLEAVE_NONE,
-        getattr(driver.CUtensorMapSwizzle, f"CU_TENSOR_MAP_SWIZZLE_{swizzle}B"),
-        driver.CUtensorMapL2promotion.CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
-        driver.CUtensorMapFloatOOBfill.CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
+        ctypes.c_void_p(where),
+        (ctypes.c_uint64 * rank)(*of.extents),
+        (ctypes.c_uint64 * rank)(*of.strides),
+        (ctypes.c_uint32 * rank)(*reversed(box)),
+        (ctypes.c_uint32 * rank)(*[1] * rank),
+        NO_INTERLEAVE,
+        SWIZZLES[swizzle],
+        L2_128B,
+        ZEROS,
     )
     if status:
         raise DeviceError(
-            f"cuTensorMapEncodeTiled gives {status.name} for extents {of.extents}, strides "
+            f"cuTensorMapEncodeTiled gives error {status} for extents {of.extents}, strides "
             f"{of.strides}, box {box[::-1]}"
         )
-    return np.array([int(word) for word in tensor_map.opaque], np.uint64).tobytes()
+    return ctypes.string_at(aligned, BYTES)
+
+
+@functools.cache
+def _encoder() -> Any:
+    """Return the driver's function."""
+    return driver().cuTensorMapEncodeTiled
