@@ -143,6 +143,7 @@ LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "read-only": _read_only,
 }
 WRITABLE_LAYOUTS = tuple(name for name in LAYOUTS if name not in ("broadcast", "read-only"))
+WHOLE_ELEMENTS = tuple(name for name in LAYOUTS if name != "byte offset")  # as GPUs want them
 
 
 # ---- data

@@ -24,6 +24,7 @@ from tests.algorithms import (
     on_tensor_cores,
     products_by,
 )
+from tests.cases import LAYOUTS, WHOLE_ELEMENTS
 from tests.emulator_runtime import EmulatorRuntime
 
 hypothesis.settings.register_profile(
@@ -45,6 +46,7 @@ class Backend:
 
     name = "numpy"
     device = "cpu"
+    layouts = tuple(LAYOUTS)  # of operands
 
     def array(self, array: np.ndarray) -> Any:
         """Bring an array with its strides and alignment; what cannot be brought, as it is."""
@@ -90,6 +92,7 @@ class CupyBackend(Backend):
 
     name = "cupy"
     device = "auto"
+    layouts = WHOLE_ELEMENTS
 
     def array(self, array: np.ndarray) -> Any:
         import cupy
@@ -279,6 +282,8 @@ def _meant_for_its_backend(item: pytest.Item) -> bool:
             return False  # nothing but what the others compute
     emulated = name == "emulator" or (name == "cupy" and not ON_A_GPU)
     if emulated and any(getattr(value, "big", False) for value in given.params.values()):
+        return False
+    if name == "cupy" and given.params.get("layout", "C") not in ("C", *WHOLE_ELEMENTS):
         return False
     excluding = {"numpy": "kernels", "cupy": "host"}.get(name)
     return excluding is None or item.get_closest_marker(excluding) is None

@@ -7,7 +7,7 @@ import pytest
 
 from gpugrad.gpu.runtime import Kernel
 from gpugrad.gpu_costs import rates_of
-from tests.cases import LAYOUTS, WRITABLE_LAYOUTS, random_array
+from tests.cases import LAYOUTS, WHOLE_ELEMENTS, WRITABLE_LAYOUTS, random_array
 from tests.conftest import BACKENDS, ON_A_GPU, needs_compiler
 from tests.dmma import TILES, expect_forward, expect_product
 from tests.emulator import Module
@@ -15,7 +15,6 @@ from tests.emulator_runtime import EmulatorRuntime
 from tests.operations import same_bits
 from tests.planes import Device
 
-WHOLE_ELEMENTS = tuple(layout for layout in LAYOUTS if layout != "byte offset")
 SAME_VALUES = tuple(layout for layout in WHOLE_ELEMENTS if layout != "broadcast")
 SHAPES = (  # rows, columns, contraction
     *((0, 5, 7), (5, 0, 7), (5, 7, 0), (1, 1, 1), (1, 37, 41)),

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
+from gpugrad.errors import ArgumentError
 from gpugrad.gpu import execute
 from tests.cases import DTYPES, LAYOUTS, PACKED, WRITABLE_LAYOUTS, Layer, layer_arrays, random_array
-from tests.operations import OPERATIONS, expect_right, same_bits
+from tests.conftest import CupyBackend
+from tests.operations import OPERATIONS, compute, expect_right, same_bits
 
 FLAT, NESTED = Layer((67,), 19, 35), Layer((3, 2, 5), 6, 7)
 BESIDE_NAN = ("sliced", "middle columns", "padded rows")
@@ -42,10 +44,32 @@ def test_inputs_of_other_dtypes(backend, name, dtype, layout):
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_a_different_layout_for_each_input(backend, name):
     arrays = layer_arrays(FLAT, "float32")
-    for shift in range(len(LAYOUTS)):
-        layouts = [*LAYOUTS.values()][shift:] + [*LAYOUTS.values()][:shift]
+    known = [LAYOUTS[one] for one in backend.layouts]
+    for shift in range(len(known)):
+        layouts = known[shift:] + known[:shift]
         mixed = {one: layout(arrays[one]) for one, layout in zip(arrays, layouts, strict=False)}
         expect_right(backend, name, mixed)
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_arrays_within_the_elements_of_others_are_refused_on_a_gpu(name):
+    """Kernels load whole elements; NumPy's arrays are copied on their way."""
+    backend = CupyBackend()
+    first = OPERATIONS[name].operands[0]
+    arrays = layer_arrays(FLAT, "float32")
+    for one in (LAYOUTS["byte offset"](arrays[first]), _within(arrays[first])):
+        says = f"{first} starts or strides within an element, expected whole elements on a GPU"
+        with pytest.raises(ArgumentError, match=says):
+            compute(backend, name, arrays | {first: one})
+
+
+def _within(array):
+    """Rows that do not begin at whole elements."""
+    rows, columns = array.shape
+    pitch = array.itemsize * columns + 2
+    memory = np.zeros(rows * pitch, np.uint8)
+    return np.ndarray(array.shape, array.dtype, memory, 0, (pitch, array.itemsize))
 
 
 @pytest.mark.parametrize("layer", [FLAT, NESTED], ids=["matrix", "leading dimensions"])

@@ -12,7 +12,7 @@ from gpugrad.gpu_costs import Rates, rates_of
 from gpugrad.problem import WARPGROUP_ROWS
 from gpugrad.warpgroup_tiles import LONGEST_PART
 from tests.accuracy.arithmetic import ALGORITHM, MACHINES, by_multiply_adds
-from tests.cases import LAYOUTS, WRITABLE_LAYOUTS, dtype_of, random_array
+from tests.cases import LAYOUTS, WHOLE_ELEMENTS, WRITABLE_LAYOUTS, dtype_of, random_array
 from tests.conftest import BACKENDS, ON_A_GPU, needs_compiler
 from tests.emulator import Module
 from tests.emulator_runtime import EmulatorRuntime
@@ -22,7 +22,6 @@ from tests.planes import Device
 
 Kind = tuple[str, int]
 
-WHOLE_ELEMENTS = tuple(layout for layout in LAYOUTS if layout != "byte offset")
 SAME_VALUES = tuple(layout for layout in WHOLE_ELEMENTS if layout != "broadcast")
 THREE, TWO, ONE, HALF, BRAIN = KINDS
 OF_ONE_PLANE = (ONE, HALF, BRAIN)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gpugrad.gpu import planes
-from tests.cases import LAYOUTS, dtype_of, elementwise_arrays, random_array
+from tests.cases import LAYOUTS, WHOLE_ELEMENTS, dtype_of, elementwise_arrays, random_array
 from tests.conftest import BACKENDS, ON_A_GPU, needs_compiler
 from tests.emulator_runtime import EmulatorRuntime
 from tests.planes import (
@@ -18,7 +18,6 @@ from tests.planes import (
 )
 
 DEVICES = ("emulator", "cupy") if ON_A_GPU else ("emulator",)
-WHOLE_ELEMENTS = tuple(layout for layout in LAYOUTS if layout != "byte offset")
 SHAPES = (
     *((0, 5), (5, 0), (0, 0)),
     *((1, 1), (1, 33), (31, 8), (33, 7)),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gpugrad import _dispatch, _repeats
+from tests import algorithms
 from tests.cases import DTYPES, LARGE_TILES, LAYOUTS, Layer, layer_arrays
 from tests.emulator_runtime import EmulatorRuntime
 from tests.operations import OPERATIONS, compute, same_bits
@@ -72,7 +73,6 @@ def test_rows_do_not_depend_on_the_tile(backend, name, dtype, request):
 
 
 @pytest.mark.kernels
-@pytest.mark.layers(planes=False)  # where the number of rows does not decide about launches
 @pytest.mark.parametrize(
     "layer", [Layer((130,), 19, 35), Layer((70,), 70, 100), Layer((9,), 3, 200)], ids=str
 )
@@ -82,11 +82,14 @@ def test_rows_do_not_depend_on_the_number_of_launches(backend, dtype, layer, mon
     if backend.name.startswith("emulator"):  # with tensor cores that cut off as a machine's do
         monkeypatch.setattr(_dispatch, "runtime", lambda: EmulatorRuntime(arithmetic="hopper"))
     arrays = layer_arrays(layer, dtype)
-    dx = compute(backend, "dense_sigmoid_backward", arrays)["dx"]
-    plan = import_module("gpugrad.plan")  # gpugrad.plan is a function
-    monkeypatch.setattr(plan, "in_one_launch", lambda *_: None)
-    _repeats.forget()
-    assert same_bits(compute(backend, "dense_sigmoid_backward", arrays)["dx"], dx)
+    plan, found = import_module("gpugrad.plan"), []  # gpugrad.plan is a function
+    for one_launch in (True, False):
+        exchanged = algorithms.products_by(algorithms.in_one_launch, one_launch=one_launch)
+        for attribute, value in exchanged.items():
+            monkeypatch.setattr(plan, attribute, value)
+        _repeats.forget()
+        found.append(compute(backend, "dense_sigmoid_backward", arrays)["dx"])
+    assert same_bits(*found)
 
 
 @pytest.mark.products
