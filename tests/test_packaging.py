@@ -4,10 +4,12 @@ import os
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
 
@@ -80,3 +82,13 @@ def test_checkout():
     """Without an installation the kernels beside the package are used."""
     code = "from gpugrad.gpu import source; print(source.directory())"
     assert Path(run("-c", code, cwd=ROOT).strip()) == ROOT / "kernels"
+
+
+def test_no_extra_takes_a_cuda_core_that_does_not_import():
+    """1.0.0 fails beside cuda.bindings 13.0.3."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    every = [Requirement(one) for of in project["optional-dependencies"].values() for one in of]
+    cores = [one for one in every if one.name == "cuda-core"]
+    assert [sorted(one.extras) for one in cores] == [["cu12"], ["cu13"]]
+    assert not any(one.specifier.contains("1.0.0") for one in cores)
+    assert all(one.specifier.contains("1.0.1") for one in cores)
