@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -82,7 +83,10 @@ def test_an_instantiation_must_choose_an_element() -> None:
 @pytest.fixture
 def asked_anew() -> Iterator[None]:
     """What the compiler remembers of its installation is forgotten, before and after."""
-    remembered = (compiler.missing, compiler.headers, compiler.version, compiler._loaded)
+    remembered = (
+        *(compiler.missing, compiler.headers, compiler.version, compiler._loaded),
+        compiler.fingerprint,
+    )
     for one in remembered:
         one.cache_clear()
     yield
@@ -108,8 +112,10 @@ def without_a_working_library(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def without_headers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiler.util, "find_spec", lambda _: None)
-    monkeypatch.setattr("cuda.pathfinder.find_nvidia_header_directory", lambda _: "/no/such")
-    monkeypatch.setenv("CUDA_PATH", "/no/such")
+    monkeypatch.setattr("cuda.pathfinder.find_nvidia_header_directory", lambda _: None)
+    monkeypatch.setattr(compiler, "TOOLKITS", Path("/no/such"))
+    for name in ("CUDA_PATH", "CUDA_HOME"):
+        monkeypatch.setenv(name, "/no/such")
 
 
 @pytest.mark.usefixtures("asked_anew")
@@ -119,7 +125,7 @@ def without_headers(monkeypatch: pytest.MonkeyPatch) -> None:
         (without_package, r"cuda\.core cannot be imported \(.+\)"),
         (without_library, r"NVRTC's library cannot be loaded \(Failure .+: No such file\)"),
         (without_a_working_library, r"NVRTC's library cannot be loaded \(nvrtcVersion gives 7\)"),
-        (without_headers, r"CUDA's headers \(cuda_fp16\.h\) cannot be found"),
+        (without_headers, r"CUDA's headers \(cuda_fp16\.h\) cannot be found for NVRTC .+"),
     ],
 )
 def test_without_a_compiler_the_error_says_what_to_install(
@@ -153,6 +159,84 @@ def test_the_version_is_of_the_library_that_is_loaded_or_the_error_is_told(
     compiler._loaded.cache_clear()
     without_library(monkeypatch)
     assert compiler.version() == "NVRTC of unknown version"
+
+
+def a_toolkit(root: Path, version: int, text: str = "") -> Path:
+    """Make a folder of CUDA's headers in a toolkit or a wheel."""
+    include = root / "include"
+    include.mkdir(parents=True)
+    for name in compiler.HEADERS:
+        (include / name).write_text(text)
+    (include / "cuda.h").write_text(f"/* a licence */\n#define CUDA_VERSION {version}\n")
+    return include
+
+
+@pytest.fixture
+def wheels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, asked_anew: None) -> Path:
+    """An empty folder in the place of where wheels are, and no toolkit."""
+    without_headers(monkeypatch)
+    spec = SimpleNamespace(submodule_search_locations=[str(tmp_path / "nvidia")])
+    monkeypatch.setattr(compiler.util, "find_spec", lambda _: spec)
+    return tmp_path / "nvidia"
+
+
+def load_nvrtc(monkeypatch: pytest.MonkeyPatch, *version: int) -> None:
+    monkeypatch.setattr("cuda.bindings.nvrtc.nvrtcVersion", lambda: (0, *version))
+
+
+@pytest.mark.parametrize("place", ["CUDA_PATH", "CUDA_HOME", "pathfinder", "/usr/local"])
+def test_headers_are_of_the_major_version_of_the_nvrtc_that_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, wheels: Path, tmp_path: Path, place: str
+) -> None:
+    a_toolkit(wheels / "cu13", 13050)
+    toolkit = tmp_path / "cuda-12.8"
+    load_nvrtc(monkeypatch, 12, 9)
+    assert compiler.headers() is None
+    assert (
+        f"CUDA's headers (cuda_fp16.h) cannot be found for NVRTC 12.9, "
+        f"only {wheels}/cu13/include (CUDA 13.5); install it with pip install 'gpugrad[cuda13]'"
+    ) in str(compiler.missing())
+    found = a_toolkit(toolkit, 12080)
+    if place == "pathfinder":
+        finder = "cuda.pathfinder.find_nvidia_header_directory"
+        monkeypatch.setattr(finder, lambda _: str(found))
+    elif place == "/usr/local":
+        monkeypatch.setattr(compiler, "TOOLKITS", tmp_path)
+    else:
+        monkeypatch.setenv(place, str(toolkit))
+    for one in (compiler.headers, compiler.missing):
+        one.cache_clear()
+    assert compiler.headers() == found
+    assert compiler.missing() is None
+    wheel = a_toolkit(wheels / "cuda_runtime", 12090)  # beside CUDA 13's
+    compiler.headers.cache_clear()
+    assert compiler.headers() == wheel
+
+
+@pytest.mark.parametrize("name", compiler.HEADERS)
+def test_the_text_of_the_headers_is_in_the_key_of_a_kernel(
+    monkeypatch: pytest.MonkeyPatch, wheels: Path, name: str
+) -> None:
+    """Wherever they are from: an upgrade of a toolkit changes files in place."""
+    load_nvrtc(monkeypatch, 13, 0)
+    folder = a_toolkit(wheels / "cu13", 13000)
+    before = compiler.fingerprint()
+    compiler.fingerprint.cache_clear()
+    assert compiler.fingerprint() == before
+    (folder / name).write_text("edited")
+    compiler.fingerprint.cache_clear()
+    assert compiler.fingerprint() != before
+
+
+@pytest.mark.usefixtures("wheels")
+def test_there_is_a_key_without_any_headers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the error is the compiler's."""
+    load_nvrtc(monkeypatch, 13, 0)
+    assert compiler.fingerprint()
+    without_library(monkeypatch)
+    for one in (compiler.headers, compiler.version, compiler.fingerprint, compiler._loaded):
+        one.cache_clear()
+    assert "unknown version" in compiler.fingerprint()
 
 
 # The gate itself: what it reads from real machine code.

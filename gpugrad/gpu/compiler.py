@@ -1,9 +1,12 @@
 """From a kernel's source to machine code, by NVRTC through cuda.core; needs no GPU."""
 
 import functools
+import hashlib
 import io
 import os
+import re
 import threading
+from collections.abc import Iterator
 from importlib import metadata, util
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +15,10 @@ from gpugrad.errors import DeviceError, KernelCompileError
 from gpugrad.gpu import source
 
 IMPORTING = threading.Lock()  # cuda.core does not bear a first import from two threads at once
+HEADERS = ("cuda_fp16.h", "cuda_fp16.hpp", "cuda_bf16.h", "cuda_bf16.hpp")  # that kernels include
+TOOLKITS = Path("/usr/local")
+VERSION = re.compile(rb"#define CUDA_VERSION (\d+)")
+VERSION_WITHIN = 1 << 16  # bytes from the start of cuda.h
 OPTIONS = {
     "std": "c++17",
     "fma": False,  # products are fused where the source says so, and nowhere else
@@ -69,7 +76,7 @@ def compile_kernel(stem: str, defines: tuple[str, ...], arch: str, *, text: str 
     options = ProgramOptions(
         name=f"{stem}.cu",
         arch=arch,
-        include_path=[str(path) for path in headers()],
+        include_path=str(headers()),
         define_macro=[tuple(one.split("=")) if "=" in one else one for one in defines] or None,
         **OPTIONS,
     )
@@ -94,33 +101,50 @@ def missing() -> str | None:
         _loaded()
     except Exception as error:  # of the loader's own classes
         return f"NVRTC's library cannot be loaded ({_first_line(error)}); {HOW}"
-    if not headers():
-        return f"CUDA's headers (cuda_fp16.h) cannot be found; {HOW}"
+    if headers() is None:
+        others = [f"{path} (CUDA {'.'.join(map(str, of))})" for path, of in _all_headers()]
+        but = f", only {', '.join(dict.fromkeys(others))}" if others else ""
+        wanted = ".".join(map(str, _loaded()))
+        return f"CUDA's headers (cuda_fp16.h) cannot be found for NVRTC {wanted}{but}; {HOW}"
     return None
 
 
 @functools.cache
-def headers() -> tuple[Path, ...]:
-    """Find the folders of CUDA's headers (cuda_fp16.h and those it includes)."""
-    found = []
+def headers() -> Path | None:
+    """Return the folder of CUDA's headers of the same major version as the NVRTC that is loaded."""
+    try:
+        major, _ = _loaded()
+    except Exception:  # there is none; see missing()
+        return None
+    return next((path for path, of in _all_headers() if of[0] == major), None)
+
+
+def _all_headers() -> Iterator[tuple[Path, tuple[int, int]]]:
+    """List the folders of CUDA's headers with their versions: of wheels, then of toolkits."""
+    for path in _folders():
+        if all((path / name).is_file() for name in (*HEADERS, "cuda.h")):
+            with (path / "cuda.h").open("rb") as file:
+                found = VERSION.search(file.read(VERSION_WITHIN))
+            if found is not None:
+                yield path, (int(found[1]) // 1000, int(found[1]) % 1000 // 10)
+
+
+def _folders() -> Iterator[Path]:
     spec = util.find_spec("nvidia")
     for root in (spec.submodule_search_locations or []) if spec else []:
-        for folder in ("cu13/include", "cuda_runtime/include", "cu12/include"):
-            path = Path(root, folder)
-            if (path / "cuda_fp16.h").is_file():
-                found.append(path)
-    if not found:
-        try:
-            from cuda.pathfinder import find_nvidia_header_directory
+        yield from sorted(Path(root).glob("cu*/include"))  # cu13, cuda_runtime
+    for name in ("CUDA_PATH", "CUDA_HOME"):
+        if os.environ.get(name):
+            yield Path(os.environ[name], "include")
+    try:
+        from cuda.pathfinder import find_nvidia_header_directory
 
-            path_found = find_nvidia_header_directory("cudart")
-        except Exception:  # no pathfinder, or one that does not know the name
-            path_found = None
-        toolkit = os.environ.get("CUDA_PATH") or os.environ.get("CUDA_HOME") or "/usr/local/cuda"
-        for path in (Path(path_found or ""), Path(toolkit, "include")):
-            if (path / "cuda_fp16.h").is_file():
-                return (path,)
-    return tuple(found)
+        found = find_nvidia_header_directory("cudart")
+    except Exception:  # no pathfinder, or one that does not know the name
+        found = None
+    if found:
+        yield Path(found)
+    yield from sorted(TOOLKITS.glob("cuda*/include"))
 
 
 @functools.cache
@@ -152,8 +176,9 @@ def _first_line(error: Exception) -> str:
 @functools.cache
 def fingerprint() -> str:
     """Name what decides the machine code besides the source: compiler, headers and options."""
-    headers_of = [_version(name) for name in ("nvidia-cuda-runtime", "nvidia-cuda-runtime-cu12")]
-    return f"{version()}; headers {headers_of}; {OPTIONS}"
+    folder = headers()
+    texts = [] if folder is None else [(folder / name).read_bytes() for name in HEADERS]
+    return f"{version()}; headers {hashlib.sha256(b''.join(texts)).hexdigest()}; {OPTIONS}"
 
 
 def _version(package: str) -> str:
