@@ -1,4 +1,4 @@
-"""compute-sanitizer over small calls of every operation and dtype: memory accesses and races."""
+"""compute-sanitizer over calls of every kernel instantiation: memory accesses and races."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from bench import sanitized_calls, section
+from bench import section
 
 TOOLS = ("memcheck", "racecheck")
 FOUND_ERRORS = 86  # the exit code that the sanitizer is to give
@@ -35,19 +35,18 @@ def work(section_: section.Section) -> None:
     if program is None:
         section_.skipped = "compute-sanitizer is neither on PATH nor in CUDA's folders"
         return
-    planned = len(sanitized_calls.calls(quick=section_.quick))
     told = []
     for index, tool in enumerate(TOOLS):
         seconds = max(1.0, (section_.left() - 1) / (len(TOOLS) - index))
         result = run(program, tool, quick=section_.quick, seconds=seconds)
-        problem = judge(result, planned)
-        section_.data[tool] = result | {"planned": planned}
+        problem = judge(result)
+        section_.data[tool] = result
         if result["unable"]:
             told.append(f"{tool} cannot run here ({result['unable']})")
         elif problem:
             section_.failures.append(f"{tool}: {problem}")
         elif result["stopped"]:
-            section_.unfinished = f"{tool} was stopped after {result['done']} of {planned} calls"
+            section_.unfinished = f"{tool} was stopped after {made(result)}"
         else:
             warnings = f" and {result['warnings']} warnings" if result["warnings"] else ""
             told.append(f"{tool} {result['errors']} errors{warnings} in {result['done']} calls")
@@ -91,8 +90,10 @@ def run(program: Path, tool: str, *, quick: bool, seconds: float) -> dict[str, A
                 process.kill()
                 code, stopped = process.wait(), True
         text = report.read_text(encoding="utf-8", errors="replace")
-        done = json.loads(progress.read_text())["done"] if progress.is_file() else 0
-    return {**read_report(text), "exit_code": code, "done": done, "stopped": stopped}
+        counts = {"done": 0, "planned": None}
+        if progress.is_file():
+            counts = json.loads(progress.read_text())
+    return {**read_report(text), "exit_code": code, "stopped": stopped, **counts}
 
 
 def command(program: Path, tool: str, progress: Path, *, quick: bool) -> list[str]:
@@ -131,7 +132,7 @@ def read_report(text: str) -> dict[str, Any]:
     }
 
 
-def judge(result: Mapping[str, Any], planned: int) -> str:
+def judge(result: Mapping[str, Any]) -> str:
     """Say what is wrong with a tool's run: nothing, if it was stopped or cannot run here.
 
     A clean report says nothing where the program under it did not make all its calls.
@@ -144,10 +145,15 @@ def judge(result: Mapping[str, Any], planned: int) -> str:
         return ""
     if result["errors"] is None:
         return f"no summary (exit code {result['exit_code']})"
-    if result["exit_code"] or result["done"] != planned:
-        made = f"{result['done']} of {planned} calls"
-        return f"the program ended with exit code {result['exit_code']} after {made}"
+    if result["exit_code"] or result["done"] != result["planned"]:
+        return f"the program ended with exit code {result['exit_code']} after {made(result)}"
     return ""
+
+
+def made(result: Mapping[str, Any]) -> str:
+    """Return how many calls were made of how many."""
+    planned = result["planned"]
+    return f"{result['done']} {'' if planned is None else f'of {planned} '}calls"
 
 
 if __name__ == "__main__":

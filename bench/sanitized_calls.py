@@ -1,7 +1,10 @@
-"""The program that compute-sanitizer watches: small calls of every operation and dtype."""
+"""The program that compute-sanitizer watches: small calls that launch every instantiation."""
 
 import argparse
+import contextlib
 import itertools
+import math
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,15 +15,13 @@ import numpy as np
 import gpugrad
 from bench.section import write_json
 from bench.workload import as_device
+from gpugrad import _dispatch, _repeats, warpgroup_tiles
 from gpugrad._kinds import DTYPES
 from gpugrad._operations import OPERATIONS
 from gpugrad.cli import operations
-from tests.algorithms import (
-    in_one_launch,
-    in_one_launch_from_planes,
-    on_tensor_cores,
-    products_by,
-)
+from gpugrad.gpu import compiler
+from tests.algorithms import products_by
+from tests.instantiations import exists_for
 
 plan = import_module("gpugrad.plan")  # gpugrad.plan is a function
 SIZES = (
@@ -28,79 +29,130 @@ SIZES = (
     (64, 32, 128),  # whole packs of 16 bytes
     (1031, 2, 3),  # the batch is split
 )
-LARGE_TILES = ((12161, 3, 2), (3, 12161, 2))  # enough of them for the larger tiles
 PRODUCTS = ("matmul_backward", "dense_sigmoid_backward", "dense_sigmoid")
 ACCUMULATING = ("matmul_backward", "bias_backward", "sigmoid_bias_backward", PRODUCTS[1])
+HALVES = ("float16", "bfloat16")
+ORDERS = {  # operands that are transposed in memory: each of a product's two, and both
+    "matmul_backward": ((), ("dy",), ("x", "w"), ("dy", "x", "w")),
+    "dense_sigmoid": ((), ("x",), ("w",), ("x", "w")),
+}
+PLANES = {"float32": (3, 2, 1), "float16": (1,), "bfloat16": (1,), "float64": (0,)}
 
 
 class Call(NamedTuple):
-    """One call: from logits or the sigmoid's result, into new arrays or added to old ones.
-
-    With a precision its products are on tensor cores, where there are any for it; without, they are
-    multiply-adds.
-    """
+    """One call: from logits or the sigmoid's result, into new arrays or added to old ones."""
 
     op: str
     dtype: str
     size: tuple[int, int, int]
-    from_z: bool
-    accumulate: bool
-    precision: str = ""
-    one_launch: str = ""  # for all gradients of a layer: the algorithm
+    from_z: bool = False
+    accumulate: bool = False
+    wide_sums: bool = False  # dw and db in float32
+    algorithm: str = "ffma"  # of its products
+    planes: int = 0
+    tile: int = plan.SMALL_TILE
+    transposed: tuple[str, ...] = ()  # operands
+    one_launch: bool = False  # for all gradients of a layer
 
 
-def calls(*, quick: bool) -> list[Call]:
-    """List the calls."""
-    result: list[Call] = []
-    for op, dtype in itertools.product(OPERATIONS, ("float32",) if quick else DTYPES):
-        sizes: tuple[tuple[int, int, int], ...] = SIZES[:1] if quick else SIZES
-        if op in PRODUCTS and dtype == "float32" and not quick:
-            sizes += LARGE_TILES
-        for size in sizes:
-            for from_z in (False, True) if operations.takes_z(op) else (False,):
-                adding = (False, True) if op in ACCUMULATING else (False,)
-                result += [Call(op, dtype, size, from_z, accumulate) for accumulate in adding]
-                result += [
-                    Call(op, dtype, size, from_z, op in ACCUMULATING, precision)
-                    for precision in precisions(op, dtype)
-                ]
-                if op == "dense_sigmoid_backward":
-                    call = Call(op, dtype, size, from_z, accumulate=from_z, precision="highest")
-                    ways = [algorithm for one, algorithm in plan.FUSED if one == dtype]
-                    result += [call._replace(one_launch=one) for one in ways]
-    return result
+def calls(capability: tuple[int, int], *, quick: bool) -> list[Call]:
+    """List the calls on a device: with `quick` those of float32, of one size and small tiles."""
+    every = [*by_multiply_adds(), *on_tensor_cores(capability), *in_one_launch(capability)]
+    if quick:
+        wanted = ("float32", SIZES[0], plan.SMALL_TILE)
+        every = [one for one in every if (one.dtype, one.size, one.tile) == wanted]
+    return list(dict.fromkeys(every))
 
 
-def precisions(op: str, dtype: str) -> tuple[str, ...]:
-    """List the classes that tensor cores compute differently."""
-    if op not in PRODUCTS:
-        return ()
-    return ("highest", "high", "medium") if dtype == "float32" else ("highest",)
+def by_multiply_adds() -> Iterator[Call]:
+    """List calls without tensor cores: every size, then what else there are kernels for."""
+    for op, dtype in itertools.product(OPERATIONS, DTYPES):
+        adds = op in ACCUMULATING
+        for from_z in (False, True) if operations.takes_z(op) else (False,):
+            for size, accumulate in itertools.product(SIZES, (False, True) if adds else (False,)):
+                yield Call(op, dtype, size, from_z, accumulate)
+            large = op in PRODUCTS and dtype != "float64"
+            for tile in (plan.SMALL_TILE, *[plan.LARGE_TILE] * large):
+                for wide in (False, True) if adds and dtype in HALVES else (False,):
+                    size = SIZES[2 * wide]  # of sums that are split
+                    yield Call(op, dtype, size, from_z, adds, wide, tile=tile)
+
+
+def on_tensor_cores(capability: tuple[int, int]) -> Iterator[Call]:
+    """List calls with every kernel of products; sizes go round."""
+    sizes = itertools.cycle(SIZES)
+    for dtype, algorithm in itertools.product(DTYPES, ("mma", "wgmma", "dmma")):
+        if (algorithm == "dmma") != (dtype == "float64"):
+            continue
+        for op, planes in itertools.product(PRODUCTS, PLANES[dtype]):
+            if not available(f"matmul_backward_{algorithm}", capability):
+                continue
+            if op == "dense_sigmoid_backward":  # whose products are those of matmul_backward
+                for from_z, size in itertools.product((False, True), SIZES):
+                    yield Call(op, dtype, size, from_z, from_z, False, algorithm, planes)
+                continue
+            both = (plan.SMALL_TILE, plan.LARGE_TILE)
+            tiles = warpgroup_tiles.WIDTHS[planes] if algorithm == "wgmma" else both
+            adds = op == "matmul_backward"
+            for tile, order in itertools.product(tiles, ORDERS[op]):
+                for wide in (False, True) if adds and dtype in HALVES else (False,):
+                    how = (wide, algorithm, planes, tile, order)
+                    yield Call(op, dtype, next(sizes), False, adds, *how)
+
+
+def in_one_launch(capability: tuple[int, int]) -> Iterator[Call]:
+    """List calls of the kernels for a whole layer."""
+    op = "dense_sigmoid_backward"
+    for (dtype, algorithm), size, from_z in itertools.product(plan.FUSED, SIZES, (False, True)):
+        if available(f"{op}_fused_{algorithm}", capability):
+            planes = PLANES[dtype][0] if algorithm == "mma" else 0
+            call = Call(op, dtype, size, from_z, from_z, False, algorithm, planes)
+            yield call._replace(one_launch=True)
+
+
+def available(stem: str, capability: tuple[int, int]) -> bool:
+    """Return whether a kernel is compiled for devices of a compute capability."""
+    return exists_for(stem, compiler.architecture(stem, "{}{}".format(*capability)))
 
 
 def make(call: Call) -> None:
     """Make one call on device arrays that are allocations of their own."""
-    import cupy
-
     dtype = operations.dtype_of(call.dtype)
     host = operations.arrays(call.op, call.size, dtype, seed=0, from_z=call.from_z)
-    device: dict[str, Any] = {name: as_device(array) for name, array in host.items()}
+    device: dict[str, Any] = {
+        name: as_device(array.T).T if name in call.transposed else as_device(array)
+        for name, array in host.items()
+    }
     options: dict[str, Any] = {}
     if "z" in device and "z" not in OPERATIONS[call.op].operands:
         options["z"] = device["z"]
-    if call.op in PRODUCTS:
-        options["precision"] = call.precision or "ieee"
     if call.accumulate:
         shapes = operations.result_shapes(call.op, call.size)
-        buffers = tuple(as_device(np.ones(shape, dtype)) for shape in shapes.values())
+        buffers = tuple(
+            as_device(np.ones(shape, "f4" if call.wide_sums and name in ("dw", "db") else dtype))
+            for name, shape in shapes.items()
+        )
         options |= {"out": buffers if len(buffers) > 1 else buffers[0], "accumulate": True}
-    take = {"": on_tensor_cores, "ffma": in_one_launch, "mma": in_one_launch_from_planes}
-    exchanged = products_by(take[call.one_launch], one_launch=bool(call.one_launch))
-    with mock.patch.multiple(plan, **exchanged):
+    _repeats.forget()  # a call like one before would be by the algorithm of that one
+    with planned(call):
         getattr(gpugrad, call.op)(
             *(device.get(name) for name in OPERATIONS[call.op].operands), **options
         )
-    cupy.cuda.get_current_stream().synchronize()
+
+
+@contextlib.contextmanager
+def planned(call: Call) -> Iterator[None]:
+    """Have products planned with the algorithm and the tile of a call."""
+    choice = products_by(lambda _: (call.algorithm, call.planes), one_launch=call.one_launch) | {
+        "LARGE_TILE_FROM": 1 if call.tile == plan.LARGE_TILE else math.inf,
+        "LARGE_TILE_PADDING": math.inf,
+    }
+    widths = {call.planes: (call.tile,)}
+    with (
+        mock.patch.multiple(plan, **choice),
+        mock.patch.object(warpgroup_tiles, "WIDTHS", widths),
+    ):
+        yield
 
 
 def main() -> None:
@@ -112,10 +164,14 @@ def main() -> None:
     import cupy
 
     cupy.cuda.set_allocator(None)  # no pool: its neighbours would hide what leaves an array
-    for done, call in enumerate(calls(quick=arguments.quick), start=1):
+    capability = _dispatch.runtime().facts(None).compute_capability
+    wanted = calls(capability, quick=arguments.quick)
+    for done, call in enumerate(wanted):
+        write_json(arguments.progress, {"done": done, "planned": len(wanted)})
         print(*call, flush=True)
         make(call)
-        write_json(arguments.progress, {"done": done})
+        cupy.cuda.get_current_stream().synchronize()
+    write_json(arguments.progress, {"done": len(wanted), "planned": len(wanted)})
 
 
 if __name__ == "__main__":

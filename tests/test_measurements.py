@@ -18,13 +18,13 @@ from bench import (
     peers,
     products,
     report,
-    sanitized_calls,
     section,
     timing,
     timings,
     workload,
 )
 from bench.workload import Workload
+from gpugrad import _repeats
 from gpugrad._operations import OPERATIONS
 from gpugrad.cli import operations, samples
 from gpugrad.cli.peers import cupy_cublas
@@ -273,12 +273,16 @@ def test_the_choice_of_products_that_are_measured(capability, algorithm):
     plan = import_module("gpugrad.plan")
     given = plan.fastest
     facts = replace(FACTS, compute_capability=capability)
+    _repeats.recipes.keep("planned before", object(), 2)
     with products.on_tensor_cores():
+        assert len(_repeats.recipes) == 0
+        _repeats.recipes.keep("planned within", object(), 2)
         taken = [plan.fastest(None, one, facts) for one in ("ieee", "highest", "high", "medium")]
     expected = [0, 3, 2, 1] if capability >= (8, 0) else [0] * 4
     assert [one.planes for one in taken] == expected
     assert [one.algorithm for one in taken] == [algorithm if one else "ffma" for one in expected]
     assert plan.fastest is given
+    assert len(_repeats.recipes) == 0
 
 
 def test_accuracy_out_of_bounds_fails_the_run(cupy, monkeypatch):
@@ -291,13 +295,6 @@ def test_accuracy_out_of_bounds_fails_the_run(cupy, monkeypatch):
     one = a_section(seconds=3)
     accuracy.work(one)
     assert "times its bound away" in one.failures[0]
-
-
-def test_sanitized_calls(cupy, tmp_path, monkeypatch):
-    path = tmp_path / "progress.json"
-    monkeypatch.setattr(sys, "argv", ["calls", "--quick", "--progress", str(path)])
-    sanitized_calls.main()
-    assert json.loads(path.read_text()) == {"done": len(sanitized_calls.calls(quick=True))}
 
 
 def test_graphs(cupy):

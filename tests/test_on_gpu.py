@@ -15,12 +15,9 @@ from bench import (
     environment,
     on_gpu,
     sanitize,
-    sanitized_calls,
     section,
     suite,
-    workload,
 )
-from gpugrad._operations import OPERATIONS
 
 ROOT = Path(__file__).parents[1]
 
@@ -340,8 +337,9 @@ UNABLE = '========= Error: Device not supported. Please refer to the "Supported 
     ],
 )
 def test_what_a_sanitizer_says(text, changes, says):
-    result = sanitize.read_report(text) | {"exit_code": 0, "done": 7, "stopped": False} | changes
-    judged = sanitize.judge(result, planned=7)
+    counts = {"exit_code": 0, "done": 7, "planned": 7, "stopped": False}
+    result = sanitize.read_report(text) | counts | changes
+    judged = sanitize.judge(result)
     assert says in judged
     assert bool(says) == bool(judged)
     assert result["report"] == ("" if text == CLEAN else text)
@@ -362,7 +360,7 @@ def test_a_sanitizer_is_run_over_the_calls_and_read(tmp_path, monkeypatch):
     program.write_text(
         "#!/bin/sh\n"
         'while [ "$1" != --progress ]; do shift; done\n'
-        f'echo \'{{"done": {len(sanitized_calls.calls(quick=True))}}}\' > "$2"\n'
+        'echo \'{"done": 48, "planned": 48}\' > "$2"\n'
         "echo '========= ERROR SUMMARY: 0 errors'\n"
     )
     program.chmod(0o755)
@@ -370,19 +368,9 @@ def test_a_sanitizer_is_run_over_the_calls_and_read(tmp_path, monkeypatch):
     one = section.Section(quick=True, deadline=time.monotonic() + 60)
     sanitize.work(one)
     assert one.failures == []
-    told = f"0 errors in {len(sanitized_calls.calls(quick=True))} calls"
-    assert one.summary == f"memcheck {told}, racecheck {told}"
+    assert one.summary == "memcheck 0 errors in 48 calls, racecheck 0 errors in 48 calls"
     program.write_text("#!/bin/sh\nexec sleep 60\n")
     one = section.Section(quick=True, deadline=time.monotonic() + 3)
     sanitize.work(one)
-    assert "stopped after 0 of" in one.unfinished
+    assert "stopped after 0 calls" in one.unfinished
     assert one.failures == []
-
-
-def test_the_sanitizer_sees_every_operation_and_dtype():
-    calls = sanitized_calls.calls(quick=False)
-    assert {(one.op, one.dtype) for one in calls} == {
-        (op, dtype) for op in OPERATIONS for dtype in workload.TOLERANCES if dtype != "tf32"
-    }
-    assert len(calls) == len(set(calls))
-    assert set(sanitized_calls.calls(quick=True)) <= set(calls)

@@ -1,0 +1,98 @@
+"""What compute-sanitizer is to watch: every kernel that there is for a device, launched."""
+
+import json
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from bench import sanitized_calls
+from gpugrad import _dispatch, _repeats
+from gpugrad.gpu import compiler
+from tests.emulator_runtime import FACTS, EmulatorRuntime
+from tests.instantiations import INSTANTIATIONS, exists_for
+
+NO_ROOM = {  # in the 64 KB of shared memory of a block
+    ("dense_sigmoid_backward_fused_ffma", ("ELEMENT_F32", *logits, "TILE=128"))
+    for logits in ((), ("FROM_LOGITS",))
+}
+
+
+class Recorder(EmulatorRuntime):
+    """Notes the instantiations that it is asked for, and launches nothing."""
+
+    def __init__(self, capability):
+        super().__init__()
+        self.capability, self.seen, self.launches = capability, set(), 0
+
+    def facts(self, device):
+        return replace(FACTS, compute_capability=self.capability)
+
+    def kernel(self, stem, function, defines, shared_bytes=0):
+        self.seen.add((stem, defines))
+        return self.launch
+
+    def launch(self, grid, block, args):
+        self.launches += 1
+
+
+@pytest.fixture
+def recorder(request, monkeypatch):
+    found = Recorder(getattr(request, "param", (9, 0)))
+    monkeypatch.setattr(_dispatch, "runtime", lambda: found)
+    monkeypatch.setattr(_dispatch, "gpu_missing", lambda: None)
+    monkeypatch.setenv("GPUGRAD_DEVICE", "gpu")
+    monkeypatch.setattr(sanitized_calls, "as_device", np.ascontiguousarray)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("recorder", "without"),
+    [((7, 5), NO_ROOM), ((8, 0), set()), ((9, 0), set())],
+    indirect=["recorder"],
+)
+def test_every_instantiation_is_launched(recorder, without):
+    major, minor = recorder.capability
+    wanted = {
+        (stem, macros)
+        for stem, macros in INSTANTIATIONS
+        if exists_for(stem, compiler.architecture(stem, f"{major}{minor}"))
+    }
+    calls = sanitized_calls.calls(recorder.capability, quick=False)
+    for call in calls:
+        before = recorder.launches
+        sanitized_calls.make(call)
+        assert recorder.launches > before, call
+    assert recorder.seen == wanted - without
+    assert len(calls) == len(set(calls))
+    assert set(sanitized_calls.calls(recorder.capability, quick=True)) <= set(calls)
+
+
+def test_no_call_is_made_as_one_before_was(recorder, monkeypatch):
+    """Calls with the same arguments differ in what is planned for them."""
+    kept = []
+    call = sanitized_calls.Call("sigmoid", "float32", (2, 3, 4))
+
+    def sigmoid(_):
+        kept.append(len(_repeats.recipes))
+
+    monkeypatch.setattr(sanitized_calls.gpugrad, "sigmoid", sigmoid)
+    _repeats.recipes.keep("of an earlier call", object(), 2)
+    sanitized_calls.make(call)
+    assert kept == [0]
+
+
+def test_the_program(recorder, tmp_path, monkeypatch, capsys):
+    allocators = []
+    stream = SimpleNamespace(synchronize=lambda: None)
+    cuda = SimpleNamespace(set_allocator=allocators.append, get_current_stream=lambda: stream)
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=cuda))
+    path = tmp_path / "progress.json"
+    monkeypatch.setattr(sys, "argv", ["calls", "--quick", "--progress", str(path)])
+    sanitized_calls.main()
+    count = len(sanitized_calls.calls(recorder.capability, quick=True))
+    assert json.loads(path.read_text()) == {"done": count, "planned": count}
+    assert allocators == [None]
+    assert capsys.readouterr().out.count("\n") == count
