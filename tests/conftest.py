@@ -147,6 +147,7 @@ IN_ONE_LAUNCH = {dtype for dtype, _ in FUSED}
 ON_A_GPU = _dispatch.gpu_missing() is None
 if not ON_A_GPU:
     driver.install()
+GPUS = ("cupy", "cuda", "gpu")  # how the names of backends and devices begin
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -171,6 +172,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def nothing_remembered_of_other_tests() -> None:
     """Have every test plan its calls itself: many change what decides."""
     _repeats.forget()
+
+
+def needs_gpu(test: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark a test that runs on a GPU and nowhere else."""
+    return pytest.mark.gpu(pytest.mark.skipif(not ON_A_GPU, reason="needs a GPU")(test))
 
 
 def needs_compiler() -> None:
@@ -264,10 +270,16 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "products: on tensor cores too")
     config.addinivalue_line("markers", "layers: all gradients of a layer from one launch too")
     config.addinivalue_line("markers", "host: what CuPy's arrays cannot be")
+    config.addinivalue_line("markers", "gpu: runs on a GPU where there is one")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items[:] = [item for item in items if _meant_for_its_backend(item)]
+    for item in items:
+        params = item.callspec.params if hasattr(item, "callspec") else {}
+        named = [params.get(name) for name in ("backend", "device", "machine")]
+        if any(isinstance(one, str) and one.startswith(GPUS) for one in named):
+            item.add_marker("gpu")
 
 
 def _meant_for_its_backend(item: pytest.Item) -> bool:

@@ -21,7 +21,7 @@ from gpugrad.errors import (
     ShapeError,
 )
 from tests.cases import LAYOUTS, WRITABLE_LAYOUTS, Layer, layer_arrays
-from tests.conftest import ON_A_GPU, emulated_runtime, needs_compiler
+from tests.conftest import emulated_runtime, needs_compiler, needs_gpu
 from tests.numpy_as_cupy import Array as WithPointer
 from tests.operations import OPERATIONS, same_bits
 
@@ -671,7 +671,7 @@ def test_tensors_on_a_gpu_without_cupy(monkeypatch):
         gpugrad.sigmoid(Tensor())
 
 
-@pytest.mark.skipif(not ON_A_GPU, reason="needs a GPU")
+@needs_gpu
 @pytest.mark.parametrize("shape", [(5, 7), (0, 3), ()])
 def test_a_gpus_own_memory(shape):
     """The same without stand-ins: the bits of CuPy's arrays, in CuPy arrays and in `out`."""

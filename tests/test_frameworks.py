@@ -49,6 +49,7 @@ def as_tuple(results):
     return results if isinstance(results, tuple) else (results,)
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_torch_in_torch_out(torch, name, dtype):

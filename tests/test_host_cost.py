@@ -15,7 +15,7 @@ import gpugrad
 from bench import host_cost, measured, no_driver, report, section
 from gpugrad._operations import OPERATIONS
 from gpugrad.cli import operations
-from tests.conftest import ON_A_GPU
+from tests.conftest import ON_A_GPU, needs_gpu
 
 LAYER = (256, 64, 64)
 TARGET = 12e-6  # seconds of dense_sigmoid_backward, on a machine that does nothing else
@@ -143,7 +143,7 @@ def planned_anew(call: Callable[[], Any]) -> float:
         return fastest(call, blocks=5)
 
 
-@pytest.mark.skipif(not ON_A_GPU, reason="needs a GPU")
+@needs_gpu
 @pytest.mark.parametrize("op", OPERATIONS)
 def test_time_on_a_gpu(op):
     """With the driver's part, of calls that do not wait for the device."""
@@ -164,6 +164,7 @@ def test_time_on_a_gpu(op):
 # ---- the measurement
 
 
+@pytest.mark.gpu
 def test_the_command(tmp_path, capsys):
     path = tmp_path / "cost.json"
     assert host_cost.main(["--quick", "--output", str(path)]) == 0
@@ -181,6 +182,7 @@ def test_the_command(tmp_path, capsys):
     assert measured.host_costs([document]).count("| `") == len(host_cost.rows())
 
 
+@pytest.mark.gpu
 def test_the_section():
     one = section.Section(quick=True, deadline=time.monotonic() + 60)
     host_cost.work(one)

@@ -702,6 +702,7 @@ def test_other_platforms_are_refused_when_compiled(op, platform):
     assert "custom_call" in traced.lower(lowering_platforms=("cpu",)).as_text()
 
 
+@pytest.mark.gpu
 def test_on_a_gpu():
     """At once and within bounds, without a way through the host; compiled, refused."""
     try:

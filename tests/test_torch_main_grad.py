@@ -8,7 +8,7 @@ import pytest
 from gpugrad._reference import reference
 from gpugrad.errors import ArgumentError, DTypeError, ShapeError
 from tests.test_frameworks import array_of
-from tests.torch_functions import DEVICES, adapter, in_threads, torch
+from tests.torch_functions import DEVICES, adapter, in_threads, needs_cuda, torch
 
 SigmoidLinear = adapter.SigmoidLinear
 pytestmark = pytest.mark.usefixtures("same_tensors")
@@ -236,7 +236,7 @@ def test_main_grad_of_backward_passes_in_threads(monkeypatch):
     torch.testing.assert_close(sums, 44 * layer.weight.main_grad, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.skipif("cuda" not in DEVICES, reason="needs a GPU")
+@needs_cuda
 def test_a_graph_does_not_make_main_grad():
     layer = with_main_grad(torch.bfloat16, "cuda")
     x = torch.randn(4, 7, device="cuda", dtype=torch.bfloat16)

@@ -13,14 +13,20 @@ import pytest
 
 from gpugrad._reference import reference
 from tests.test_frameworks import array_of
-from tests.torch_functions import DEVICES, WARNINGS, adapter, in_threads, torch
+from tests.torch_functions import (
+    DEVICES,
+    WARNINGS,
+    adapter,
+    in_threads,
+    needs_cuda,
+    torch,
+)
 
 small_layers = import_module("gpugrad.torch.small_layers")
 SigmoidLinear = adapter.SigmoidLinear
 
 pytestmark = [*WARNINGS, pytest.mark.usefixtures("same_tensors")]
 HALVES = [torch.float16, torch.bfloat16]
-on_a_gpu = pytest.mark.skipif("cuda" not in DEVICES, reason="needs a GPU")
 
 
 def replaced(*sizes, **options):
@@ -370,7 +376,7 @@ def test_second_derivatives_at_saturation(through_operators):
 # ---- on CUDA devices
 
 
-@on_a_gpu
+@needs_cuda
 def test_a_graph_replays_forward_and_backward():
     layer = SigmoidLinear(64, 32, device="cuda")
     x = torch.randn(128, 64, device="cuda", requires_grad=True)
@@ -398,7 +404,7 @@ def test_a_graph_replays_forward_and_backward():
         assert torch.equal(one, other)
 
 
-@on_a_gpu
+@needs_cuda
 def test_results_follow_pytorchs_current_stream():
     """Operands that are late on a side stream, memory that is given back at once."""
     layer = SigmoidLinear(512, 512, device="cuda")
@@ -418,7 +424,7 @@ def test_results_follow_pytorchs_current_stream():
             assert torch.equal(dw, expected)
 
 
-@on_a_gpu
+@needs_cuda
 def test_devices_are_not_mixed(way):
     layer, x = SigmoidLinear(7, 5), torch.randn(3, 7)
     with pytest.raises(RuntimeError, match="is on device"):

@@ -26,6 +26,11 @@ WARNINGS = [  # PyTorch's own, of what it is made of, and of kinds of tensors th
 ]
 
 
+def needs_cuda(test):
+    """Mark a test that runs on PyTorch's CUDA devices and nowhere else."""
+    return pytest.mark.gpu(pytest.mark.skipif("cuda" not in DEVICES, reason="needs a GPU")(test))
+
+
 def tensors_of(layer, dtype="float64", device="cpu", seed=0):
     arrays = layer_arrays(layer, dtype, seed)
     tensors = {

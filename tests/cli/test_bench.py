@@ -51,6 +51,7 @@ def document(capsys, *arguments, code=0):
 # ---- what is measured
 
 
+@pytest.mark.gpu
 def test_bench_measures_each_case(capsys):
     arguments = ["--op", "all", "--dtype", "float32", "--dtype", "float16", "--repeat", "2"]
     sizes = ["--size", "64,8,16", "--size", "3,5,7", "--against", "numpy"]

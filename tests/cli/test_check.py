@@ -15,6 +15,7 @@ from tests.cli.commands import (
 )
 
 
+@pytest.mark.gpu
 def test_check_covers_every_operation_and_dtype(capsys):
     assert main(["check", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
@@ -28,6 +29,7 @@ def test_check_covers_every_operation_and_dtype(capsys):
         assert one["error"] == pytest.approx(one["ratio"] * one["bound"])
 
 
+@pytest.mark.gpu
 def test_check_fails_where_a_result_is_wrong(capsys, monkeypatch):
     call = operations.call
 
