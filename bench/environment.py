@@ -1,17 +1,15 @@
 """What was measured and where: source revision, device, driver, versions, clocks."""
 
-import csv
 import hashlib
 import platform
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import gpugrad
-from bench import section
+from bench import nvml, section
 from gpugrad import _dispatch, _host
 from gpugrad.cli import machine
 from gpugrad.cli.info import version
@@ -30,12 +28,6 @@ DISTRIBUTIONS = {
     "pytest": ("pytest",),
 }
 SOURCES = ("gpugrad", "kernels", "tests", "bench")
-CLOCKS = {
-    "sm_mhz": "clocks.sm",
-    "memory_mhz": "clocks.mem",
-    "celsius": "temperature.gpu",
-    "watts": "power.draw",
-}
 
 
 def tell_of_slow_kernels() -> None:
@@ -51,13 +43,13 @@ def work(section_: section.Section) -> None:
     if section_.data["missing"] is None:
         section_.data |= {
             "device": device(),
-            "driver": next(iter(query("driver_version") or []), None),
+            "driver": nvml.driver_version(),
             "cuda": cuda_versions(),
             "versions": {name: version(*names) for name, names in DISTRIBUTIONS.items()},
             "python": platform.python_version(),
             "platform": platform.platform(),
             "cpu": {"model": machine.processor(), "cores": machine.cores()},
-            "clocks": clocks(),
+            "clocks": nvml.readings(),
         }
 
 
@@ -142,35 +134,6 @@ def cuda_versions() -> dict[str, str]:
     from gpugrad.gpu import compiler
 
     return result | {"nvrtc": compiler.version()}
-
-
-def clocks() -> dict[str, float] | None:
-    """Read clocks, temperature and power of the first GPU, or None where nothing tells them."""
-    values = query(",".join(CLOCKS.values()))
-    if values is None or len(values) != len(CLOCKS):
-        return None
-    return {name: number(value) for name, value in zip(CLOCKS, values, strict=True)}
-
-
-def query(fields: str) -> list[str] | None:
-    """Ask nvidia-smi about the first GPU."""
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return None
-    command = [program, f"--query-gpu={fields}", "--format=csv,noheader,nounits", "--id=0"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return [value.strip() for value in next(csv.reader(done.stdout.splitlines()), [])] or None
-
-
-def number(text: str) -> float:
-    """Read a number of nvidia-smi's; NaN where it says that it has none."""
-    try:
-        return float(text)
-    except ValueError:
-        return float("nan")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import gpugrad
-from bench import environment, graphs, peers, section, timing, workload
+from bench import graphs, nvml, peers, section, timing, workload
 from bench.timing import Contestant
 from bench.workload import Set, Workload
 from gpugrad._operations import OPERATIONS
@@ -72,7 +72,7 @@ def work(section_: section.Section) -> None:
     found: list[dict[str, Any]] = []
     section_.data |= {
         "copy_bandwidth": asdict(copy),
-        "clocks_before": environment.clocks(),
+        "clocks_before": nvml.readings(),
         "rows": found,
     }
     section_.data["no_pytorch"] = peers.no_pytorch()
@@ -93,10 +93,10 @@ def work(section_: section.Section) -> None:
             release()
         rate(one, row.workload, copy.median)
         section_.failures += one.pop("failures")
-        found.append({**one, "clocks": environment.clocks()})
+        found.append({**one, "clocks": nvml.readings()})
         section_.summary = f"{len(found)} of {len(wanted)} rows, copy {copy.median / 1e12:.2f} TB/s"
         section_.save()
-    section_.data["clocks_after"] = environment.clocks()
+    section_.data["clocks_after"] = nvml.readings()
     if left_out:
         section_.unfinished = f"no time for {left_out} rows"
 
