@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from bench import peers, products, section, workload
+from bench.sticky_errors import is_sticky
 from gpugrad import _reference
 from gpugrad._kinds import DTYPES
 from gpugrad._operations import OPERATIONS
@@ -78,10 +79,11 @@ def work(section_: section.Section) -> None:
         if section_.left() < 1:
             left_out += 1
             continue
+        section_.begin(f"{op} {dtype}")
         try:
             finding = compare(op, dtype, quick=section_.quick)
         except Exception as error:
-            section_.failures.append(f"{op} {dtype}: {type(error).__name__}: {error}"[:1000])
+            section_.failed(f"{op} {dtype}", error)
             continue
         found.append(finding.document())
         if not finding.ratio <= 1:
@@ -191,6 +193,8 @@ def _compare(
                 for name, one in zip(OPERATIONS[op].results, several, strict=True)
             }
         except Exception as error:
+            if is_sticky(error):
+                raise
             finding.left_out[who] = f"{type(error).__name__}: {error}"[:300]
             continue
         _keep(finding, who, theirs, answers, terms)

@@ -10,6 +10,7 @@ import numpy as np
 
 import gpugrad
 from bench import peers, section, workload
+from bench.sticky_errors import is_sticky
 from gpugrad import _repeats
 from tests.accuracy.data import FAMILIES, draw
 from tests.accuracy.measure import (
@@ -64,14 +65,14 @@ def compare(section_: section.Section, share: float) -> int:
         if section_.left() < least:
             break
         finding = Finding(family, length)
+        step = f"{family} products of {length} terms"
+        section_.begin(step)
         try:
             measure(finding)
         except Exception as error:
-            what = f"{family} products of {length} terms: {type(error).__name__}: {error}"
-            section_.failures.append(what[:1000])
+            section_.failed(step, error)
         for precision in finding.broken:
-            what = f"{precision} breaks its promise: {family} products of {length} terms"
-            section_.failures.append(what)
+            section_.failures.append(f"{precision} breaks its promise: {step}")
         found.append(asdict(finding))
     section_.save()
     return len(jobs) - len(found)
@@ -109,6 +110,8 @@ def measure(finding: Finding) -> None:
         try:
             keep(who, product(left, right))
         except Exception as error:
+            if is_sticky(error):
+                raise
             finding.left_out[who] = f"{type(error).__name__}: {error}"[:300]
 
 

@@ -22,7 +22,7 @@ def render(document: Document) -> str:
         blocks.append(timings(sections["timings"]["data"]))
     if "host" in sections:
         blocks.append(host(sections["host"]["data"]))
-    blocks.append(failures(document["sections"]))
+    blocks += [not_run(document), failures(document["sections"])]
     return "\n\n".join(block for block in blocks if block)
 
 
@@ -126,6 +126,14 @@ def host(data: Document) -> str:
     played = "" if data["on_gpu"] else ", without the driver: there is no GPU"
     right = range(2, 2 + len(ways))
     return f"time on the host until a call has launched{played}\n{table(rows, right)}"
+
+
+def not_run(document: Document) -> str:
+    """List what did not run: for lack of time or of a tool, or because it was not asked for."""
+    sections = [one for one in document["sections"] if one["not_run"]]
+    told = [f"{one['name']}: {clip(one['not_run'], 200)}" for one in sections]
+    told += [f"{name}: skipped" for name in document["skipped"]]
+    return "\n".join(["not run:", *told]) if told else ""
 
 
 def failures(sections: Iterable[Document]) -> str:

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bench.sticky_errors import is_sticky
+
 ROOT = Path(__file__).resolve().parents[1]
 GRACE = 3.0  # seconds beyond its limit after which a section is killed
 LOG_TAIL = 4000  # characters of a failed section's output that are kept
@@ -47,6 +49,8 @@ class Section:
         What time did not suffice for.
     skipped : str
         Why the section cannot run on this machine.
+    running : str
+        The step that is under way.
     """
 
     quick: bool
@@ -57,6 +61,7 @@ class Section:
     summary: str = ""
     unfinished: str = ""
     skipped: str = ""
+    running: str = ""
 
     def left(self) -> float:
         """Give the seconds that are left."""
@@ -64,8 +69,20 @@ class Section:
 
     def handed_over(self) -> dict[str, Any]:
         """Give what is written."""
-        names = ("data", "failures", "summary", "unfinished", "skipped")
+        names = ("data", "failures", "summary", "unfinished", "skipped", "running")
         return {name: getattr(self, name) for name in names}
+
+    def begin(self, step: str) -> None:
+        """Write down which step is under way: it is named if the process dies."""
+        self.running = step
+        self.save()
+
+    def failed(self, step: str, error: Exception) -> None:
+        """Write down the error of a step; raise it if no other step can follow in this process."""
+        self.failures.append(f"{step}: {type(error).__name__}: {error}"[:1000])
+        self.save()
+        if is_sticky(error):
+            raise error
 
     def save(self) -> None:
         """Write what there is so far."""
@@ -82,7 +99,7 @@ def main(work: Callable[[Section], None], argv: Sequence[str] | None = None) -> 
     arguments = parser.parse_args(argv)
     section = Section(arguments.quick, time.monotonic() + arguments.seconds, arguments.into)
     work(section)
-    section.save()
+    section.begin("")
     if arguments.into is None:
         print(json.dumps(_finite(section.handed_over()), indent=2))
 
@@ -178,10 +195,11 @@ def verdict(handed: Mapping[str, Any] | None, code: int | None, log: str) -> dic
     """Judge a section by what it handed over, its exit code (None: killed) and its output."""
     found: dict[str, Any] = {"data": {}, "failures": [], "summary": ""}
     found |= {name: handed[name] for name in found} if handed is not None else {}
+    during = f" during {handed['running']}" if handed is not None and handed["running"] else ""
     if code not in (0, None):
         last = next((line for line in reversed(log.splitlines()) if line.strip()), "no output")
-        found["failures"] = [*found["failures"], f"exit code {code}: {last.strip()}"]
-    unfinished = "stopped at its time limit" if code is None else ""
+        found["failures"] = [*found["failures"], f"exit code {code}{during}: {last.strip()}"]
+    unfinished = f"stopped at its time limit{during}" if code is None else ""
     if handed is not None:
         unfinished = unfinished or handed["unfinished"]
     if found["failures"]:
@@ -195,7 +213,7 @@ def verdict(handed: Mapping[str, Any] | None, code: int | None, log: str) -> dic
     skipped = "" if handed is None else handed["skipped"]
     parts = [found["summary"], skipped, unfinished, *found["failures"][:1]]
     found["summary"] = "; ".join(part for part in parts if part)
-    return {"status": status, **found}
+    return {"status": status, "not_run": unfinished or skipped, **found}
 
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:

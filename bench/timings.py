@@ -10,6 +10,7 @@ from typing import Any
 
 import gpugrad
 from bench import graphs, nvml, peers, section, timing, workload
+from bench.sticky_errors import is_sticky
 from bench.timing import Contestant
 from bench.workload import Set, Workload
 from gpugrad._operations import OPERATIONS
@@ -81,13 +82,11 @@ def work(section_: section.Section) -> None:
         if section_.left() < (RESERVE_COMPILED if row.compiled else RESERVE):
             left_out += 1
             continue
+        section_.begin(str(row.workload))
         try:
             one = time_row(row, quick=section_.quick, torch=section_.data["no_pytorch"] is None)
         except Exception as error:  # it ends the row and not the section
-            section_.failures.append(f"{row.workload}: {type(error).__name__}: {error}"[:1000])
-            if fatal(error):
-                section_.save()
-                raise
+            section_.failed(str(row.workload), error)
             continue
         finally:
             release()
@@ -99,11 +98,6 @@ def work(section_: section.Section) -> None:
     section_.data["clocks_after"] = nvml.readings()
     if left_out:
         section_.unfinished = f"no time for {left_out} rows"
-
-
-def fatal(error: Exception) -> bool:
-    """Say whether an error leaves the CUDA context unusable."""
-    return any(word in str(error) for word in ("IllegalAddress", "illegal memory", "LaunchFailure"))
 
 
 def release() -> None:
@@ -151,7 +145,7 @@ def time_row(row: Row, *, quick: bool, torch: bool) -> dict[str, Any]:
             contestant.prepare()
             off = workload.distance(named(job.op, first()), answers)
         except Exception as error:
-            if side == "ours" or fatal(error):
+            if side == "ours" or is_sticky(error):
                 raise
             result["left_out"][name] = f"{type(error).__name__}: {error}"[:300]
             continue

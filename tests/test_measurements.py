@@ -401,14 +401,16 @@ def test_the_whole_report():
         },
         "sections": [
             {"name": "tests", "status": "failed", "seconds": 5.0, "summary": "1 failed"}
-            | {"failures": ["test_a: 1 != 2"] * 20, "data": {}},
+            | {"failures": ["test_a: 1 != 2"] * 20, "data": {}, "not_run": ""},
             {"name": "timings", "status": "over", "seconds": 1.0, "summary": "", "failures": []}
-            | {"data": {}},
+            | {"data": {}, "not_run": "no time for 3 rows"},
         ],
+        "skipped": ["host"],
     }
     text = report.render(document)
     assert text.startswith("gpugrad 0.1, 000000000000 (changed), sources abc, 2026-03-01")
     assert "NVIDIA H200, driver 580.1, CUDA 13.0, NVRTC 13.0, cupy 14.2.0\n" in text
     assert "tests    failed      5.0  1 failed" in text
+    assert "\n\nnot run:\ntimings: no time for 3 rows\nhost: skipped\n\nfailed:\n" in text
     assert text.endswith("tests: test_a: 1 != 2\nand 8 more")
     text.encode("ascii")

@@ -16,7 +16,6 @@ from bench import (
     on_gpu,
     sanitize,
     section,
-    suite,
 )
 
 ROOT = Path(__file__).parents[1]
@@ -68,7 +67,14 @@ def test_the_whole_ends_in_time(quick, minutes):
     assert every < 60 * minutes - 5  # what examining the machine takes
 
 
-HANDED = {"data": {"a": 1}, "failures": [], "summary": "fine", "unfinished": "", "skipped": ""}
+HANDED = {
+    "data": {"a": 1},
+    "failures": [],
+    "summary": "fine",
+    "unfinished": "",
+    "skipped": "",
+    "running": "",
+}
 
 
 @pytest.mark.parametrize(
@@ -81,6 +87,8 @@ HANDED = {"data": {"a": 1}, "failures": [], "summary": "fine", "unfinished": "",
         ({}, None, "over", "fine; stopped at its time limit"),
         ({"skipped": "no tool", "summary": ""}, 0, "skipped", "no tool"),
         ({}, -11, "failed", "fine; exit code -11: last words"),
+        ({"running": "a row"}, -11, "failed", "fine; exit code -11 during a row: last words"),
+        ({"running": "a row"}, None, "over", "fine; stopped at its time limit during a row"),
     ],
 )
 def test_verdict(changes, code, status, says):
@@ -88,6 +96,8 @@ def test_verdict(changes, code, status, says):
     assert found["status"] == status
     assert says in found["summary"]
     assert found["data"] == {"a": 1}
+    assert found["not_run"] in found["summary"]
+    assert bool(found["not_run"]) == (status in ("over", "skipped") or code is None)
 
 
 def test_verdict_on_nothing():
@@ -136,6 +146,42 @@ def test_a_section_that_breaks_keeps_what_it_had(tmp_path):
     assert "Traceback" in record["log"]
 
 
+def test_a_sticky_error_ends_a_section_and_others_do_not(tmp_path):
+    """What can still be told is handed over, with the step that was under way."""
+    record = run_module(
+        tmp_path,
+        "from bench import section\n"
+        "from cupy.cuda.runtime import CUDARuntimeError\n"
+        "def work(one):\n"
+        "    for step, status in (('first', 2), ('second', 700), ('third', 2)):\n"
+        "        one.begin(step)\n"
+        "        try:\n"
+        "            raise CUDARuntimeError(status)\n"
+        "        except Exception as error:\n"
+        "            one.failed(step, error)\n"
+        "section.main(work)\n",
+        seconds=30,
+    )
+    assert record["status"] == "failed"
+    names = [one.partition(": CUDARuntimeError: ")[0] for one in record["failures"][:2]]
+    assert names == ["first", "second"]
+    assert len(record["failures"]) == 3
+    assert record["failures"][2].startswith("exit code 1 during second: ")
+    assert "cudaErrorIllegalAddress" in record["failures"][2]
+
+
+def test_the_first_contact_with_a_gpu_may_take_long(tmp_path, monkeypatch):
+    given = []
+
+    def run(task, *, seconds, **_):
+        given.append(seconds)
+        return a_record(task.name, "over", summary="stopped")
+
+    monkeypatch.setattr(section, "run", run)
+    assert "stopped" in on_gpu.probe(tmp_path, {})["missing"]
+    assert given == [90]
+
+
 def test_a_section_that_runs_over_is_killed_with_what_it_started(tmp_path, monkeypatch):
     monkeypatch.setattr(section, "GRACE", 0)
     start = time.monotonic()
@@ -171,7 +217,7 @@ def test_files_are_replaced_whole_and_are_json(tmp_path):
 
 def a_record(name="tests", status="ok", **changes):
     whole = {"name": name, "status": status, "seconds": 1.0, "limit": 2.0}
-    return whole | {"summary": "", "failures": [], "data": {}} | changes
+    return whole | {"summary": "", "failures": [], "data": {}, "not_run": ""} | changes
 
 
 def a_document(**changes):
@@ -210,7 +256,7 @@ def test_the_document_is_written_after_every_section(tmp_path):
 
 @pytest.mark.parametrize(
     ("statuses", "code"),
-    [((), 0), (("ok", "skipped", "over"), 0), (("ok", "failed", "ok"), 1)],
+    [((), 0), (("ok", "skipped"), 0), (("ok", "over"), 3), (("ok", "failed", "over"), 1)],
 )
 def test_exit_code(statuses, code):
     assert on_gpu.exit_code([a_record(status=status) for status in statuses]) == code
@@ -251,66 +297,7 @@ def test_revision(tmp_path):
     assert environment.revision(tmp_path)["dirty"] is True
 
 
-# ---- tests and sanitizer: what their reports say
-
-JUNIT = """<?xml version="1.0"?><testsuites><testsuite tests="4" time="1.5">
-<testcase classname="tests.test_a" name="test_one[cupy]" time="0.1"/>
-<testcase classname="tests.test_a" name="test_two[cupy]"><failure message="1 != 2">x</failure>
-</testcase>
-<testcase classname="tests.test_a" name="test_three"><skipped message="needs JAX"/></testcase>
-<testcase classname="tests.test_b" name="test_four"><error message="boom"/></testcase>
-</testsuite></testsuites>"""
-
-
-def test_junit_report():
-    counts = suite.read_report(JUNIT)
-    assert suite.summary(counts) == "2 failed, 1 passed, 1 skipped"
-    assert counts["seconds"] == 1.5
-    assert suite.problems(counts, 1, interrupted=False) == [
-        "tests.test_a::test_two[cupy]: 1 != 2",
-        "tests.test_b::test_four: boom",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("passed", "code", "interrupted", "says"),
-    [
-        (3, 0, False, []),
-        (3, 2, True, []),
-        (0, 2, True, []),
-        (0, 5, False, ["no test was selected"]),
-        (0, 0, False, ["no test was selected"]),
-        (3, 3, False, ["pytest ended with exit code 3"]),
-        (None, 4, False, ["pytest ended with exit code 4"]),
-        (None, -9, True, []),
-    ],
-)
-def test_what_is_wrong_with_a_test_run(passed, code, interrupted, says):
-    counts = None if passed is None else {"passed": passed, "failed": 0, "failures": []}
-    assert suite.problems(counts, code, interrupted=interrupted) == says
-
-
-def test_the_selection_of_tests_finds_those_on_cupy(tmp_path):
-    """Pytest knows the options, and the expression leaves the other backends out."""
-    (tmp_path / "test_it.py").write_text(
-        "import pytest\n"
-        "@pytest.mark.parametrize('backend', ['numpy', 'emulator', 'cupy'])\n"
-        "def test_values(backend): pass\n"
-        "@pytest.mark.parametrize('module', ['gpugrad.gpu', 'other'])\n"
-        "def test_docs(module): pass\n"
-        "def test_on_a_gpu(): pass\n"
-    )
-    command = suite.command(tmp_path / "junit.xml", suite.EVERYTHING)
-    assert command[-1] == "tests"
-    subprocess.run(
-        [*command[:-1], "-c", os.devnull, "--rootdir", str(tmp_path), str(tmp_path)],
-        env=os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
-        cwd=tmp_path,
-        check=True,
-        capture_output=True,
-    )
-    assert suite.read_report((tmp_path / "junit.xml").read_text())["passed"] == 2
-
+# ---- sanitizer: what its reports say
 
 CLEAN = "========= COMPUTE-SANITIZER\nsigmoid\n========= ERROR SUMMARY: 0 errors\n"
 BAD = (
