@@ -86,6 +86,7 @@ def measure(
 ) -> Measured:
     """Compile instantiations for an architecture, and count; `text` replaces the kernel files."""
     importlib.import_module("cuda.core")  # not from several threads at once, the first time
+    machine_code.nvdisasm()  # if it is missing, say so before minutes of compiling
 
     def compiled(one: Instantiation) -> dict[Subject, tuple[Counts, bytes]] | str:
         stem, macros = one

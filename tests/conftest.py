@@ -3,7 +3,6 @@
 import ctypes
 import functools
 import os
-import shutil
 import signal
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -25,6 +24,7 @@ from tests.algorithms import (
     products_by,
 )
 from tests.cases import LAYOUTS, WHOLE_ELEMENTS
+from tests.emulator import MissingTool, toolchain
 from tests.emulator_runtime import EmulatorRuntime
 
 hypothesis.settings.register_profile(
@@ -180,9 +180,9 @@ def needs_gpu(test: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def needs_compiler() -> None:
-    """Skip the test where nothing compiles kernels for the host."""
-    if shutil.which("g++") is None:
-        pytest.skip("needs a C++ compiler: g++")
+    """Raise MissingTool where nothing compiles kernels for the host."""
+    toolchain.compiler()
+    toolchain.cuda_include_folders()
 
 
 @functools.cache
@@ -303,8 +303,13 @@ def _meant_for_its_backend(item: pytest.Item) -> bool:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[Any]:
-    return _judge_skip((yield), item.config)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[Any]:
+    """Skip what the machine has no tools for, by their names."""
+    report = yield
+    if call.excinfo is not None and isinstance(call.excinfo.value, MissingTool):
+        report.outcome = "skipped"
+        report.longrepr = (*item.location[:2], f"Skipped: {call.excinfo.value}")
+    return _judge_skip(report, item.config)
 
 
 @pytest.hookimpl(wrapper=True)

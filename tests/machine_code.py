@@ -7,6 +7,8 @@ import tempfile
 from importlib import util
 from pathlib import Path
 
+from tests.emulator import MissingTool
+
 INSTRUCTION_BYTES = 16  # on every architecture since sm_70
 SECTION = ".text."
 
@@ -64,4 +66,4 @@ def nvdisasm() -> Path:
     for root in (spec.submodule_search_locations or []) if spec else []:
         for path in sorted(Path(root).glob("*/bin/nvdisasm*")):
             return path
-    raise RuntimeError("no nvdisasm; install it with pip install nvidia-cuda-nvdisasm")
+    raise MissingTool("machine code needs nvidia-cuda-nvdisasm: pip install -e '.[test]'")

@@ -10,19 +10,19 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from .errors import EmulatorError
+from .errors import EmulatorError, MissingTool
 
 CUDA_INCLUDE_FOLDERS = (  # of the wheels for CUDA 13, and of those for CUDA 12
     ("cu13/include",),
     ("cuda_runtime/include", "cuda_cccl/include"),
 )
-CUDA_HEADERS = (
-    "vector_types.h",
-    "cuda_fp16.h",
-    "cuda_bf16.h",
-    "crt/host_defines.h",
-    "nv/target",
-)
+CUDA_HEADERS = {  # and the packages that have them
+    "vector_types.h": "nvidia-cuda-runtime",
+    "cuda_fp16.h": "nvidia-cuda-runtime",
+    "cuda_bf16.h": "nvidia-cuda-runtime",
+    "crt/host_defines.h": "nvidia-cuda-crt",
+    "nv/target": "nvidia-cuda-cccl",
+}
 
 
 def run(command: Sequence[str | Path]) -> str:
@@ -32,8 +32,8 @@ def run(command: Sequence[str | Path]) -> str:
             command, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"}
         )
     except FileNotFoundError:
-        raise EmulatorError(
-            f"the emulator needs {command[0]}, which is not installed (g++ and binutils)"
+        raise MissingTool(
+            f"the emulator needs {command[0]}, which is not installed: apt-get install g++"
         ) from None
     if finished.returncode != 0:
         line = " ".join(map(str, command))
@@ -48,7 +48,7 @@ def compiler() -> str:
         raise EmulatorError("the emulator runs on x86-64 Linux only")
     path = shutil.which("g++")
     if path is None:
-        raise EmulatorError("the emulator needs g++, which is not installed")
+        raise MissingTool("the emulator needs g++, which is not installed: apt-get install g++")
     return path
 
 
@@ -63,14 +63,20 @@ def cuda_include_folders() -> tuple[Path, ...]:
     """Folders with the CUDA headers that wheels have installed."""
     spec = importlib.util.find_spec("nvidia")
     roots = list(spec.submodule_search_locations or ()) if spec else []
+    lacks: list[set[str]] = []
     for folders in CUDA_INCLUDE_FOLDERS:
         found = [root / folder for root in map(Path, roots) for folder in folders]
-        if all(any((place / header).is_file() for place in found) for header in CUDA_HEADERS):
+        lacks.append(
+            {
+                package
+                for header, package in CUDA_HEADERS.items()
+                if not any((place / header).is_file() for place in found)
+            }
+        )
+        if not lacks[-1]:
             return tuple(place for place in found if place.is_dir())
-    raise EmulatorError(
-        "the emulator needs CUDA's headers: "
-        "pip install nvidia-cuda-runtime nvidia-cuda-crt nvidia-cuda-cccl"
-    )
+    packages = ", ".join(sorted(lacks[0]))  # of CUDA 13
+    raise MissingTool(f"the emulator needs {packages} (headers): pip install -e '.[test]'")
 
 
 def cuda_includes() -> list[str]:
