@@ -58,7 +58,7 @@ class Part:
         return {outcome: found[outcome] for outcome in OUTCOMES}
 
     def take(self, record: Path, end: str) -> None:
-        """Read what a process recorded; `end` tells how it died, if not by itself."""
+        """Read what a process recorded; `end` is how it died, empty if it ended by itself."""
         running = ""
         for line in record.read_text(encoding="utf-8").splitlines(keepends=True):
             if not line.endswith("\n"):
@@ -105,7 +105,10 @@ def work(section_: section.Section) -> None:
             tell(section_, [every, *parts])
             section_.save()
     if not any(part.outcomes for part in parts) and not section_.failures:
-        section_.failures.append("no test was selected")
+        if section_.left() > 0:
+            section_.failures.append("no test was selected")
+        else:
+            section_.unfinished = "no time to collect the tests"
 
 
 def all_files() -> list[str]:
@@ -162,7 +165,7 @@ def run_process(
 
 
 def said(code: int | None) -> str:
-    """Tell how a process died; nothing if it ended by itself, or still runs."""
+    """Return how a process died; nothing if it ended by itself, or still runs."""
     if code is None or code in ENDS:
         return ""
     name = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

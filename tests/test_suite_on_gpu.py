@@ -143,6 +143,12 @@ def test_time_that_is_over_is_no_failure_and_what_is_left_is_named(tree):
     assert one.data["counts"] == counts(not_run=7)
 
 
+def test_no_time_at_all_is_no_failure(tree):
+    tree("outcomes")
+    one = run(seconds=0)
+    assert (one.failures, one.unfinished) == ([], "no time to collect the tests")
+
+
 def test_where_nothing_is_marked_the_run_fails(tree):
     tree("elsewhere")
     assert run().failures == ["no test was selected"]
