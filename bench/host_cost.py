@@ -102,7 +102,13 @@ def without_device(contestant: Contestant, place: int, count: int) -> tuple[floa
     return taken, taken
 
 
-def measure(into: list[dict[str, Any]], *, quick: bool, left: Callable[[], float]) -> bool:
+def measure(
+    into: list[dict[str, Any]],
+    *,
+    quick: bool,
+    left: Callable[[], float],
+    begin: Callable[[str], None] = lambda _: None,
+) -> bool:
     """Measure all rows that there is time for, and say whether a GPU was there."""
     with contextlib.ExitStack() as stack:
         driver: Driver | None = None
@@ -115,6 +121,7 @@ def measure(into: list[dict[str, Any]], *, quick: bool, left: Callable[[], float
             driver = stack.enter_context(no_driver.stand_ins())
         for op, size in rows():
             if left() > RESERVE:
+                begin(f"{op} {'x'.join(map(str, size))}")
                 into.append(time_row(op, size, SECONDS[quick], driver))
     return on_gpu
 
@@ -123,7 +130,9 @@ def work(section_: section.Section) -> None:
     """Measure on a GPU, as a part of bench.on_gpu."""
     found: list[dict[str, Any]] = []
     section_.data["rows"] = found
-    section_.data["on_gpu"] = measure(found, quick=section_.quick, left=section_.left)
+    section_.data["on_gpu"] = measure(
+        found, quick=section_.quick, left=section_.left, begin=section_.begin
+    )
     if len(found) < len(rows()):
         section_.unfinished = f"no time for {len(rows()) - len(found)} rows"
     told = [one for one in found if one["op"] == "dense_sigmoid_backward"]

@@ -189,6 +189,8 @@ def test_the_section():
     assert one.unfinished == ""
     assert "planned anew" in one.summary
     assert len(one.data["rows"]) == len(host_cost.rows())
+    op, size = host_cost.rows()[-1]
+    assert one.running == f"{op} {'x'.join(map(str, size))}"
     assert report.host(one.data).count("\n") == 1 + len(host_cost.rows())
     late = section.Section(quick=True, deadline=time.monotonic() - 1)
     host_cost.work(late)
