@@ -1,5 +1,6 @@
 """The backends that one test body runs on, and the rule that a test is not skipped in CI."""
 
+import contextlib
 import ctypes
 import functools
 import os
@@ -144,9 +145,11 @@ ON_EMULATOR = (
 ON_CUPY = (CupyBackend, CupyTensorCores, CupyOneLaunch, CupyOneLaunchFromPlanes)
 BACKENDS = {one.name: one for one in (Backend, *ON_EMULATOR, *ON_CUPY)}
 IN_ONE_LAUNCH = {dtype for dtype, _ in FUSED}
-ON_A_GPU = _dispatch.gpu_missing() is None
+ON_A_GPU = not driver.is_installed() and _dispatch.gpu_missing() is None
 if not ON_A_GPU:
-    driver.install()
+    with contextlib.suppress(MissingTool):  # the fixture `gpu` names it
+        driver.install()
+        driver.set_devices(0)
 GPUS = ("cupy", "cuda", "gpu")  # how the names of backends and devices begin
 
 
@@ -201,11 +204,7 @@ def gpu() -> Iterator[None]:
     with driver.visible():
         _dispatch._gpu_missing.cache_clear()
         yield
-        import cupy
-
-        for index in range(cupy.cuda.runtime.getDeviceCount()):
-            with cupy.cuda.Device(index) as device:
-                device.synchronize()
+        driver.finish()
     _dispatch._gpu_missing.cache_clear()
 
 
@@ -216,9 +215,8 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         needs_compiler()
         monkeypatch.setattr(_dispatch, "runtime", emulated_runtime)
         monkeypatch.setattr(_dispatch, "gpu_missing", lambda: None)
-    else:
-        if name.startswith("cupy"):
-            request.getfixturevalue("gpu")
+    elif name.startswith("cupy"):
+        request.getfixturevalue("gpu")
     exchanged: dict[str, Any] = {}
     if name.endswith("tensor-cores"):
         exchanged = products_by(on_tensor_cores if name.startswith("cupy") else by_mma)
@@ -279,8 +277,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         params = item.callspec.params if hasattr(item, "callspec") else {}
         named = [params.get(name) for name in ("backend", "device", "machine")]
-        if any(isinstance(one, str) and one.startswith(GPUS) for one in named):
+        on_one = any(isinstance(one, str) and one.startswith(GPUS) for one in named)
+        if on_one or "gpu" in getattr(item, "fixturenames", ()):
             item.add_marker("gpu")
+        reasons = [mark.kwargs.get("reason", "") for mark in item.iter_markers("skipif")]
+        if "needs a GPU" in reasons and item.get_closest_marker("gpu") is None:
+            raise pytest.UsageError(f"{item.nodeid} needs a GPU and has not the marker `gpu`")
 
 
 def _meant_for_its_backend(item: pytest.Item) -> bool:
@@ -309,6 +311,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if call.excinfo is not None and isinstance(call.excinfo.value, MissingTool):
         report.outcome = "skipped"
         report.longrepr = (*item.location[:2], f"Skipped: {call.excinfo.value}")
+    if report.failed and driver.is_installed() and (said := driver.refusals()):
+        report.sections.append(("the played driver refused", "\n".join(said)))
     return _judge_skip(report, item.config)
 
 

@@ -1,11 +1,24 @@
 """A CUDA driver for machines without a GPU, on which CuPy itself runs: see README.md."""
 
-from .control import Order, calls, install, recover, refusals, set_devices, set_order, visible
+from .control import (
+    Order,
+    calls,
+    finish,
+    install,
+    is_installed,
+    recover,
+    refusals,
+    set_devices,
+    set_order,
+    visible,
+)
 
 __all__ = [
     "Order",
     "calls",
+    "finish",
     "install",
+    "is_installed",
     "recover",
     "refusals",
     "set_devices",

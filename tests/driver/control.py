@@ -37,6 +37,11 @@ def install() -> None:
     atexit.register(library().played_stop)
 
 
+def is_installed() -> bool:
+    """Return whether CUDA is played in this process."""
+    return install.cache_info().currsize > 0
+
+
 def _run(launch: Launch) -> int:
     from .execution import run
 
@@ -65,8 +70,22 @@ def set_order(order: Order, seed: int = 0) -> None:
     library().played_order(order, seed)
 
 
+def finish() -> None:
+    """Do all work that waits on all devices.
+
+    Raises
+    ------
+    RuntimeError
+        Some of it failed. The devices work again all the same.
+    """
+    failed = library().played_finish()
+    recover()
+    if failed:
+        raise RuntimeError(f"work that waited has failed ({failed}): {refusals()}")
+
+
 def recover() -> None:
-    """Make contexts whole again that a kernel's failure has spoiled."""
+    """Make contexts work again that a kernel's failure has lost."""
     library().played_recover()
 
 

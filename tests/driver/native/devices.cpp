@@ -157,6 +157,18 @@ void played_order(int which, uint64_t seed) {
   seed_order(seed);
 }
 
+// Does all that waits, and returns the first failure.
+int played_finish() {
+  int found = SUCCESS, before = current_device();
+  for (int device = 0; device < device_count; ++device) {
+    set_current_device(device);
+    int failed = synchronize_device();
+    if (!found) found = failed;
+  }
+  set_current_device(before);
+  return found;
+}
+
 // Makes a lost context whole again, which only a new process does on a GPU.
 void played_recover() {
   for (Device &device : devices) device.failure = 0;
