@@ -24,6 +24,7 @@ from tests.emulator import (
 )
 from tests.emulator.subjects.cases import FOLDER, sum_tiles
 from tests.emulator.test_planted_hopper_errors import FILE
+from tests.independent_truth.test_measured_products import expect_measured
 
 Check = Callable[[], None]
 
@@ -67,6 +68,10 @@ def tiles_of_a_cluster() -> None:
 
 def protocol(test: Callable[[Module, dict[str, Any]], None], policy: str = "ascending") -> Check:
     return lambda: test(Module(FOLDER / "cluster_protocols.cu"), {"policy": policy})
+
+
+def measured_products(type_: str) -> Check:
+    return lambda: expect_measured(type_)
 
 
 @dataclass(frozen=True)
@@ -323,6 +328,42 @@ MUTANTS = {
         "if (checking && record.init_time",
         "if (checking && current_block == current->block && record.init_time",
         planted_in_a_cluster("multicast_without_a_fence"),
+    ),
+    "one extra bit": Mutant(
+        "tensor_arithmetic.cpp",
+        "Hardware{2, 16, 8}",
+        "Hardware{1, 16, 8}",
+        measured_products("bf16"),
+    ),
+    "three extra bits": Mutant(
+        "tensor_arithmetic.cpp",
+        "Hardware{2, 16, 8}",
+        "Hardware{3, 16, 8}",
+        measured_products("bf16"),
+    ),
+    "groups of 8": Mutant(
+        "tensor_arithmetic.cpp",
+        "Hardware{2, 16, 8}",
+        "Hardware{2, 8, 8}",
+        measured_products("bf16"),
+    ),
+    "addends to nearest": Mutant(
+        "tensor_arithmetic.cpp",
+        "int64_t(significand * b.significands[from + i] >> right)",
+        "int64_t((significand * b.significands[from + i] + (1ull << (right - 1))) >> right)",
+        measured_products("bf16"),
+    ),
+    "results to nearest": Mutant(
+        "tensor_arithmetic.cpp",
+        "magnitude >>= drop;",
+        "magnitude = (magnitude + (1ull << drop >> 1)) >> drop;",
+        measured_products("bf16"),
+    ),
+    "subnormal operands are zeros": Mutant(
+        "tensor_arithmetic.cpp",
+        "parts.significand >>= least_exponent - parts.exponent;",
+        "parts.significand = 0;",
+        measured_products("fp16"),
     ),
 }
 

@@ -1,0 +1,161 @@
+"""Runs the kernels of products and records what they ask of tensor cores."""
+
+import ctypes
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gpugrad.gpu import dmma, plane_products, source
+from gpugrad.gpu.plane_operands import Operand
+from gpugrad.gpu.planes import Planes
+from gpugrad.gpu.runtime import Kernel
+from tests import dmma as dmma_plans
+from tests import plane_products as plane_plans
+from tests.emulator import Module, cache
+from tests.emulator_runtime import EmulatorRuntime
+
+HERE = Path(__file__).resolve().parent
+PRODUCT = np.dtype(
+    [
+        *((name, np.int64) for name in ("block", "thread", "accumulators", "number")),
+        ("operands", np.uint64, 12),
+    ]
+)
+MAX_PRODUCTS, MAX_BLOCKS, MEMORY = 1 << 15, 4, 232448
+RIGHT = 1 << 15  # the bit that elements of B have and those of A have not
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What a launch asked for, and the result."""
+
+    instruction: str  # "wgmma", or what cute_layouts.cpp calls it
+    planes: int
+    orders: str
+    contraction: int
+    products: np.ndarray  # PRODUCT, those of a thread in order
+    memory: np.ndarray  # bytes of shared memory, of each block, in the end
+    start: int  # the address of that memory
+    maps: list[tuple[tuple[int, ...], int]]  # box and bytes of swizzle, of A and B
+    result: np.ndarray
+
+
+class RecordingRuntime(EmulatorRuntime):
+    """The emulator, with products that are recorded instead of computed."""
+
+    def __init__(self, kernels: Path | None = None, arch: int = 900) -> None:
+        super().__init__(kernels=kernels)
+        self.arch = arch
+        self.maps: list[tuple[tuple[int, ...], int]] = []
+
+    def kernel(
+        self, stem: str, function: str, defines: tuple[str, ...], shared_bytes: int = 0
+    ) -> Kernel:
+        self.module = _module(self.kernels, stem, defines, self.arch)
+        for name in ("count", "number"):
+            self._recorded(name, np.int32, 1)[:] = 0
+        launch = self.module.get_function(function)
+        return functools.partial(launch, shared_mem=shared_bytes)
+
+    def tensor_map(self, array: Any, box: tuple[int, ...], swizzle: int) -> Any:
+        self.maps.append((box, swizzle))
+        return super().tensor_map(array, box, swizzle)
+
+    def recording(
+        self, instruction: str, planes: int, orders: str, contraction: int, result: np.ndarray
+    ) -> Recording:
+        """What the last launch asked for."""
+        count = int(self._recorded("count", np.int32, 1)[0])
+        return Recording(
+            instruction,
+            planes,
+            orders,
+            contraction,
+            self._recorded("products", PRODUCT, MAX_PRODUCTS)[:count].copy(),
+            self._recorded("memory", np.uint8, MAX_BLOCKS * MEMORY).reshape(MAX_BLOCKS, -1).copy(),
+            int(self._recorded("start", np.uint32, 1)[0]),
+            self.maps,
+            result,
+        )
+
+    def _recorded(self, name: str, dtype: Any, count: int) -> np.ndarray:
+        memory = ctypes.c_char * (np.dtype(dtype).itemsize * count)
+        return np.frombuffer(memory.in_dll(self.module.library, f"recorded_{name}"), dtype)
+
+
+@functools.cache
+def _module(kernels: Path, stem: str, defines: tuple[str, ...], arch: int) -> Module:
+    text = f'#include "recorded_products.h"\n#include "{stem}.cu"\n'
+    return Module(text, include_dirs=(HERE, kernels), defines=defines, arch=arch)
+
+
+def of_planes(
+    algorithm: str,
+    tile: int,
+    planes: int,
+    orders: str,
+    shape: tuple[int, int, int],
+    kernels: Path | None = None,
+) -> Recording:
+    """Record a product whose elements have their numbers as bits.
+
+    The number of an element of A (plane, row, contraction) counts the last fastest; that of B
+    (plane, column, contraction) too, and has the bit RIGHT. `orders` tells what is contiguous of A
+    and of B: "K" the contraction, "M" rows or columns.
+    """
+    rows, columns, contraction = shape
+    runtime = RecordingRuntime(kernels)
+    operands = []
+    for order, outer, bit in zip(orders, (rows, columns), (0, RIGHT), strict=True):
+        assert planes * outer * contraction <= RIGHT
+        numbers = np.arange(planes * outer * contraction, dtype=np.uint16) | np.uint16(bit)
+        matrix = numbers.reshape(planes, outer, contraction)
+        stored = np.ascontiguousarray(matrix if order == "K" else matrix.swapaxes(1, 2))
+        exponents = None if planes in (1, 3) else np.zeros(outer, np.int32)
+        operands.append(Operand(Planes(stored.view(np.float16), exponents), order == "K"))
+    plan = plane_plans.gemm(algorithm, rows, columns, contraction, tile, planes)
+    result = np.full((rows, columns), np.nan, np.float32)
+    element = np.dtype(np.float16 if planes == 1 else np.float32)
+    plane_products.product(runtime, plan, element, *operands, result, False)
+    instruction = {"wgmma": "wgmma", "mma": "mma_bf16" if planes == 3 else "mma_f16"}[algorithm]
+    return runtime.recording(instruction, planes, orders, contraction, result)
+
+
+def of_float64(
+    tile: int,
+    orders: str,
+    shape: tuple[int, int, int],
+    arch: int = 900,
+    kernels: Path | None = None,
+) -> Recording:
+    """Record a product of float64 matrices whose elements are their numbers, as of one plane."""
+    rows, columns, contraction = shape
+    runtime = RecordingRuntime(kernels, arch)
+    operands = []
+    for order, outer, bit in zip(orders, (rows, columns), (0, RIGHT), strict=True):
+        numbers = np.arange(outer * contraction) | bit
+        matrix = numbers.reshape(outer, contraction).astype(np.float64)
+        operands.append(np.array(matrix, order="C" if order == "K" else "F"))
+    result = np.full((rows, columns), np.nan)
+    plan = dmma_plans.gemm(rows, columns, contraction, tile)
+    dmma.product(runtime, plan, operands[0], operands[1], result, False)
+    return runtime.recording(
+        "mma_f64_large" if arch == 900 else "mma_f64", 1, orders, contraction, result
+    )
+
+
+def kernels_with(file: str, old: str, new: str) -> Path:
+    """A folder of the kernels in which `old`, which stands once in a file, is `new`."""
+    texts = {path.name: path.read_text(encoding="utf-8") for path in source.directory().iterdir()}
+    assert texts[file].count(old) == 1, f"{old} is not once in {file}"
+    texts[file] = texts[file].replace(old, new)
+
+    def build(target: Path) -> None:
+        target.mkdir()
+        for name, text in texts.items():
+            (target / name).write_text(text, encoding="utf-8")
+
+    return cache.built(f"kernels-{cache.key(*texts, *texts.values())}", build)
