@@ -1,8 +1,8 @@
-"""Runs the kernels of products and records what they ask of tensor cores."""
+"""Runs the kernels of products and records what they ask of tensor cores and of mbarriers."""
 
 import ctypes
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from gpugrad.gpu import dmma, plane_products, source
 from gpugrad.gpu.plane_operands import Operand
 from gpugrad.gpu.planes import Planes
 from gpugrad.gpu.runtime import Kernel
+from gpugrad.gpu_costs import DeviceFacts
 from tests import dmma as dmma_plans
 from tests import plane_products as plane_plans
 from tests.emulator import Module, cache
@@ -24,7 +25,11 @@ PRODUCT = np.dtype(
         ("operands", np.uint64, 12),
     ]
 )
-MAX_PRODUCTS, MAX_BLOCKS, MEMORY = 1 << 15, 4, 232448
+EVENT = np.dtype(
+    [(name, np.int64) for name in ("block", "thread", "kind", "barrier", "value", "blocks")]
+)
+KINDS = ("init", "arrive", "expect", "wait", "sync", "load")  # of events
+MAX_PRODUCTS, MAX_EVENTS, MAX_BLOCKS, MEMORY = 1 << 16, 1 << 16, 4, 232448
 RIGHT = 1 << 15  # the bit that elements of B have and those of A have not
 
 
@@ -37,6 +42,7 @@ class Recording:
     orders: str
     contraction: int
     products: np.ndarray  # PRODUCT, those of a thread in order
+    events: np.ndarray  # EVENT, too
     memory: np.ndarray  # bytes of shared memory, of each block, in the end
     start: int  # the address of that memory
     maps: list[tuple[tuple[int, ...], int]]  # box and bytes of swizzle, of A and B
@@ -46,19 +52,25 @@ class Recording:
 class RecordingRuntime(EmulatorRuntime):
     """The emulator, with products that are recorded instead of computed."""
 
-    def __init__(self, kernels: Path | None = None, arch: int = 900) -> None:
+    def __init__(
+        self, kernels: Path | None = None, arch: int = 900, multiprocessors: int = 132
+    ) -> None:
         super().__init__(kernels=kernels)
         self.arch = arch
+        self.multiprocessors = multiprocessors
         self.maps: list[tuple[tuple[int, ...], int]] = []
 
     def kernel(
         self, stem: str, function: str, defines: tuple[str, ...], shared_bytes: int = 0
     ) -> Kernel:
         self.module = _module(self.kernels, stem, defines, self.arch)
-        for name in ("count", "number"):
+        for name in ("product_count", "event_count", "number"):
             self._recorded(name, np.int32, 1)[:] = 0
         launch = self.module.get_function(function)
         return functools.partial(launch, shared_mem=shared_bytes)
+
+    def facts(self, device: int | None) -> DeviceFacts:
+        return replace(super().facts(device), sm_count=self.multiprocessors)
 
     def tensor_map(self, array: Any, box: tuple[int, ...], swizzle: int) -> Any:
         self.maps.append((box, swizzle))
@@ -68,13 +80,16 @@ class RecordingRuntime(EmulatorRuntime):
         self, instruction: str, planes: int, orders: str, contraction: int, result: np.ndarray
     ) -> Recording:
         """What the last launch asked for."""
-        count = int(self._recorded("count", np.int32, 1)[0])
+        products, events = (
+            int(self._recorded(f"{one}_count", np.int32, 1)[0]) for one in ("product", "event")
+        )
         return Recording(
             instruction,
             planes,
             orders,
             contraction,
-            self._recorded("products", PRODUCT, MAX_PRODUCTS)[:count].copy(),
+            self._recorded("products", PRODUCT, MAX_PRODUCTS)[:products].copy(),
+            self._recorded("events", EVENT, MAX_EVENTS)[:events].copy(),
             self._recorded("memory", np.uint8, MAX_BLOCKS * MEMORY).reshape(MAX_BLOCKS, -1).copy(),
             int(self._recorded("start", np.uint32, 1)[0]),
             self.maps,
@@ -88,7 +103,7 @@ class RecordingRuntime(EmulatorRuntime):
 
 @functools.cache
 def _module(kernels: Path, stem: str, defines: tuple[str, ...], arch: int) -> Module:
-    text = f'#include "recorded_products.h"\n#include "{stem}.cu"\n'
+    text = f'#include "recorded_kernel.h"\n#include "{stem}.cu"\n'
     return Module(text, include_dirs=(HERE, kernels), defines=defines, arch=arch)
 
 
@@ -99,20 +114,20 @@ def of_planes(
     orders: str,
     shape: tuple[int, int, int],
     kernels: Path | None = None,
+    multiprocessors: int = 132,
 ) -> Recording:
-    """Record a product whose elements have their numbers as bits.
+    """Record a product whose elements have their numbers as bits, if these are less than RIGHT.
 
     The number of an element of A (plane, row, contraction) counts the last fastest; that of B
     (plane, column, contraction) too, and has the bit RIGHT. `orders` tells what is contiguous of A
     and of B: "K" the contraction, "M" rows or columns.
     """
     rows, columns, contraction = shape
-    runtime = RecordingRuntime(kernels)
+    runtime = RecordingRuntime(kernels, multiprocessors=multiprocessors)
     operands = []
     for order, outer, bit in zip(orders, (rows, columns), (0, RIGHT), strict=True):
-        assert planes * outer * contraction <= RIGHT
-        numbers = np.arange(planes * outer * contraction, dtype=np.uint16) | np.uint16(bit)
-        matrix = numbers.reshape(planes, outer, contraction)
+        numbers = np.arange(planes * outer * contraction) % RIGHT | bit
+        matrix = numbers.astype(np.uint16).reshape(planes, outer, contraction)
         stored = np.ascontiguousarray(matrix if order == "K" else matrix.swapaxes(1, 2))
         exponents = None if planes in (1, 3) else np.zeros(outer, np.int32)
         operands.append(Operand(Planes(stored.view(np.float16), exponents), order == "K"))

@@ -1,4 +1,5 @@
-// Records what kernels ask of tensor cores, for a launch of the emulator in mode "check".
+// Records what kernels ask of tensor cores, of mbarriers and of TMA, for a launch of the emulator in
+// mode "check".
 //
 // Products are not computed. Each sets the accumulators to numbers of its own, which show in the
 // result to where a kernel brings each of them. Include this before the kernel.
@@ -19,19 +20,29 @@ struct Product {
   // Registers of a, then of b; or their descriptors, whether they are transposed, and the columns.
   unsigned long long operands[12];
 };
-constexpr int MAX_PRODUCTS = 1 << 15, MAX_BLOCKS = 4, MEMORY = 232448;
+// What a thread does with an mbarrier; kind is that of recording.py.
+enum Kind { INIT, ARRIVE, EXPECT, WAIT, SYNC, LOAD };
+struct Event {
+  long long block, thread, kind;
+  long long barrier;  // its address
+  long long value;    // arrivals, the block that is reached, bytes, a parity; of a load, bytes
+  long long blocks;   // that a load reaches, a bit for each
+};
+
+constexpr int MAX_PRODUCTS = 1 << 16, MAX_EVENTS = 1 << 16, MAX_BLOCKS = 4, MEMORY = 232448;
 #define RECORDED __attribute__((visibility("default")))
 extern "C" {
 RECORDED Product recorded_products[MAX_PRODUCTS];
 RECORDED unsigned char recorded_memory[MAX_BLOCKS][MEMORY];  // dynamic shared memory of each block
-RECORDED int recorded_count, recorded_number;  // of products; the next number
-RECORDED unsigned recorded_start;              // of dynamic shared memory
+RECORDED Event recorded_events[MAX_EVENTS];
+RECORDED int recorded_product_count, recorded_event_count, recorded_number;
+RECORDED unsigned recorded_start;  // of dynamic shared memory
 }
 #undef RECORDED
 
 EMULATOR_UNCHECKED inline Product* next_product(const void* accumulators) {
-  if (recorded_count == MAX_PRODUCTS) emulator::fail("too many products to record");
-  Product* product = &recorded_products[recorded_count++];
+  if (recorded_product_count == MAX_PRODUCTS) emulator::fail("too many products to record");
+  Product* product = &recorded_products[recorded_product_count++];
   *product = {blockIdx.x, threadIdx.x, reinterpret_cast<long long>(accumulators), recorded_number};
   return product;
 }
@@ -64,6 +75,19 @@ EMULATOR_UNCHECKED inline void in_shared_memory(float* d, unsigned long long a,
     memcpy(recorded_memory[blockIdx.x % MAX_BLOCKS], dynamic_memory(), MEMORY);
 }
 
+EMULATOR_UNCHECKED inline void event(Kind kind, const void* barrier, long long value = 0,
+                                     unsigned blocks = 0) {
+  if (recorded_event_count == MAX_EVENTS) emulator::fail("too many events to record");
+  recorded_events[recorded_event_count++] = {
+      blockIdx.x, threadIdx.x, kind, barrier ? ptx::smem_u32(barrier) : 0, value, blocks};
+}
+
+// Of a box of the emulator's tensor maps (tensor_maps.py).
+EMULATOR_UNCHECKED inline long long bytes_of_box(const void* map) {
+  const unsigned* const box = static_cast<const unsigned*>(map) + 20;
+  return (long long)(box[0]) * box[1] * box[2] * box[3] * box[5];
+}
+
 }  // namespace recorded
 
 namespace recording_ptx {
@@ -89,6 +113,40 @@ inline void wgmma_bf16(float (&d)[COLUMNS / 2], unsigned long long a, unsigned l
 template <int COLUMNS, bool A_TRANSPOSED, bool B_TRANSPOSED>
 inline void wgmma_f16(float (&d)[COLUMNS / 2], unsigned long long a, unsigned long long b, int) {
   recorded::in_shared_memory(d, a, b, A_TRANSPOSED, B_TRANSPOSED, COLUMNS);
+}
+
+inline void mbar_init(void* barrier, unsigned arrivals) {
+  recorded::event(recorded::INIT, barrier, arrivals);
+  ptx::mbar_init(barrier, arrivals);
+}
+inline void mbar_arrive(void* barrier) {
+  recorded::event(recorded::ARRIVE, barrier, ptx::cluster_rank());
+  ptx::mbar_arrive(barrier);
+}
+inline void mbar_arrive_cluster(void* barrier, unsigned rank) {
+  recorded::event(recorded::ARRIVE, barrier, rank);
+  ptx::mbar_arrive_cluster(barrier, rank);
+}
+inline void mbar_expect_tx(void* barrier, unsigned bytes) {
+  recorded::event(recorded::EXPECT, barrier, bytes);
+  ptx::mbar_expect_tx(barrier, bytes);
+}
+inline void mbar_wait(void* barrier, unsigned parity) {
+  recorded::event(recorded::WAIT, barrier, parity);
+  ptx::mbar_wait(barrier, parity);
+}
+inline void cluster_sync() {
+  recorded::event(recorded::SYNC, nullptr);
+  ptx::cluster_sync();
+}
+inline void tma_load_3d(void* to, const void* map, int column, int row, int plane, void* barrier) {
+  recorded::event(recorded::LOAD, barrier, recorded::bytes_of_box(map), 1u << ptx::cluster_rank());
+  ptx::tma_load_3d(to, map, column, row, plane, barrier);
+}
+inline void tma_load_3d_multicast(void* to, const void* map, int column, int row, int plane,
+                                  void* barrier, unsigned short blocks) {
+  recorded::event(recorded::LOAD, barrier, recorded::bytes_of_box(map), blocks);
+  ptx::tma_load_3d_multicast(to, map, column, row, plane, barrier, blocks);
 }
 
 }  // namespace recording_ptx
