@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.emulator import EmulatorError, cache, toolchain
+from tests.emulator import cache, toolchain
 
 PROGRAM = Path(__file__).with_name("cute_layouts.cpp")
 FLAGS = ("-std=c++17", "-O1", "-w")  # with -O0 it takes twice as long to compile
@@ -17,7 +17,7 @@ FLAGS = ("-std=c++17", "-O1", "-w")  # with -O0 it takes twice as long to compil
 def layouts() -> dict[str, np.ndarray]:
     """The tables that cute_layouts.cpp prints, by their names."""
     program = PROGRAM.read_text(encoding="utf-8")
-    version = metadata.version("nvidia-cutlass")
+    version = metadata.version("nvidia-cutlass")  # PackageNotFoundError names what is missing
     key = cache.key(program, version, toolchain.fingerprint(), *FLAGS)
     text = cache.built(f"cute-{key}.txt", _print).read_text(encoding="utf-8")
     tables = {}
@@ -30,8 +30,8 @@ def layouts() -> dict[str, np.ndarray]:
 def _print(target: Path) -> None:
     """Compile the program and keep what it prints."""
     spec = importlib.util.find_spec("cutlass_library")
-    if spec is None or not spec.submodule_search_locations:
-        raise EmulatorError("CuTe's headers are missing: pip install nvidia-cutlass")
+    assert spec is not None
+    assert spec.submodule_search_locations
     headers = Path(spec.submodule_search_locations[0], "source/include")
     includes = [f"-I{headers}", *toolchain.cuda_includes()]
     includes += [
