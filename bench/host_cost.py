@@ -2,24 +2,23 @@
 
     python -m bench.host_cost [--quick] [--output FILE]
 
-On a GPU it is the real cost, the driver's included, of calls that do not wait for each other.
-Without one the driver, and what of CuPy asks it, is played by bench/no_driver.py. Then calls that
-are planned anew leave out what CuPy's RawKernel takes to marshal arguments, some microseconds a
-launch; repeated calls hand them to the driver themselves. Exit codes: 0 all went well, 2 a bad
-argument or no CuPy, 130 interrupted.
+It is the cost of calls that do not wait for each other, the driver's included. Without a GPU a
+driver can be played that launches nothing; its own part is then small, and not that of a real one:
+
+    python -m tests.driver --idle python -m bench.host_cost
+
+Exit codes: 0 all went well, 2 a bad argument or no GPU, 130 interrupted.
 """
 
 import argparse
-import contextlib
 import datetime as dt
 import functools
 import json
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gpugrad
 from bench import environment, report, section, timing
@@ -29,15 +28,10 @@ from gpugrad._operations import OPERATIONS
 from gpugrad.cli import machine, operations, output, samples
 from gpugrad.cli.bench import surroundings
 from gpugrad.cli.exits import Unusable
-from gpugrad.gpu.availability import installed
 
-if TYPE_CHECKING:
-    from bench.no_driver import Driver  # which imports CuPy
-
-FORMAT = 2  # of the JSON document; raised when a reader would have to change
+FORMAT = 3  # of the JSON document; raised when a reader would have to change
 KIND = "host-cost"
 WAYS = ANEW, REPEATED, BUFFERS = ("planned anew", "repeated", "repeated, out=")
-ELSEWHERE = "repeated, at new addresses"  # of results and workspace; where the pool is played
 ONE_LAUNCH, SEVERAL = (256, 64, 64), (256, 512, 512)
 SECONDS = {True: 0.05, False: 0.5}  # of taking turns in a row, by `quick`
 RESERVE = 4.0  # seconds that a row may take, with kernels that have to be compiled
@@ -53,9 +47,8 @@ def time_row(
     op: str,
     size: operations.Size,
     seconds: float,
-    driver: "Driver | None",
 ) -> dict[str, Any]:
-    """Let the ways of calling an operation take turns, on a GPU or with a driver that is played."""
+    """Time the ways of calling an operation, interleaved."""
     import cupy
 
     operands, results = (
@@ -67,11 +60,9 @@ def time_row(
     plain = functools.partial(getattr(gpugrad, op), *operands)
     with_out = functools.partial(plain, out=out)
 
-    def ready(find: Any, *, gives_back: bool = True) -> Callable[[], None]:
+    def ready(find: Any) -> Callable[[], None]:
         def prepare() -> None:
             _repeats.find_on_gpu = find
-            if driver is not None:
-                driver.gives_back = gives_back
 
         return prepare
 
@@ -80,26 +71,13 @@ def time_row(
         Contestant(REPEATED, [plain], ready(find)),
         Contestant(BUFFERS, [with_out], ready(find)),
     ]
-    if driver is not None:
-        contestants.append(Contestant(ELSEWHERE, [plain], ready(find, gives_back=False)))
     try:
-        timing.measure(contestants, seconds, None if driver is None else without_device)
+        timing.measure(contestants, seconds)
     finally:
         _repeats.find_on_gpu = find
     n, k, m = size
     times = {one.name: asdict(samples.summarize(one.host)) for one in contestants}
     return {"op": op, "n": n, "k": k, "m": m, "dtype": "float32", "seconds": times}
-
-
-def without_device(contestant: Contestant, place: int, count: int) -> tuple[float, float]:
-    """Time a block of calls where nothing is launched: seconds, twice."""
-    contestant.prepare()
-    calls = contestant.calls
-    start = time.perf_counter()
-    for index in range(place, place + count):
-        calls[index % len(calls)]()
-    taken = time.perf_counter() - start
-    return taken, taken
 
 
 def measure(
@@ -108,29 +86,21 @@ def measure(
     quick: bool,
     left: Callable[[], float],
     begin: Callable[[str], None] = lambda _: None,
-) -> bool:
-    """Measure all rows that there is time for, and say whether a GPU was there."""
-    with contextlib.ExitStack() as stack:
-        driver: Driver | None = None
-        on_gpu = _dispatch.gpu_missing() is None
-        if on_gpu:
-            _dispatch.runtime()
-        else:
-            from bench import no_driver
-
-            driver = stack.enter_context(no_driver.stand_ins())
-        for op, size in rows():
-            if left() > RESERVE:
-                begin(f"{op} {'x'.join(map(str, size))}")
-                into.append(time_row(op, size, SECONDS[quick], driver))
-    return on_gpu
+) -> str:
+    """Measure all rows that there is time for, and return the GPU's name."""
+    runtime = _dispatch.runtime()
+    for op, size in rows():
+        if left() > RESERVE:
+            begin(f"{op} {'x'.join(map(str, size))}")
+            into.append(time_row(op, size, SECONDS[quick]))
+    return runtime.facts(None).name
 
 
 def work(section_: section.Section) -> None:
     """Measure on a GPU, as a part of bench.on_gpu."""
     found: list[dict[str, Any]] = []
     section_.data["rows"] = found
-    section_.data["on_gpu"] = measure(
+    section_.data["gpu"] = measure(
         found, quick=section_.quick, left=section_.left, begin=section_.begin
     )
     if len(found) < len(rows()):
@@ -155,8 +125,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = environment.slug(KIND, machine.processor(), *(["quick"] * arguments.quick))
     path = arguments.output or section.ROOT / "bench" / "results" / f"{name}.json"
     try:
-        if not installed("cupy"):
-            raise Unusable("CuPy is not installed, whose arrays are what is measured")
+        missing = _dispatch.gpu_missing()
+        if missing is not None:
+            raise Unusable(f"{missing}; or let one be played, as --help says")
         document = {
             "format": FORMAT,
             "kind": KIND,
@@ -168,8 +139,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         }
         with output.reserved(path) as write:
             rows_: list[dict[str, Any]] = []
-            on_gpu = measure(rows_, quick=arguments.quick, left=lambda: float("inf"))
-            document |= {"rows": rows_, "on_gpu": on_gpu}
+            gpu = measure(rows_, quick=arguments.quick, left=lambda: float("inf"))
+            document |= {"rows": rows_, "gpu": gpu}
             write((json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode())
     except Unusable as error:
         print(f"bench.host_cost: {error}", file=sys.stderr)

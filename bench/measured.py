@@ -145,8 +145,7 @@ def host_costs(of_hosts: Sequence[Document]) -> str:
     blocks = []
     for one in of_hosts:
         facts = one["environment"]
-        where = "with the driver's part" if one["on_gpu"] else "without a GPU, its driver played"
-        ways = list(one["rows"][0]["seconds"])  # on a GPU fewer than without
+        ways = list(one["rows"][0]["seconds"])
         rows = [
             [
                 f"`{row['op']}`",
@@ -156,7 +155,7 @@ def host_costs(of_hosts: Sequence[Document]) -> str:
             for row in one["rows"]
         ]
         blocks += [
-            f"**A call on CuPy arrays on the host: {surroundings.device(facts)}, {where}.** "
+            f"**A call on CuPy arrays on the host: {surroundings.device(facts)}, {one['gpu']}.** "
             f"Measured by `python -m bench.host_cost`, {_when(one)}, in float32: medians of the "
             "time until a call has launched.",
             table(["operation", "layer", *ways], rows),

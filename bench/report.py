@@ -123,9 +123,8 @@ def host(data: Document) -> str:
     for one in data["rows"]:
         size = "x".join(str(one[extent]) for extent in "nkm")
         rows.append((one["op"], size, *(seconds(one["seconds"][way]["median"]) for way in ways)))
-    played = "" if data["on_gpu"] else ", without the driver: there is no GPU"
     right = range(2, 2 + len(ways))
-    return f"time on the host until a call has launched{played}\n{table(rows, right)}"
+    return f"time on the host until a call has launched, {data['gpu']}\n{table(rows, right)}"
 
 
 def not_run(document: Document) -> str:

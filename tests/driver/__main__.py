@@ -1,6 +1,6 @@
-"""Run a command on a machine whose GPUs are played.
+"""Run a command on a machine whose GPUs are played: python -m tests.driver [--idle] COMMAND.
 
-python -m tests.driver python -m bench.on_gpu --quick
+With --idle kernels are checked and not carried out, for measurements of the host's time.
 """
 
 import os
@@ -15,6 +15,8 @@ ROOT = HERE.parents[1]
 
 def main(command: list[str]) -> None:
     """Replace this process by the command's."""
+    if command[:1] == ["--idle"]:
+        os.environ["PLAYED_DRIVER"] = command.pop(0)
     if not command:
         sys.exit(__doc__)
     paths = [str(HERE / "startup"), str(ROOT), os.environ.get("PYTHONPATH", "")]

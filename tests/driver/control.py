@@ -84,6 +84,23 @@ def finish() -> None:
         raise RuntimeError(f"work that waited has failed ({failed}): {refusals()}")
 
 
+@contextlib.contextmanager
+def idle() -> Iterator[None]:
+    """Have launches checked and counted, but not carried out: what is left is the host's time."""
+    set_idle()
+    try:
+        yield
+    finally:
+        start(_run)
+        set_order(Order.LATE)
+
+
+def set_idle() -> None:
+    """Have launches checked and counted, but not carried out, from now on."""
+    start(None)
+    set_order(Order.EAGER)
+
+
 def recover() -> None:
     """Make contexts work again that a kernel's failure has lost."""
     library().played_recover()

@@ -22,8 +22,8 @@ TYPES = {
     "intptr_t": ctypes.c_ssize_t,
 }
 SKIP = "int __pyx_skip_dispatch"
-PROPERTIES = {  # of an H200; the others that CuPy lists are 0 here
-    "name": b"NVIDIA H200",
+PROPERTIES = {  # of an H200, those that are asked for
+    "name": b"NVIDIA H200 (played)",
     "major": 9,
     "minor": 0,
     "multiProcessorCount": 132,
