@@ -114,19 +114,31 @@ MUTANTS = {
         "gemm_16_bit", "ldmatrix_x4_trans", "ldmatrix_x4", WRONG_RESULT
     ),
     "cluster: __syncthreads after mbarrier.init": Mutant(
-        "sum_tiles", "ptx::cluster_sync();", "__syncthreads();", LATE_INITIALISATION
+        "sum_tiles", "ptx::cluster_sync_relaxed();", "__syncthreads();", LATE_INITIALISATION
     ),
     "cluster: nothing after mbarrier.init": Mutant(
-        "sum_tiles", "ptx::cluster_sync();", "", LATE_INITIALISATION
+        "sum_tiles", "ptx::cluster_sync_relaxed();", "", LATE_INITIALISATION
     ),
-    "cluster: no barrier at the end": Mutant(
-        "sum_tiles", "ptx::cluster_sync();", "", "has exited|may have exited", 1
+    "cluster: nobody waits at the end": Mutant(
+        "sum_tiles", "i < tiles + STAGES", "i < tiles", "has exited|may have exited"
     ),
-    "cluster: __syncthreads at the end": Mutant(
-        "sum_tiles", "ptx::cluster_sync();", "__syncthreads();", "has exited|may have exited", 1
+    "cluster: one stage is not waited for at the end": Mutant(
+        "sum_tiles", "i < tiles + STAGES", "i < tiles + STAGES - 1", "has exited|may have exited"
+    ),
+    "cluster: the first block does not wait at the end": Mutant(
+        "sum_tiles",
+        "i < tiles + STAGES",
+        "i < tiles + STAGES && rank > 0",
+        "block 0 of the cluster (has exited|may have exited)",
+    ),
+    "cluster: parity at the end": Mutant(
+        "sum_tiles",
+        "(i / STAGES & 1) ^ 1",
+        "i / STAGES & 1",
+        f"has exited|may have exited|{DEADLOCK}",
     ),
     "cluster: no fence after mbarrier.init": Mutant(
-        "sum_tiles", "ptx::fence_mbar_init();", "", "initialisation was not fenced"
+        "sum_tiles", "ptx::fence_mbar_init();", "", LATE_INITIALISATION
     ),
     "cluster: stages are freed in the own block only": Mutant(
         "sum_tiles",
@@ -169,12 +181,6 @@ MUTANTS = {
     ),
     "cluster: one block too many is told": Mutant(
         "sum_tiles", "lane < CLUSTER", "lane <= CLUSTER", "outside the cluster"
-    ),
-    "cluster: one warp of each block meets the others": Mutant(
-        "sum_tiles",
-        "  ptx::cluster_sync();\n}",
-        "  if (warp == 0) ptx::cluster_sync();\n}",
-        "may have exited|has exited",
     ),
     "wgmma: producer does not wait": Mutant(
         "gemm_wgmma", "ptx::mbar_wait(&empty[s], phase ^ 1);", "", "too many arrivals"

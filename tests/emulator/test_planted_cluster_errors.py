@@ -61,6 +61,16 @@ PLANTED = {
         "TMA: the block ends before the copy has landed, at {exits_before_the_copy_lands}",
         tensor_map,
     ),
+    "exits_before_the_next_phase": in_a_cluster(
+        "arrival on an mbarrier, but block 0 of the cluster "
+        "(has exited|may have exited: it does not wait for this), at {exits_before_the_next_phase}"
+    ),
+    "exits_before_the_last_stage_is_empty": in_a_cluster(
+        f"arrival on an mbarrier, {EXITED} {{exits_before_the_last_stage_is_empty}}"
+    ),
+    "exits_after_a_relaxed_barrier": in_a_cluster(
+        f"arrival on an mbarrier, {EXITED} {{exits_after_a_relaxed_barrier}}"
+    ),
     "arrives_outside_the_cluster": in_a_cluster(
         "arrival on an mbarrier, but block 2 is outside the cluster of 2 blocks, "
         "at {arrives_outside_the_cluster}"
@@ -81,6 +91,10 @@ PLANTED = {
         "arrival on an mbarrier (that was not initialised|whose initialisation is not ordered "
         "before) in block [01] of the cluster: shared array ready, byte 0 of 8 "
         "at {arrives_after_a_block_barrier}"
+    ),
+    "arrives_without_a_fence": in_a_cluster(
+        "arrival on an mbarrier whose initialisation is not ordered before in block [01] of the "
+        "cluster: shared array ready, byte 0 of 8 at {arrives_without_a_fence}"
     ),
     "initialisation_not_ordered": in_a_cluster(
         "arrival on an mbarrier whose initialisation is not ordered before in block 1 of the "
@@ -125,6 +139,11 @@ PLANTED = {
     "global_memory_after_syncthreads": in_a_cluster(
         r"race: write is not ordered after the write by thread \(\d+,0,0\) of block \([01],0,0\): "
         r"argument 0 \(y\).* at {global_memory_after_syncthreads}",
+        lambda: (np.zeros(32, np.int32),),
+    ),
+    "global_memory_after_a_relaxed_barrier": in_a_cluster(
+        r"race: write is not ordered after the write by thread \(\d+,0,0\) of block \(0,0,0\): "
+        r"argument 0 \(y\).* at {global_memory_after_a_relaxed_barrier}",
         lambda: (np.zeros(32, np.int32),),
     ),
     "overwrites_too_early": overwritten("overwrites_too_early"),

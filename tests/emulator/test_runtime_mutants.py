@@ -247,7 +247,7 @@ MUTANTS = {
     ),
     "the cluster's barrier orders nothing": Mutant(
         "clusters.cpp",
-        "if (checking) order_all();",
+        "if (checking && released) order_all();",
         "",
         protocol(test_clusters.test_a_cluster_shares_global_memory),
     ),
@@ -319,8 +319,8 @@ MUTANTS = {
     ),
     "mbarriers of other blocks need no order": Mutant(
         "mbarriers.cpp",
-        "checking && !last_write_is_visible(barrier)",
-        "checking && current_block == current->block && !last_write_is_visible(barrier)",
+        "!found->second.published && !last",
+        "current_block == current->block && !found->second.published && !last",
         planted_in_a_cluster("initialisation_not_ordered", "descending"),
     ),
     "mbarriers of other blocks need no fence": Mutant(
@@ -364,6 +364,33 @@ MUTANTS = {
         "parts.significand >>= least_exponent - parts.exponent;",
         "parts.significand = 0;",
         measured_products("fp16"),
+    ),
+    "a barrier without release orders memory": Mutant(
+        "clusters.cpp",
+        "released = release &&",
+        "released = true ||",
+        planted_in_a_cluster("exits_after_a_relaxed_barrier"),
+    ),
+    "the last arrival decides whether a barrier orders memory": Mutant(
+        "clusters.cpp",
+        "released = release && (released || waiting.empty());",
+        "released = release;",
+        planted_in_a_cluster("global_memory_after_a_relaxed_barrier"),
+    ),
+    "a barrier without release makes no mbarrier visible": Mutant(
+        "clusters.cpp", "if (checking) publish_fenced_mbarriers();", "", tiles_of_a_cluster
+    ),
+    "a barrier makes mbarriers visible that are not fenced": Mutant(
+        "mbarriers.cpp",
+        "waits && is_fenced(record)",
+        "waits",
+        planted_in_a_cluster("arrives_without_a_fence"),
+    ),
+    "waits are ordered after arrivals of the next phase": Mutant(
+        "mbarriers.cpp",
+        "if (!checking || !record.clock) return;",
+        "order_ended_phase(record);\n  if (!checking || !record.clock) return;",
+        planted_in_a_cluster("exits_before_the_next_phase"),
     ),
 }
 

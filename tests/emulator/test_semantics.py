@@ -61,6 +61,14 @@ def test_shuffles_and_votes(get: Get) -> None:
     np.testing.assert_array_equal(rows[7], [*x[7::-1], *[-1] * 24])
 
 
+def test_one_thread_of_each_warp_is_elected(get: Get) -> None:
+    y = uninitialised(72, np.int32)
+    get("elections")((1,), (72,), (y,))
+    expected = np.zeros(72)
+    expected[[31, 63, 71]] = 3, 1, 1
+    np.testing.assert_array_equal(y, expected)
+
+
 def test_block_votes(get: Get) -> None:
     for values in (np.zeros(96), np.ones(96), np.arange(96) % 3 == 0):
         x, y = values.astype(np.int32), uninitialised(96, np.int32)

@@ -1,6 +1,7 @@
 // Stand-ins for the wrappers of inline PTX in namespace ptx: same names, same signatures.
 #pragma once
 #include "intrinsics.h"
+#include "warp.h"
 
 namespace ptx {
 
@@ -116,9 +117,17 @@ inline void mbar_wait(void* barrier, uint32_t parity, Site site = Site::here()) 
   emulator::mbarrier_wait(static_cast<uint64_t*>(barrier), parity, site);
 }
 
+// ---- elect.sync: kernels cannot know whom it elects; here it is the last lane
+inline bool elect_one(Site site = Site::here()) {
+  const uint32_t lanes = __ballot_sync(FULL_WARP, true, site);
+  return lanes >> emulator::lane_index() == 1;
+}
+
 // ---- clusters
 inline uint32_t cluster_rank() { return emulator::cluster_rank(); }
-inline void cluster_sync(Site site = Site::here()) { emulator::cluster_sync(site); }
+inline void cluster_sync(Site site = Site::here()) { emulator::cluster_sync(true, site); }
+// barrier.cluster.arrive.relaxed: of what came before, only fenced initialisations are ordered
+inline void cluster_sync_relaxed(Site site = Site::here()) { emulator::cluster_sync(false, site); }
 inline void mbar_arrive_cluster(void* barrier, uint32_t rank, Site site = Site::here()) {
   emulator::mbarrier_arrive_in_cluster(static_cast<uint64_t*>(barrier), rank, site);
 }

@@ -29,7 +29,7 @@ EMULATOR_HIDDEN int barrier_count(int predicate, Site site);  // __syncthreads_c
 
 // ---- clusters
 EMULATOR_HIDDEN uint32_t cluster_rank();
-EMULATOR_HIDDEN void cluster_sync(Site site);
+EMULATOR_HIDDEN void cluster_sync(bool release, Site site);
 
 // ---- the rest of the core
 EMULATOR_HIDDEN void yield();

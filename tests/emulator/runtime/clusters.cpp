@@ -7,6 +7,7 @@
 #include "cells.h"
 #include "checker.h"
 #include "failures.h"
+#include "mbarriers.h"
 #include "scheduler.h"
 
 namespace emulator {
@@ -43,6 +44,7 @@ void enter_block(Block& block) {
 // ---- the barrier of all threads that have not exited
 
 static std::vector<uint32_t> waiting;
+static bool released;  // by all arrivals: what their threads have done before is ordered
 
 static void order_all() {
   VectorClock* clock = new_empty_clock();
@@ -63,7 +65,8 @@ static void release_if_complete() {
   uint32_t live_threads = 0;
   for (uint32_t i = 0; i < cluster_size; i++) live_threads += blocks[i].live_threads;
   if (waiting.size() < live_threads) return;
-  if (checking) order_all();
+  if (checking && released) order_all();
+  if (checking) publish_fenced_mbarriers();
   for (uint32_t id : waiting) make_ready(id);
   waiting.clear();
 }
@@ -81,9 +84,10 @@ static void require_same_place_in_warp(Site site) {
   }
 }
 
-void cluster_sync(Site site) {
+void cluster_sync(bool release, Site site) {
   current->site = site;
   require_same_place_in_warp(site);
+  released = release && (released || waiting.empty());
   current->state = State::AT_CLUSTER_BARRIER;
   waiting.push_back(current->id);
   release_if_complete();

@@ -14,6 +14,8 @@ struct LandedCopy {
 };
 
 void forget_mbarriers();
+// At the cluster's barrier: what those that wait have initialised and fenced, all see.
+void publish_fenced_mbarriers();
 // Fails where a copy must not name the mbarrier; the number of its phase.
 uint32_t mbarrier_phase_for_copy(const uint64_t* barrier);
 void mbarrier_count_bytes(uint64_t* barrier, const LandedCopy& copy);

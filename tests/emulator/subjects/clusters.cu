@@ -16,15 +16,15 @@ sum_tiles(const __grid_constant__ Map map, float* y, int tiles) {
   __shared__ unsigned long long full[STAGES], empty[STAGES];
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const int rank = ptx::cluster_rank();
-  if (threadIdx.x == 0) {
+  if (warp == 0 && ptx::elect_one()) {
     for (int s = 0; s < STAGES; s++) {
       ptx::mbar_init(&full[s], 1);
       ptx::mbar_init(&empty[s], CLUSTER * CONSUMERS);
     }
     ptx::fence_mbar_init();
   }
-  ptx::cluster_sync();
-  if (threadIdx.x == 0) {
+  ptx::cluster_sync_relaxed();
+  if (warp == 0 && ptx::elect_one()) {
     for (int i = 0; i < tiles; i++) {
       const int s = i % STAGES, phase = i / STAGES & 1;
       ptx::mbar_wait(&empty[s], phase ^ 1);
@@ -32,6 +32,8 @@ sum_tiles(const __grid_constant__ Map map, float* y, int tiles) {
       ptx::tma_load_3d_multicast(stages + s * TILE + rank * PART, &map, 0, rank * ROWS, i,
                                  &full[s], ALL);
     }
+    for (int i = tiles; i < tiles + STAGES; i++)  // until nobody arrives or multicasts here
+      ptx::mbar_wait(&empty[i % STAGES], (i / STAGES & 1) ^ 1);
   } else if (warp > 0) {
     const int t = threadIdx.x - 32;
     float sum = 0;
@@ -44,5 +46,4 @@ sum_tiles(const __grid_constant__ Map map, float* y, int tiles) {
     }
     y[blockIdx.x * 64 + t] = (blockIdx.x + 1) * sum;
   }
-  ptx::cluster_sync();
 }

@@ -53,6 +53,50 @@ exits_before_the_copy_lands(const __grid_constant__ Map map) {
   if (ptx::cluster_rank() == 0) ptx::mbar_wait(&ready, 0);
 }
 
+// Of three arrivals two end the phase that the first block waits for.
+extern "C" __global__ void __cluster_dims__(2) exits_before_the_next_phase() {
+  init_for_all_blocks(2);
+  if (threadIdx.x > 0) return;
+  if (ptx::cluster_rank() == 0) ptx::mbar_wait(&ready, 0);
+  for (int i = 0; i < 3 && ptx::cluster_rank() == 1; i++)
+    ptx::mbar_arrive_cluster(&ready, 0);  // @exits_before_the_next_phase
+}
+
+// A ring of two stages: of the last two tiles only one is waited for.
+extern "C" __global__ void __cluster_dims__(2) exits_before_the_last_stage_is_empty() {
+  __shared__ unsigned long long full[2], empty[2];
+  constexpr int TILES = 5;
+  if (threadIdx.x == 0) {
+    for (int s = 0; s < 2; s++) {
+      ptx::mbar_init(&full[s], 1);
+      ptx::mbar_init(&empty[s], 2);
+    }
+    ptx::fence_mbar_init();
+  }
+  ptx::cluster_sync_relaxed();
+  if (threadIdx.x == 0) {
+    for (int i = 0; i < TILES + 1; i++) {
+      ptx::mbar_wait(&empty[i % 2], (i / 2 & 1) ^ 1);
+      if (i < TILES) ptx::mbar_arrive(&full[i % 2]);
+    }
+  } else if (threadIdx.x == 1) {
+    for (int i = 0; i < TILES; i++) {
+      ptx::mbar_wait(&full[i % 2], i / 2 & 1);
+      for (int r = 0; r < 2; r++)
+        ptx::mbar_arrive_cluster(&empty[i % 2], r);  // @exits_before_the_last_stage_is_empty
+    }
+  }
+}
+
+extern "C" __global__ void __cluster_dims__(2) exits_after_a_relaxed_barrier() {
+  init_for_all_blocks(1);
+  const unsigned other = 1 - ptx::cluster_rank();
+  if (threadIdx.x == 0)
+    ptx::mbar_arrive_cluster(&ready, other);  // @exits_after_a_relaxed_barrier
+  __syncwarp();
+  ptx::cluster_sync_relaxed();
+}
+
 // ---- blocks that there are not
 
 extern "C" __global__ void __cluster_dims__(2) arrives_outside_the_cluster() {
@@ -86,6 +130,15 @@ extern "C" __global__ void __cluster_dims__(2) arrives_after_a_block_barrier() {
   __syncthreads();
   for (unsigned r = 0; r < 2 && threadIdx.x == 0; r++)
     ptx::mbar_arrive_cluster(&ready, r);  // @arrives_after_a_block_barrier
+  ptx::cluster_sync();
+}
+
+// The barrier of the cluster is without release, and nothing is fenced.
+extern "C" __global__ void __cluster_dims__(2) arrives_without_a_fence() {
+  if (threadIdx.x == 0) ptx::mbar_init(&ready, 2);
+  ptx::cluster_sync_relaxed();
+  for (unsigned r = 0; r < 2 && threadIdx.x == 0; r++)
+    ptx::mbar_arrive_cluster(&ready, r);  // @arrives_without_a_fence
   ptx::cluster_sync();
 }
 
@@ -177,6 +230,17 @@ extern "C" __global__ void __cluster_dims__(2) global_memory_after_syncthreads(i
   if (ptx::cluster_rank() == 0) y[threadIdx.x] = 1;  // @global_memory_after_syncthreads_writer
   __syncthreads();
   if (ptx::cluster_rank() == 1) y[threadIdx.x] = 2;  // @global_memory_after_syncthreads
+}
+
+// A barrier without release, if only of one warp, orders nothing.
+extern "C" __global__ void __cluster_dims__(2) global_memory_after_a_relaxed_barrier(int* y) {
+  if (ptx::cluster_rank() == 0)
+    y[threadIdx.x] = 1;  // @global_memory_after_a_relaxed_barrier_writer
+  if (ptx::cluster_rank() == 0)
+    ptx::cluster_sync_relaxed();
+  else
+    ptx::cluster_sync();
+  if (ptx::cluster_rank() == 1) y[threadIdx.x] = 2;  // @global_memory_after_a_relaxed_barrier
 }
 
 // The first block brings both boxes; it waits until it has read the first itself.

@@ -28,6 +28,12 @@ extern "C" __global__ void shuffles(const int* x, int* y) {
   if (t < 8) y[224 + t] = __shfl_sync(0xffu, v, 7 - t);
 }
 
+extern "C" __global__ void elections(int* y) {
+  y[threadIdx.x] = ptx::elect_one();
+  __syncwarp();
+  if (threadIdx.x < 32) y[threadIdx.x] += 2 * ptx::elect_one();
+}
+
 extern "C" __global__ void block_votes(const int* x, int* y) {
   const int v = x[threadIdx.x];
   const int count = __syncthreads_count(v), any = __syncthreads_or(v), all = __syncthreads_and(v);
