@@ -1,15 +1,18 @@
 // A matrix product C = A B on Hopper's tensor cores (wgmma), for operands that are 16-bit planes.
 //
-// Three warpgroups: one thread of the first, the producer, has the copy engine (TMA) bring tiles of
-// all planes of both operands into a ring of STAGES in shared memory; each of the other two
-// multiplies its 64 rows of a BLOCK_M × BLOCK_N tile of C. Two mbarriers a stage pass it on: `full`
-// when its bytes have come, `empty` when it has been multiplied. Blocks stay: each takes a tile after
-// another, and the producer runs ahead into the next.
+// Three warpgroups: an elected thread of the first, the producer, brings tiles of all planes of both
+// operands by TMA into a ring of STAGES in shared memory; each of the other two multiplies its 64
+// rows of a BLOCK_M × BLOCK_N tile of C. Two mbarriers a stage pass it on: `full` when its bytes have
+// come, `empty` when it has been multiplied. Blocks stay: each takes a tile after another, and the
+// producer runs ahead into the next.
 //
 // CLUSTER_M × CLUSTER_N blocks are a cluster, with neighbouring tiles. Those of one column of tiles
 // need the same tile of B: each brings its part of it to all of them (multicast). So do those of one
 // row with A. What the L2 cache has to give would bind otherwise. A stage is empty when all blocks
-// that share one of its tiles have multiplied it.
+// that share one of its tiles have multiplied it. All blocks of a cluster fill equally many stages,
+// and the bytes and arrivals that others send to a block are in when all of its stages are empty: its
+// producer waits for that at the end, so that the block does not exit before. A stage that was never
+// filled is empty.
 //
 // Weights, promotion and what happens to elements that are not finite are as in gemm_mma.cuh, but
 // that sums are promoted after other numbers of terms. From two or three planes it is after every
@@ -186,7 +189,7 @@ __device__ __forceinline__ void multiply(float (&d)[SUMS], unsigned long long a,
 __device__ __forceinline__ void release(void* empty, unsigned sharing) {
   const unsigned lane = threadIdx.x % 32;
   if (CLUSTER == 1) {
-    if (lane == 0) ptx::mbar_arrive(empty);
+    if (ptx::elect_one()) ptx::mbar_arrive(empty);
   } else if (lane < CLUSTER && sharing >> lane & 1) {
     ptx::mbar_arrive_cluster(empty, lane);
   }
@@ -313,10 +316,10 @@ __device__ __forceinline__ void gemm_wgmma(const TensorMap& left_map, const Tens
   unsigned char* const strips = shared + STAGES * STAGE_BYTES;
   unsigned long long* const full = reinterpret_cast<unsigned long long*>(strips + STRIPS_BYTES);
   unsigned long long* const empty = full + STAGES;
-  const int warpgroup = __shfl_sync(0xffffffffu, threadIdx.x / WARPGROUP, 0);  // one in a warp
+  const int warp = __shfl_sync(0xffffffffu, threadIdx.x / 32, 0);  // known to be one in a warp
   const Place place;
 
-  if (threadIdx.x == 0) {
+  if (warp == 0 && ptx::elect_one()) {
     for (int s = 0; s < STAGES; ++s) {
       ptx::mbar_init(&full[s], 1);
       ptx::mbar_init(&empty[s], (CLUSTER_M + CLUSTER_N - 1) * CONSUMERS * 4);  // warps
@@ -328,16 +331,16 @@ __device__ __forceinline__ void gemm_wgmma(const TensorMap& left_map, const Tens
     }
   }
   if (CLUSTER > 1)
-    ptx::cluster_sync();
+    ptx::cluster_sync_relaxed();
   else
     __syncthreads();
 
   const Offset shares = Share::clusters(rows, columns) * splits;
   const Offset start = blockIdx.x / CLUSTER, step = gridDim.x / CLUSTER;
   Turn turn;
-  if (warpgroup == 0) {
+  if (warp < WARPGROUP / 32) {
     ptx::setmaxnreg_dec<PRODUCER_REGISTERS>();
-    if (threadIdx.x == 0) {
+    if (warp == 0 && ptx::elect_one()) {
       for (Offset index = start; index < shares; index += step) {
         const Share share(index, place, rows, columns, contraction, split_length);
 #pragma unroll 1
@@ -354,13 +357,17 @@ __device__ __forceinline__ void gemm_wgmma(const TensorMap& left_map, const Tens
           turn.next();
         }
       }
+      if (CLUSTER > 1) {  // until nobody arrives or multicasts here any more
+#pragma unroll 1
+        for (int s = 0; s < STAGES; ++s, turn.next())
+          ptx::mbar_wait(&empty[turn.stage], turn.phase ^ 1);
+      }
     }
-    __syncwarp();  // the barrier below wants whole warps
   } else {
     ptx::setmaxnreg_inc<CONSUMER_REGISTERS>();
-    const int outer = (warpgroup - 1) * WGMMA_M;         // [0, BLOCK_M)
-    const int warp = threadIdx.x / 32 - WARPGROUP / 32;  // [0, 4 CONSUMERS)
-    auto strip = reinterpret_cast<float (*)[STRIP_PITCH]>(strips + warp * STRIP_BYTES);
+    const int consumer = warp - WARPGROUP / 32;  // [0, 4 CONSUMERS)
+    const int outer = consumer / 4 * WGMMA_M;    // [0, BLOCK_M)
+    auto strip = reinterpret_cast<float (*)[STRIP_PITCH]>(strips + consumer * STRIP_BYTES);
     Ring ring = {stages, full, empty, place.row() | place.column(), turn};
     for (Offset index = start; index < shares; index += step) {
       const Share share(index, place, rows, columns, contraction, split_length);
@@ -378,9 +385,8 @@ __device__ __forceinline__ void gemm_wgmma(const TensorMap& left_map, const Tens
         promote(part, 1, sum);
         if (IN_ONE_PART) break;
       }
-      store_tile(left, right, target, share, splits, share.row0 + warp * 16, rows, columns, finish,
-                 sum, strip);
+      store_tile(left, right, target, share, splits, share.row0 + consumer * 16, rows, columns,
+                 finish, sum, strip);
     }
   }
-  if (CLUSTER > 1) ptx::cluster_sync();  // no block goes while others still tell it of stages
 }

@@ -72,12 +72,22 @@ __device__ __forceinline__ void mma_m16n8k16_f64(double (&d)[2][2], const double
 #endif
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+// ---- elect.sync: true in one thread of a whole warp, in the same one at every call. Behind a
+// comparison of indices ptxas puts each TMA instruction into a loop over threads.
+__device__ __forceinline__ bool elect_one() {
+  unsigned elected;
+  asm volatile("{\n .reg .pred leader;\n elect.sync _|leader, 0xffffffff;\n"
+               " selp.u32 %0, 1, 0, leader;\n}"
+               : "=r"(elected));
+  return elected;
+}
+
 // ---- mbarrier: a phase ends when all arrivals are in and all expected bytes have come
 __device__ __forceinline__ void mbar_init(void* barrier, unsigned arrivals) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;"
                :: "r"(smem_u32(barrier)), "r"(arrivals) : "memory");
 }
-// Makes initialised barriers visible to the copy engine.
+// Makes initialised barriers visible to TMA, and after a barrier of the cluster to its threads.
 __device__ __forceinline__ void fence_mbar_init() {
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 }
@@ -131,9 +141,10 @@ __device__ __forceinline__ unsigned cluster_rank() {
   asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
   return rank;
 }
-// Waits for all threads of the cluster that have not exited.
-__device__ __forceinline__ void cluster_sync() {
-  asm volatile("barrier.cluster.arrive.release.aligned;\n barrier.cluster.wait.acquire.aligned;"
+// Waits for all threads of the cluster that have not exited. It orders no memory, but with
+// fence_mbar_init before it makes initialised barriers visible to them.
+__device__ __forceinline__ void cluster_sync_relaxed() {
+  asm volatile("barrier.cluster.arrive.relaxed.aligned;\n barrier.cluster.wait.acquire.aligned;"
                ::: "memory");
 }
 // Arrives at the barrier that a block of the cluster has in the same place.

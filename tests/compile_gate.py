@@ -6,11 +6,12 @@ NVRTC compiles every instantiation of tests/instantiations.py; no GPU and no dri
 assembler's report gives registers and memory, the disassembly the instructions. compile_gate.tsv
 holds a row for each kernel, instantiation and architecture.
 
-Fails always on a spill, a stack, local memory, more registers than the launch bound leaves, a
-remark of the assembler on wgmma or setmaxnreg, and fewer instructions than contract_promises.py
-derives from the contract at the head of the kernel's file. Fails where the table was made by the
-same compiler on a row that is missing or new, more shared memory, more than REGISTER_SLACK
-registers more, and fewer vector accesses or tensor-core instructions.
+Fails always on a spill, a stack, local memory, a memory barrier, a loop over the threads of a warp
+(around an instruction for one thread), more registers than the launch bound leaves, a remark of the
+assembler on wgmma or setmaxnreg, and fewer instructions than contract_promises.py derives from the
+contract at the head of the kernel's file. Fails where the table was made by the same compiler on a
+row that is missing or new, more shared memory, more than REGISTER_SLACK registers more, and fewer
+vector accesses or tensor-core instructions.
 Every other difference from the table is reported and fails nothing.
 """
 
@@ -58,7 +59,13 @@ VECTOR_ACCESSES = (
 KINDS = (*VECTOR_ACCESSES, "bulk_copy", "ffma", "dfma", "tensor", "barrier", "set_registers")
 COLUMNS = ("registers", "shared_bytes", *KINDS)
 COMPLAINT = re.compile(r"\(C\d{4}\) [^\n]*")  # such as that products are serialised
-ZERO = {"stack": "bytes of stack", "spilled": "bytes spilled", "local": "local memory accesses"}
+ZERO = {
+    "stack": "bytes of stack",
+    "spilled": "bytes spilled",
+    "local": "local memory accesses",
+    "memory_barrier": "memory barriers",
+    "thread_loop": "loops over the threads of a warp",
+}
 
 Rows = dict[Subject, Counts]
 
@@ -142,13 +149,13 @@ def count(opcodes: Iterable[str]) -> Counts:
     found: Counter[str] = Counter()
     for opcode, times in Counter(opcodes).items():
         name, *modifiers = opcode.split(".")
-        column = COLUMN_OF.get(name)
+        column = COLUMN_OF.get(opcode, COLUMN_OF.get(name))
         if column in ("load", "store", "shared_load", "shared_store"):
             width = next((bits for bits in ("128", "64") if bits in modifiers), None)
             column = f"{column}_{width}" if width else None
         if column:
             found[column] += times * (2 if name == "FFMA2" else 1)
-    return {column: found[column] for column in (*KINDS, "local")}
+    return {column: found[column] for column in (*KINDS, "local", "memory_barrier", "thread_loop")}
 
 
 # Generic accesses (LD, ST) are those whose address space the compiler has lost sight of.
@@ -164,6 +171,8 @@ COLUMN_OF = {
     "BAR": "barrier",
     "UTMALDG": "bulk_copy",
     "USETMAXREG": "set_registers",
+    "MEMBAR": "memory_barrier",
+    "BRA.U.ANY": "thread_loop",  # as long as any thread is left
 }
 
 

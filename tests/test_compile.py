@@ -318,6 +318,27 @@ def test_what_the_assembler_remarks_on_hoppers_instructions_fails(
     assert remark in rejected[0]
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("arrive.relaxed", "arrive.release", "2 memory barriers"),  # of the block, and of the GPU
+        (
+            "if (warp == 0 && ptx::elect_one()) {\n      for (",
+            "if (threadIdx.x == 0) {\n      for (",
+            "4 loops over the threads of a warp",  # one each copy: two planes of two operands
+        ),
+    ],
+)
+def test_what_machine_code_of_clusters_must_not_hold_fails(old: str, new: str, words: str) -> None:
+    stem = "matmul_backward_wgmma"
+    text = source.expand(stem)
+    assert text.count(old) == 1
+    one = (stem, ("ELEMENT_F32", "PLANES=2", "TILE=128"))
+    rows, rejected = compile_gate.measure("sm_90a", [one], text=text.replace(old, new))
+    assert not rejected
+    assert [fault.split(": ")[1] for fault in compile_gate.faults(rows)] == [words]
+
+
 def test_what_does_not_compile_fails() -> None:
     rows, rejected = measured("no kernel")
     assert not rows
@@ -381,6 +402,8 @@ def test_a_doctored_report_fails(reported: dict[str, int], words: str) -> None:
         (["LDG.E", "STG.E.128"], "load_128 is 0, its contract promises 1 or more"),
         (["LDG.E.128", "STG.E.64"], "store_128 is 0, its contract promises 1 or more"),
         (["LDG.E.128", "STG.E.128", "STL.64"], "1 local memory accesses"),
+        (["LDG.E.128", "STG.E.128", "MEMBAR.ALL.GPU"], "1 memory barriers"),
+        (["LDG.E.128", "STG.E.128", "BRA.U.ANY", "BRA.U"], "1 loops over the threads of a warp"),
     ],
 )
 def test_a_doctored_listing_fails(listing: list[str], words: str) -> None:

@@ -9,22 +9,67 @@ MUTANTS = (
         {
             # the ring
             "nobody waits until mbarriers are made": (
-                "  if (CLUSTER > 1)\n    ptx::cluster_sync();\n  else\n    __syncthreads();\n",
+                "  if (CLUSTER > 1)\n    ptx::cluster_sync_relaxed();\n"
+                "  else\n    __syncthreads();\n",
                 "",
             ),
             "blocks do not wait until others' mbarriers are made": (
-                "    ptx::cluster_sync();\n  else",
+                "    ptx::cluster_sync_relaxed();\n  else",
                 "    __syncthreads();\n  else",
             ),
             "mbarriers are not fenced": ("    ptx::fence_mbar_init();\n", ""),
             "a block goes while others tell it of stages": (
-                "  if (CLUSTER > 1) ptx::cluster_sync();  // no block",
-                "  // no block",
+                "s < STAGES; ++s, turn.next())",
+                "s < 0; ++s, turn.next())",
             ),
-            "the producer waits for the wrong phase": ("turn.phase ^ 1", "turn.phase"),
+            "the last stage is not waited for at the end": (
+                "s < STAGES; ++s, turn.next())",
+                "s < STAGES - 1; ++s, turn.next())",
+            ),
+            "one stage is waited for at the end": (
+                "s < STAGES; ++s, turn.next())",
+                "s < STAGES; ++s)",
+            ),
+            "the first block does not wait at the end": (
+                "s < STAGES; ++s, turn.next())",
+                "s < STAGES && place.down + place.across > 0; ++s, turn.next())",
+            ),
+            "clusters of four do not wait at the end": (
+                "if (CLUSTER > 1) {  // until",
+                "if (CLUSTER_N == 1) {  // until",
+            ),
+            "the producer waits for the wrong phase at the end": (
+                "turn.next())\n          ptx::mbar_wait(&empty[turn.stage], turn.phase ^ 1);\n",
+                "turn.next())\n          ptx::mbar_wait(&empty[turn.stage], turn.phase);\n",
+            ),
+            "the producer waits for the wrong phase": (
+                "turn.phase ^ 1);\n          ptx::mbar_expect_tx",
+                "turn.phase);\n          ptx::mbar_expect_tx",
+            ),
             "the producer does not wait": (
-                "          ptx::mbar_wait(&empty[turn.stage], turn.phase ^ 1);\n",
-                "",
+                "          ptx::mbar_wait(&empty[turn.stage], turn.phase ^ 1);\n"
+                "          ptx::mbar_expect_tx",
+                "          ptx::mbar_expect_tx",
+            ),
+            "the whole warp initialises mbarriers": (
+                "if (warp == 0 && ptx::elect_one()) {\n    for (int s",
+                "if (warp == 0) {\n    for (int s",
+            ),
+            "every warp initialises mbarriers": (
+                "if (warp == 0 && ptx::elect_one()) {\n    for (int s",
+                "if (ptx::elect_one()) {\n    for (int s",
+            ),
+            "the whole warp is a producer": (
+                "if (warp == 0 && ptx::elect_one()) {\n      for (Offset",
+                "if (warp == 0) {\n      for (Offset",
+            ),
+            "every warp of the first warpgroup has a producer": (
+                "if (warp == 0 && ptx::elect_one()) {\n      for (Offset",
+                "if (ptx::elect_one()) {\n      for (Offset",
+            ),
+            "all threads of a block by itself tell of a stage": (
+                "if (ptx::elect_one()) ptx::mbar_arrive(empty);",
+                "ptx::mbar_arrive(empty);",
             ),
             "consumers wait for the wrong phase": (
                 "mbar_wait(&full[turn.stage], turn.phase)",
@@ -260,7 +305,7 @@ MUTANTS = (
             ),
             "a strip lacks its last columns": ("c < STRIP)", "c < STRIP - 8)"),
             "the lower rows of a product are nearer": ("r = at % 4 / 2 * 8", "r = at % 4 / 2 * 4"),
-            "warps have eight rows": ("share.row0 + warp * 16", "share.row0 + warp * 8"),
+            "warps have eight rows": ("share.row0 + consumer * 16", "share.row0 + consumer * 8"),
             "one row more is written": ("if (row >= rows ||", "if (row > rows ||"),
             "the last strip is left out": (
                 "share.column0 + c0 < columns",
