@@ -82,15 +82,14 @@ class State(NamedTuple):
 
 @dataclass(frozen=True)
 class Protocol:
-    """What a cluster of M × N CTAs does; the defaults from `unwaited` on are the kernel's."""
+    """What a cluster of M × N CTAs does; the defaults from `drained` on are the kernel's."""
 
     cluster: tuple[int, int]
     stages: int
     tiles: tuple[int, ...]  # stages that each tile of a CTA has
     warps: int  # that consume, in a CTA
     one_plane: bool = True  # a stage is released when the products of the next are on their way
-    ending: str = "barrier"  # of the cluster; "drain": the producer waits for its empty stages
-    unwaited: int = 0  # of these stages
+    drained: int | None = None  # empty stages that a producer waits for at the end; None: all
     arrivals: int = 0  # more than there are, of an empty stage
     bytes: int = 0  # the same of a full one
     waits_for_empty: bool = True
@@ -146,9 +145,8 @@ class Protocol:
     def agents(self) -> tuple[tuple[int, tuple[Step, ...]], ...]:
         """CTA and steps of every producer and every consuming warp."""
         first = Step("sync" if self.starts_together else "together")
-        last = [Step("sync")] * (self.ending == "barrier" and self.ctas > 1)
-        producer = [Step("start"), first, *self._producer(), *last]
-        consumer = [first, *self._consumer(), *last]
+        producer = [Step("start"), first, *self._producer()]
+        consumer = [first, *self._consumer()]
         return tuple(
             (cta, tuple(steps))
             for cta in range(self.ctas)
@@ -157,7 +155,8 @@ class Protocol:
 
     def _producer(self) -> Iterator[Step]:
         fills = sum(self.tiles)
-        for fill in range(fills + (self.stages - self.unwaited) * (self.ending == "drain")):
+        drained = self.stages if self.drained is None else self.drained
+        for fill in range(fills + drained * (self.ctas > 1)):
             turn, stage = divmod(fill, self.stages)
             parity = turn % 2 ^ 1 if self.producer_flips else 1
             if fill >= fills:

@@ -135,9 +135,9 @@ inline void mbar_wait(void* barrier, unsigned parity) {
   recorded::event(recorded::WAIT, barrier, parity);
   ptx::mbar_wait(barrier, parity);
 }
-inline void cluster_sync() {
+inline void cluster_sync_relaxed() {
   recorded::event(recorded::SYNC, nullptr);
-  ptx::cluster_sync();
+  ptx::cluster_sync_relaxed();
 }
 inline void tma_load_3d(void* to, const void* map, int column, int row, int plane, void* barrier) {
   recorded::event(recorded::LOAD, barrier, recorded::bytes_of_box(map), 1u << ptx::cluster_rank());
