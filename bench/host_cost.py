@@ -86,23 +86,19 @@ def measure(
     quick: bool,
     left: Callable[[], float],
     begin: Callable[[str], None] = lambda _: None,
-) -> str:
-    """Measure all rows that there is time for, and return the GPU's name."""
-    runtime = _dispatch.runtime()
+) -> None:
+    """Measure all rows that there is time for."""
     for op, size in rows():
         if left() > RESERVE:
             begin(f"{op} {'x'.join(map(str, size))}")
             into.append(time_row(op, size, SECONDS[quick]))
-    return runtime.facts(None).name
 
 
 def work(section_: section.Section) -> None:
     """Measure on a GPU, as a part of bench.on_gpu."""
     found: list[dict[str, Any]] = []
-    section_.data["rows"] = found
-    section_.data["gpu"] = measure(
-        found, quick=section_.quick, left=section_.left, begin=section_.begin
-    )
+    section_.data |= {"rows": found, "gpu": _dispatch.runtime().facts(None).name}
+    measure(found, quick=section_.quick, left=section_.left, begin=section_.begin)
     if len(found) < len(rows()):
         section_.unfinished = f"no time for {len(rows()) - len(found)} rows"
     told = [one for one in found if one["op"] == "dense_sigmoid_backward"]
@@ -139,7 +135,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         }
         with output.reserved(path) as write:
             rows_: list[dict[str, Any]] = []
-            gpu = measure(rows_, quick=arguments.quick, left=lambda: float("inf"))
+            gpu = _dispatch.runtime().facts(None).name
+            measure(rows_, quick=arguments.quick, left=lambda: float("inf"))
             document |= {"rows": rows_, "gpu": gpu}
             write((json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode())
     except Unusable as error:

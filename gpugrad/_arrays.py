@@ -75,6 +75,8 @@ class Call:
         return self
 
     def __exit__(self, *error: object) -> None:
+        if self.kind == "JAX" and self.home != "cpu":
+            _kinds.hold_until_done(self.arrays.values())
         self._context.close()
 
     def _view_operands(self) -> None:

@@ -9,10 +9,12 @@ own, and the namespace makes the results. No other type can be made: its arrays 
 CuPy arrays, after where their memory is, and results are NumPy or CuPy arrays.
 """
 
+import contextlib
 import functools
 import math
 import sys
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -93,24 +95,60 @@ def home_of(value: Any, kind: str) -> str:
 def working_on(kind: str, home: str) -> Iterator[None]:
     """Make the device and the stream of the caller's arrays current, for views, copies and kernels.
 
-    The stream is CuPy's current one; for PyTorch's tensors it is PyTorch's.
+    The stream is CuPy's current one; for PyTorch's tensors it is PyTorch's, and so is all memory
+    that is needed meanwhile.
     """
     if home == "cpu":
         yield
         return
     cupy = _protocols.imported_cupy()
-    with cupy.cuda.Device(int(home[4:])):
+    device = int(home[4:])
+    with cupy.cuda.Device(device):
         if kind != "PyTorch":
             yield
             return
         torch: Any = sys.modules["torch"]
-        stream = torch.cuda.current_stream(int(home[4:]))
+        stream = torch.cuda.current_stream(device)
         if hasattr(cupy.cuda.Stream, "from_external") and hasattr(stream, "__cuda_stream__"):
             current = cupy.cuda.Stream.from_external(stream)
         else:
             current = cupy.cuda.ExternalStream(stream.cuda_stream)
-        with current:
+        with current, cupy.cuda.using_allocator(functools.partial(_from_pytorch, device)):
             yield
+
+
+def _from_pytorch(device: int, size: int) -> Any:
+    """Allocate memory for CuPy from PyTorch's allocator, which knows its streams and its graphs."""
+    torch: Any = sys.modules["torch"]
+    tensor = torch.empty(size, dtype=torch.uint8, device=f"cuda:{device}")
+    return _memory(tensor.data_ptr(), size, tensor, device)
+
+
+def _memory(address: int, size: int, owner: Any, device: int) -> Any:
+    """Point to memory on a GPU that somebody else owns."""
+    from cupy.cuda import MemoryPointer, UnownedMemory
+
+    return MemoryPointer(UnownedMemory(address, size, owner, device), 0)
+
+
+def hold_until_done(arrays: Iterable[Any]) -> None:
+    """Keep JAX's arrays on a GPU until the current stream has done what it was given so far.
+
+    XLA gives the memory of an array that is dropped to others, in the order of its own streams. It
+    is not told of the streams of kernels that read an array by DLPack.
+    """
+    from cupy import cuda
+
+    stream = cuda.get_current_stream()
+    if stream.ptr > 1 and stream.is_capturing():  # a graph reads them whenever it is replayed
+        return
+    _held.append((stream.record(cuda.Event(disable_timing=True)), [*arrays]))
+    with contextlib.suppress(IndexError):  # another thread has taken it
+        while _held[0][0].done:
+            _held.popleft()
+
+
+_held: deque[tuple[Any, list[Any]]] = deque()  # events, and what is kept until they are done
 
 
 def see(value: Any, kind: str) -> Seen:
@@ -212,14 +250,27 @@ def _see_torch(value: Any) -> Seen:
     half = name == "bfloat16"  # travels as int16: neither NumPy nor DLPack consumers know it
     if half:
         tensor = tensor.view(torch.int16)
-    array: Any
     if value.device.type == "cpu":
-        array = tensor.numpy()
+        array: Any = tensor.numpy()
     else:
-        import cupy
-
-        array = cupy.from_dlpack(tensor)
+        array = _at_its_address(tensor)
     return Seen(array.view(bfloat16()) if half else array, obstacle)
+
+
+def _at_its_address(tensor: Any) -> Any:
+    """View a tensor on a GPU as a CuPy array.
+
+    By DLPack PyTorch would have CuPy's stream wait for its own, which it is: an event and a wait
+    for each tensor.
+    """
+    import cupy
+
+    dtype = np.dtype(str(tensor.dtype).removeprefix("torch."))
+    shape, steps = tuple(tensor.shape), tensor.stride()
+    last = sum(step * (extent - 1) for step, extent in zip(steps, shape, strict=True))
+    size = (last + 1) * dtype.itemsize if tensor.numel() else 0
+    memory = _memory(tensor.data_ptr(), size, tensor, tensor.device.index)
+    return cupy.ndarray(shape, dtype, memory, tuple(step * dtype.itemsize for step in steps))
 
 
 def _see_jax(value: Any) -> Seen:

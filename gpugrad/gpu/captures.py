@@ -35,7 +35,12 @@ def workspace(size: int, stream: int) -> Any:
 
 
 def keep_if_captured(memory: Any, stream: int) -> None:
-    """Keep memory for good, for nobody else, if what is launched on a stream goes to a graph."""
+    """Keep memory for good, for nobody else, if what is launched on a stream goes to a graph.
+
+    Memory of PyTorch's belongs to its allocator, which looks after its graphs itself.
+    """
+    if isinstance(memory.mem, cuda.UnownedMemory):
+        return
     if stream not in NEVER_CAPTURED and cuda.runtime.streamIsCapturing(stream):
         of_graphs.setdefault(None, []).append((0, memory))
 

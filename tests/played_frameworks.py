@@ -1,0 +1,167 @@
+"""PyTorch's tensors and JAX's arrays on a GPU, as far as this package looks at them.
+
+The CPU builds of both have no CUDA. These classes carry memory of the played driver, and do what
+the files named below do with streams and allocators, no more.
+"""
+
+import sys
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import cupy
+import numpy as np
+
+from tests.cases import dtype_of
+
+
+class Tensor:
+    """torch.Tensor with a device of CUDA's (torch/_tensor.py)."""
+
+    layout, is_quantized, requires_grad = "strided", False, False
+    device = SimpleNamespace(type="cuda", index=0)
+
+    def __init__(self, array: Any, dtype: str) -> None:
+        self.array, self.dtype = array, dtype
+
+    shape = property(lambda self: self.array.shape)
+
+    def stride(self) -> tuple[int, ...]:
+        return tuple(step // self.array.itemsize for step in self.array.strides)
+
+    def numel(self) -> int:
+        return int(self.array.size)
+
+    def data_ptr(self) -> int:
+        return int(self.array.data.ptr)
+
+    def is_neg(self) -> bool:
+        return False
+
+    def detach(self) -> "Tensor":
+        return self
+
+    def resolve_neg(self) -> "Tensor":
+        return self
+
+    def t(self) -> "Tensor":
+        return Tensor(self.array.T, self.dtype)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 2, 0
+
+    def __dlpack__(self, *, stream: int, **options: Any) -> Any:
+        """The consumer's stream waits for PyTorch's, but where both are the default stream."""
+        torch: Any = sys.modules["torch"]
+        if (stream, torch.stream.ptr) != (1, 0):
+            event = torch.stream.record()
+            cupy.cuda.runtime.streamWaitEvent(stream, event.ptr)
+        return self.array.__dlpack__(stream=stream, **options)
+
+    def view(self, dtype: str) -> "Tensor":
+        return Tensor(self.array.view(dtype_of(dtype.removeprefix("torch."))), dtype)
+
+
+class Torch(ModuleType):
+    """The module torch; `torch.cuda.graph` is a capture in mode "global" (torch/cuda/graphs.py).
+
+    Memory is cut from what was reserved before, as by the caching allocator: a capture must not
+    call cudaMalloc (c10/cuda/CUDACachingAllocator.cpp changes the mode where it has to).
+    """
+
+    def __init__(self, reserve: int = 1 << 22) -> None:
+        super().__init__("torch")
+        self.Tensor, self.strided = Tensor, "strided"
+        for name in ("uint8", "int16", "float64", "float32", "float16", "bfloat16"):
+            setattr(self, name, f"torch.{name}")
+        self.reserved = cupy.cuda.Memory(reserve)
+        self.taken: list[int] = []  # bytes, of each allocation
+        self._end = 0
+        self.stream: Any = cupy.cuda.Stream(non_blocking=True)
+        self.cuda = SimpleNamespace(current_stream=lambda index: _Stream(self.stream))
+        self.autograd = SimpleNamespace(
+            graph=SimpleNamespace(increment_version=lambda tensor: None)
+        )
+
+    def empty(self, shape: Any, *, dtype: str, device: str) -> Tensor:
+        assert device == "cuda:0"
+        shape = shape if isinstance(shape, tuple) else (shape,)
+        kind = dtype_of(dtype.removeprefix("torch."))
+        size = int(np.prod(shape)) * kind.itemsize
+        self.taken.append(size)
+        memory = cupy.cuda.MemoryPointer(self.reserved, self._end)
+        self._end += -(-size // 512) * 512
+        assert self._end <= self.reserved.size
+        return Tensor(cupy.ndarray(shape, kind, memory), dtype)
+
+    def tensor(self, array: np.ndarray) -> Tensor:
+        """Make a tensor with the values of a NumPy array."""
+        made = self.empty(array.shape, dtype=f"torch.{array.dtype.name}", device="cuda:0")
+        made.array.data.copy_from_host(np.ascontiguousarray(array).ctypes.data, array.nbytes)
+        return made
+
+
+class _Stream:
+    """torch.cuda.Stream (torch/cuda/streams.py)."""
+
+    def __init__(self, stream: Any) -> None:
+        self.cuda_stream = stream.ptr
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self.cuda_stream
+
+
+class Jax(ModuleType):
+    """The module jax; arrays come and go by DLPack (jax/_src/array.py, jax/_src/dlpack.py).
+
+    Memory of an array that is dropped is written by XLA's next computation, which runs on a stream
+    of its own and waits for no other.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("jax")
+        jax = self
+        self.stream = cupy.cuda.Stream(non_blocking=True)
+
+        class Array:
+            def __init__(self, array: Any) -> None:
+                self.array = array
+
+            shape = property(lambda self: self.array.shape)
+            dtype = property(lambda self: self.array.dtype)
+
+            def devices(self) -> set[Any]:
+                return {jax.device}
+
+            def __dlpack_device__(self) -> tuple[int, int]:
+                return (2, 0)
+
+            def __dlpack__(self, **options: Any) -> Any:
+                return _Owned(self).view.__dlpack__(**options)
+
+            def __del__(self) -> None:
+                with jax.stream:
+                    self.array.fill(np.nan)
+                jax.stream.synchronize()
+
+        self.Array = Array
+        self.device = _Device()
+        self.config = SimpleNamespace(jax_enable_x64=True)
+        self.core = SimpleNamespace(Tracer=type("Tracer", (), {}))
+        self.numpy = SimpleNamespace(from_dlpack=lambda array: array)
+
+
+class _Device(SimpleNamespace):
+    """A device of jax.devices()."""
+
+    platform, local_hardware_id = "gpu", 0
+    __hash__ = object.__hash__
+
+
+class _Owned:
+    """A view of an array's memory that holds the array."""
+
+    def __init__(self, owner: Any) -> None:
+        array = owner.array
+        memory = cupy.cuda.UnownedMemory(array.data.ptr, array.nbytes, owner, 0)
+        pointer = cupy.cuda.MemoryPointer(memory, 0)
+        self.view = cupy.ndarray(array.shape, array.dtype, pointer, array.strides)
