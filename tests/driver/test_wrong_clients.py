@@ -19,6 +19,7 @@ from cupy.cuda import runtime
 from gpugrad.gpu import cache
 from tests import driver
 from tests.conftest import ON_A_GPU
+from tests.driver import execution, library
 
 pytestmark = [
     pytest.mark.usefixtures("gpu"),
@@ -547,6 +548,24 @@ def test_results_in_pinned_memory_that_are_read_too_early(waits: bool) -> None:
     if waits:
         stream.synchronize()
     assert (host == (3 if waits else 1)).all()
+
+
+def test_garbage_is_collected_while_a_kernel_runs() -> None:
+    """Giving memory back waits for the device; later launches must not begin for that."""
+    held = [cupy.cuda.Memory(1000)]
+
+    def run(launched: Any) -> int:
+        held.clear()
+        return execution.run(launched)
+
+    x, y, z = written(0), written(9), written(9)
+    library.start(run)
+    try:
+        launch(x, y)
+        launch(y, z)
+        assert np.allclose(z.get(), 1 / (1 + np.exp(-0.5)), rtol=1e-6)
+    finally:
+        library.start(execution.run)
 
 
 def test_new_memory_is_poisoned() -> None:

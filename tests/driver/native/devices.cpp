@@ -138,7 +138,7 @@ void played_start(int (*run)(const LaunchRecord *)) {
 
 // Python is about to end: nothing calls it any more.
 void played_stop() {
-  std::lock_guard<std::recursive_mutex> alone(execution);
+  std::lock_guard<std::mutex> alone(execution);
   execute = nullptr;
   python_ends = true;
 }

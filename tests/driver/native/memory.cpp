@@ -12,6 +12,7 @@ constexpr size_t PAGE = 4096;
 constexpr int POISON = 0xFF;  // of new memory: a NaN in every floating-point type
 
 std::map<uint64_t, Allocation> allocations;  // by first address
+std::vector<std::pair<uint64_t, Kind>> to_release;
 std::map<uint64_t, uint64_t> reserved;       // all that ever was device memory: first, beyond last
 
 size_t pages(size_t size) { return (size + PAGE - 1) / PAGE * PAGE; }
@@ -84,8 +85,22 @@ int allocate(size_t size, Kind kind, uint64_t *address) {
   return SUCCESS;
 }
 
+void release_later() {
+  std::vector<std::pair<uint64_t, Kind>> waiting;
+  {
+    Guard guard(state);
+    waiting.swap(to_release);
+  }
+  for (auto [address, kind] : waiting) release(address, kind);
+}
+
 int release(uint64_t address, Kind kind) {
   if (address == 0) return SUCCESS;
+  if (within_work) {
+    Guard guard(state);
+    to_release.push_back({address, kind});
+    return SUCCESS;
+  }
   if (int failed = forbidden_by_captures("giving memory back")) return failed;
   Allocation known;
   if (!find(address, &known) || known.address != address || known.kind != kind)

@@ -21,7 +21,8 @@
 namespace driver {
 
 extern std::mutex state;
-extern std::recursive_mutex execution;
+extern std::mutex execution;
+extern thread_local bool within_work;  // does this thread carry out an operation?
 using Guard = std::lock_guard<std::mutex>;
 
 // ---- failures
@@ -70,6 +71,7 @@ struct Allocation {
 
 int allocate(size_t size, Kind kind, uint64_t *address);
 int release(uint64_t address, Kind kind);
+void release_later();  // what the collector of Python's garbage gave back within an operation
 bool find(uint64_t address, Allocation *found);  // of memory that is not free
 // Where the bytes are, if all of [address, address + size) belongs to one allocation; host memory
 // that the driver does not know is its own.

@@ -12,7 +12,8 @@
 namespace driver {
 
 std::mutex state;
-std::recursive_mutex execution;
+std::mutex execution;
+thread_local bool within_work = false;
 Policy policy = Policy::late;
 
 namespace {
@@ -158,7 +159,8 @@ int submit(uint64_t handle, const char *what, Work work, OperationPtr *operation
 }
 
 int complete(const OperationPtr &target) {
-  std::lock_guard<std::recursive_mutex> alone(execution);
+  if (within_work) return refuse(NOT_SUPPORTED, "work waits for work");
+  std::unique_lock<std::mutex> alone(execution);
   std::vector<OperationPtr> stack{target};
   while (!stack.empty()) {
     OperationPtr operation = stack.back();
@@ -174,12 +176,16 @@ int complete(const OperationPtr &target) {
       }
       operation->progress = Operation::RUNNING;
     }
+    within_work = true;
     run(*operation);
+    within_work = false;
     Guard guard(state);
     operation->progress = Operation::DONE;
     operation->finished = now();
     stack.pop_back();
   }
+  alone.unlock();
+  release_later();
   return devices[target->device].failure;
 }
 
