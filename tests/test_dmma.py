@@ -40,12 +40,14 @@ def _ampere(path: str, defines: tuple[str, ...]) -> Module:
 
 
 def _has_them() -> bool:
+    if not ON_A_GPU:
+        return True
     from gpugrad.gpu.cupy_runtime import CupyRuntime
 
     return rates_of(CupyRuntime().facts(None).compute_capability).tensor_64 > 0
 
 
-DEVICES = ("emulator", "cupy") if ON_A_GPU and _has_them() else ("emulator",)
+DEVICES = ("emulator", "cupy") if _has_them() else ("emulator",)
 
 
 @pytest.fixture(params=DEVICES)
@@ -53,6 +55,7 @@ def device(request: pytest.FixtureRequest) -> Device:
     if request.param == "emulator":
         needs_compiler()
         return Device(EmulatorRuntime())
+    request.getfixturevalue("gpu")
     from gpugrad.gpu.cupy_runtime import CupyRuntime
 
     return Device(CupyRuntime(), BACKENDS["cupy"]())

@@ -5,7 +5,7 @@ import pytest
 
 from gpugrad.gpu import planes
 from tests.cases import LAYOUTS, WHOLE_ELEMENTS, dtype_of, elementwise_arrays, random_array
-from tests.conftest import BACKENDS, ON_A_GPU, needs_compiler
+from tests.conftest import BACKENDS, needs_compiler
 from tests.emulator_runtime import EmulatorRuntime
 from tests.planes import (
     COUNTS,
@@ -17,7 +17,7 @@ from tests.planes import (
     largest_anywhere,
 )
 
-DEVICES = ("emulator", "cupy") if ON_A_GPU else ("emulator",)
+DEVICES = ("emulator", "cupy")
 SHAPES = (
     *((0, 5), (5, 0), (0, 0)),
     *((1, 1), (1, 33), (31, 8), (33, 7)),
@@ -31,6 +31,7 @@ def device(request: pytest.FixtureRequest) -> Device:
     if request.param == "emulator":
         needs_compiler()
         return Device(EmulatorRuntime())
+    request.getfixturevalue("gpu")
     from gpugrad.gpu.cupy_runtime import CupyRuntime
 
     return Device(CupyRuntime(), BACKENDS["cupy"]())
