@@ -9,7 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 
-from . import cupy_entries
+from . import cupy_entries, cupy_sources
 from .library import VISIT, Launch, library, start
 
 DEVICES = 2
@@ -53,6 +53,8 @@ def set_devices(
 ) -> None:
     """Choose the devices that calls find from now on."""
     library().played_devices(count, capability, memory, peers)
+    if count:
+        cupy_sources.watch()
 
 
 @contextlib.contextmanager

@@ -1,60 +1,94 @@
-"""CuPy's own element-wise kernels, computed by NumPy from the bytes of their parameters.
+"""Kernels that CuPy generates, computed by NumPy from the bytes of their parameters.
 
-CuPy compiles them for real, and their names say what they compute: `cupy_add__float32_float32`
-with the types of operands and results. An array is a CArray of CuPy's carray.cuh: address, size,
-extents, strides.
+Ufuncs and reductions of CuPy's are NumPy's of the same names. What a caller has written as an
+`ElementwiseKernel` is computed statement by statement, where it is nothing but assignments of
+arithmetic expressions that C++ and Python read alike.
 """
 
+import functools
 import re
-from collections.abc import Callable
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from . import memory
+from .cupy_sources import DTYPES, Kernel, NotPlayedError, Parameter
 
-NAME = re.compile(r"cupy_(\w+?)__([a-z0-9_]+)")
-DTYPES = {
-    **{name: np.dtype(name) for name in ("bool", "float16", "float32", "float64")},
-    **{f"{u}int{bits}": np.dtype(f"{u}int{bits}") for u in ("", "u") for bits in (8, 16, 32, 64)},
-    **{name: np.dtype(name) for name in ("complex64", "complex128")},
-    "bfloat16": np.dtype(ml_dtypes.bfloat16),
-}
-# By the name of a kernel that a caller of CuPy wrote: what it computes from its operands.
-written_by_callers: dict[str, Callable[..., Any]] = {}
+UFUNC = re.compile(r"cupy_(\w+?)__\w+")
+REDUCTIONS = ("all", "any", "max", "min", "prod", "sum")
+ELEMENT = re.compile(r"(?:const )?\w+ &(\w+) = (\w+)\[_ind\.get\(\)\]")
+ASSIGNMENT = re.compile(r"(?:const )?(?:(\w+) )?(\w+) = ([\w\s.+*/()-]+)")
+FUNCTIONS = {name: one for name, one in vars(np).items() if isinstance(one, np.ufunc)}
 
 
-class NotPlayedError(Exception):
-    """A kernel of CuPy's that nothing here computes."""
-
-
-def run(name: str, values: list[bytes], device: int) -> None:
+def run(kernel: Kernel, values: list[bytes], device: int) -> None:
     """Carry out a kernel."""
-    if name == "cupy_fill":
-        dtypes: list[Any] = [f"u{len(values[0])}"] * 2
-        function: Callable[..., Any] = np.positive
-    elif name in written_by_callers:
-        raise NotPlayedError(name)
-    else:
-        found = NAME.fullmatch(name)
-        if not found:
-            raise NotPlayedError(f"the kernel {name} of CuPy is not played")
-        dtypes = [DTYPES[one] for one in found[2].split("_")]
-        function = np.positive if found[1] == "copy" else getattr(np, found[1])
-    arrays = [
-        _operand(value, dtype, device)
-        for value, dtype in zip(values[: len(dtypes)], dtypes, strict=True)
-    ]
-    *operands, out = arrays
+    operands = {
+        parameter.name: _operand(parameter, value, device)
+        for parameter, value in zip(kernel.parameters, values, strict=True)
+        if parameter.dtype is not None
+    }
+    inputs = [operands[one.name] for one in kernel.parameters if one.dtype and not one.written]
+    outputs = [operands[one.name] for one in kernel.parameters if one.written]
     with np.errstate(all="ignore"):
-        out[...] = np.asarray(function(*operands)).astype(out.dtype)
+        if ufunc := UFUNC.fullmatch(kernel.name):
+            _ufunc(ufunc[1], kernel, inputs, outputs)
+        elif "_out_ind" in {one.name for one in kernel.parameters}:
+            _reduction(kernel, inputs[0], *outputs)
+        else:
+            _assignments(kernel, operands)
 
 
-def _operand(value: bytes, dtype: Any, device: int) -> Any:
-    """Read an array, or a scalar by value."""
-    if len(value) < 16 or (len(value) == 16 and np.dtype(dtype).itemsize == 16):
-        return np.frombuffer(value, dtype)[0]
+def _ufunc(name: str, kernel: Kernel, inputs: list[Any], outputs: list[Any]) -> None:
+    inputs = [one.astype(kernel.types[f"in{index}_type"]) for index, one in enumerate(inputs)]
+    if name == "copy":
+        (results,) = inputs
+    elif name in FUNCTIONS:
+        results = FUNCTIONS[name](*inputs)
+    else:
+        raise NotPlayedError(f"the ufunc {name} of CuPy is not played")
+    for out, result in zip(outputs, results if len(outputs) > 1 else [results], strict=True):
+        out[...] = result
+
+
+def _reduction(kernel: Kernel, operand: Any, out: Any) -> None:
+    """Reduce the first axes of an array; the last ones, as many elements as the result's, stay."""
+    name = kernel.name.removeprefix("cupy_")
+    if name not in REDUCTIONS:
+        raise NotPlayedError(f"the reduction {kernel.name} of CuPy is not played")
+    if not out.size:
+        return
+    rows = operand.astype(kernel.types.get("_type_reduce", operand.dtype))
+    rows = rows.reshape(operand.size // out.size, out.size)
+    out[...] = getattr(np, name)(rows, axis=0).reshape(out.shape)
+
+
+def _assignments(kernel: Kernel, names: dict[str, Any]) -> None:
+    """Carry out the statements of a loop, each for all elements at once."""
+    casts = {
+        name: functools.partial(np.asarray, dtype=dtype)
+        for name, dtype in {**DTYPES, **kernel.types}.items()
+    }
+    for statement in filter(None, kernel.statements):
+        if element := ELEMENT.fullmatch(statement):
+            names[element[1]] = names[element[2]]
+            continue
+        assignment = ASSIGNMENT.fullmatch(statement)
+        try:
+            dtype, name, expression = assignment.groups()
+            value = eval(expression, {"__builtins__": {}}, {**FUNCTIONS, **casts, **names})
+            if dtype:
+                names[name] = casts[dtype](value)
+            else:
+                names[name][...] = value
+        except (AttributeError, KeyError, NameError, SyntaxError):
+            raise NotPlayedError(f"{kernel.name}: `{statement}` is not played") from None
+
+
+def _operand(parameter: Parameter, value: bytes, device: int) -> Any:
+    """Read an array (a CArray of CuPy's carray.cuh: address, size, extents, strides) or a value."""
+    if parameter.rank is None:
+        return np.frombuffer(value, parameter.dtype)[0]
     address, _, *rest = np.frombuffer(value, np.int64).tolist()
-    rank = len(rest) // 2
-    return memory.view(address & (1 << 64) - 1, device, rest[:rank], rest[rank:], dtype)
+    shape, strides = rest[: parameter.rank], rest[parameter.rank :]
+    return memory.view(address & (1 << 64) - 1, device, shape, strides, parameter.dtype)

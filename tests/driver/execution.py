@@ -14,7 +14,7 @@ from tests.emulator import EmulatorError, Pointer, TensorMap
 from tests.emulator_runtime import module
 from tests.instantiations import INSTANTIATIONS
 
-from . import cupy_kernels, memory
+from . import cupy_kernels, cupy_sources, memory
 from .library import Launch, library
 
 LAUNCH_FAILED, ILLEGAL_ADDRESS = 719, 700
@@ -28,13 +28,15 @@ def run(launch: Launch) -> int:
     name = launch.name.decode()
     try:
         if launch.path == b"memory":  # of a module that CuPy has compiled
-            cupy_kernels.run(name, launch.values(), launch.device)
+            cupy_kernels.run(
+                cupy_sources.kernel(launch.module, name), launch.values(), launch.device
+            )
         else:
             _emulate(name, launch)
     except memory.IllegalAddressError as error:
         library().played_refuse(f"{name}: {error}".encode())
         return ILLEGAL_ADDRESS
-    except EmulatorError as error:
+    except (EmulatorError, cupy_sources.NotPlayedError) as error:
         library().played_refuse(str(error).encode())
         return LAUNCH_FAILED
     except BaseException:  # of ours: it must not pass through C

@@ -24,6 +24,7 @@ class Launch(ctypes.Structure):
     _fields_ = [
         ("name", ctypes.c_char_p),
         ("path", ctypes.c_char_p),
+        ("module", ctypes.c_uint64),
         ("grid", ctypes.c_uint32 * 3),
         ("block", ctypes.c_uint32 * 3),
         ("shared", ctypes.c_uint32),

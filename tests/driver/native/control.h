@@ -13,6 +13,7 @@ struct LaunchParameter {
 
 struct LaunchRecord {
   const char *name, *path;  // of the kernel, and of the file that its cubin came from
+  uint64_t module;          // that the kernel is from
   uint32_t grid[3], block[3];
   uint32_t shared;
   int32_t device;

@@ -182,6 +182,7 @@ int launch(uint64_t handle, const unsigned (&grid)[3], const unsigned (&block)[3
   auto work = [=]() mutable -> int {
     record.name = function->name.c_str();
     record.path = function->module->path.c_str();
+    record.module = (uint64_t)function->module.get();
     std::vector<LaunchParameter> parameters;
     for (const auto &one : function->code->parameters)
       parameters.push_back({values->data() + one.offset, one.size});
