@@ -1,76 +1,88 @@
-"""The CuPy runtime's own logic, with a stand-in for CuPy: memoised kernels, opt-in, fall-back."""
+"""The CuPy runtime's own logic: memoised kernels, opt-in to shared memory, copies to the host."""
 
-import importlib
-import sys
-from collections.abc import Iterator
+import tracemalloc
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
-from typing import Any
 
+import ml_dtypes
+import numpy as np
 import pytest
 
+from tests import driver
+from tests.conftest import ON_A_GPU
+
 MACROS = ("ELEMENT_F32",)
-
-
-class Function:
-    """A kernel that notes its launches."""
-
-    max_dynamic_shared_size_bytes = 0
-
-    def __init__(self, module: Any, name: str) -> None:
-        self.module, self.name, self.launches = module, name, []
-
-    def __call__(self, grid: Any, block: Any, args: Any, **options: Any) -> None:
-        self.launches.append((grid, block, args, options))
-
-
-class RawModule:
-    """A module that knows where it came from; `get_function` makes a new object each time."""
-
-    def __init__(self, path: str = "") -> None:
-        self.path = path
-
-    def get_function(self, name: str) -> Function:
-        return Function(self, name)
+counts_calls = pytest.mark.skipif(ON_A_GPU, reason="needs a GPU that is played, and counts calls")
 
 
 @pytest.fixture
-def runtime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
-    class Device:
-        def __init__(self, index: int = 0) -> None:
-            self.id, self.compute_capability = index, "90"
+def runtime(gpu):
+    """A runtime that has no kernel yet."""
+    from gpugrad.gpu import cupy_runtime
 
-        def __enter__(self) -> "Device":
-            return self
+    cupy_runtime._kernel.cache_clear()
+    cupy_runtime._module.cache_clear()
+    return cupy_runtime.CupyRuntime()
 
-        def __exit__(self, *_: object) -> None:
-            pass
 
-    cupy: Any = ModuleType("cupy")
-    cupy.RawModule = RawModule
-    cupy.cuda = SimpleNamespace(Device=Device)
-    monkeypatch.setitem(sys.modules, "cupy", cupy)
+@counts_calls
+def test_kernels_are_loaded_once_from_the_cache_file(runtime, monkeypatch, tmp_path):
     monkeypatch.setenv("GPUGRAD_CACHE_DIR", str(tmp_path))
-    sys.modules.pop("gpugrad.gpu.cupy_runtime", None)
-    module = importlib.import_module("gpugrad.gpu.cupy_runtime")
-    yield module.CupyRuntime()
-    del sys.modules["gpugrad.gpu.cupy_runtime"]
-
-
-def test_kernels_are_loaded_once_from_the_cache_file(runtime: Any) -> None:
+    before = driver.calls()
     kernel = runtime.kernel("reduce_splits", "reduce_splits", MACROS)
     assert kernel is runtime.kernel("reduce_splits", "reduce_splits", MACROS)
-    assert kernel is not runtime.kernel("reduce_splits", "reduce_splits", ("ELEMENT_F64",))
+    assert kernel.kernel.ptr
+    assert (driver.calls() - before)["cuModuleLoad"] == 1
+    other = runtime.kernel("reduce_splits", "reduce_splits", ("ELEMENT_F64",))
+    assert other.kernel.ptr != kernel.kernel.ptr
+    assert (driver.calls() - before)["cuModuleLoad"] == 2
     assert kernel.name == "reduce_splits"
-    assert Path(kernel.module.path).read_bytes().startswith(b"\x7fELF")
-    kernel((1,), (32, 8), ())
-    assert kernel.launches == [((1,), (32, 8), (), {})]
+    assert Path(kernel.file_path).read_bytes().startswith(b"\x7fELF")
 
 
-def test_more_than_48_kib_of_shared_memory_is_opted_into(runtime: Any) -> None:
-    small = runtime.kernel("reduce_splits", "reduce_splits", MACROS, 48 << 10)
+def test_more_than_48_kib_of_shared_memory_is_opted_into(runtime):
+    small = runtime.kernel("reduce_splits", "reduce_splits", MACROS, 40 << 10)
     large = runtime.kernel("reduce_splits", "reduce_splits", MACROS, 100 << 10)
-    assert small.func.max_dynamic_shared_size_bytes == 0
+    assert small.keywords == {"shared_mem": 40 << 10}
+    assert large.keywords == {"shared_mem": 100 << 10}
     assert large.func.max_dynamic_shared_size_bytes == 100 << 10
-    large((1,), (32, 8), ())
-    assert large.func.launches == [((1,), (32, 8), (), {"shared_mem": 100 << 10})]
+
+
+LAYOUTS = {
+    "C": lambda out: out,
+    "F": lambda out: out.T,
+    "a column": lambda out: out[:, :1],
+    "strided": lambda out: out[::2, ::-3],
+    "nothing": lambda out: out[:0],
+}
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", ml_dtypes.bfloat16])
+@pytest.mark.parametrize("order", "CF")
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_copies_to_the_host_have_its_layout(runtime, layout, order, dtype):
+    import cupy
+
+    memory = np.full((64, 96), 7, dtype)
+    out = LAYOUTS[layout](memory)
+    expected = memory.copy()
+    values = np.arange(out.size).reshape(out.shape).astype(dtype)
+    LAYOUTS[layout](expected)[...] = values
+    runtime.to_host(cupy.array(values, order=order), out)
+    np.testing.assert_array_equal(memory, expected)
+
+
+@counts_calls
+@pytest.mark.parametrize("layout", ["C", "F"])
+def test_a_copy_to_contiguous_memory_is_one_copy(runtime, layout):
+    import cupy
+
+    out = LAYOUTS[layout](np.zeros((256, 512), "f4"))
+    array = cupy.ones(out.shape, "f4")
+    runtime.to_host(array, out)  # compiles
+    before = driver.calls()
+    tracemalloc.start()
+    runtime.to_host(array, out)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (driver.calls() - before)["memcpyAsync"] == 1
+    assert peak < out.nbytes / 8

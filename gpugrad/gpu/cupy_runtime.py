@@ -52,8 +52,13 @@ class CupyRuntime:
         return cupy.asarray(array)
 
     def to_host(self, array: Any, out: Any) -> None:
-        """Write a device array's values into a NumPy array."""
-        out[...] = array.get()
+        """Write a device array's values into a NumPy array, without another one if it can be."""
+        if out.flags.f_contiguous:
+            array, out = array.T, out.T
+        if out.flags.c_contiguous:
+            array.get(out=out)
+        else:
+            out[...] = array.get()
 
 
 def head_of(kernel: Kernel, grid: tuple[int, ...], block: tuple[int, ...]) -> Head:

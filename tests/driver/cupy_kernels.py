@@ -40,7 +40,7 @@ def run(kernel: Kernel, values: list[bytes], device: int) -> None:
 
 
 def _ufunc(name: str, kernel: Kernel, inputs: list[Any], outputs: list[Any]) -> None:
-    inputs = [one.astype(kernel.types[f"in{index}_type"]) for index, one in enumerate(inputs)]
+    inputs = [np.asarray(one, kernel.types[f"in{index}_type"]) for index, one in enumerate(inputs)]
     if name == "copy":
         (results,) = inputs
     elif name in FUNCTIONS:
@@ -58,7 +58,7 @@ def _reduction(kernel: Kernel, operand: Any, out: Any) -> None:
         raise NotPlayedError(f"the reduction {kernel.name} of CuPy is not played")
     if not out.size:
         return
-    rows = operand.astype(kernel.types.get("_type_reduce", operand.dtype))
+    rows = np.asarray(operand, kernel.types.get("_type_reduce"))
     rows = rows.reshape(operand.size // out.size, out.size)
     out[...] = getattr(np, name)(rows, axis=0).reshape(out.shape)
 
