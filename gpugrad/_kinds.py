@@ -301,7 +301,8 @@ def _jax_device(value: Any) -> Any:
 def _to_torch(array: Any) -> Any:
     torch: Any = sys.modules["torch"]
     half = array.dtype.kind == "V"  # bfloat16, which NumPy does not know itself
-    tensor = torch.from_numpy(array.view(np.int16) if half else array)
+    make = torch.from_numpy if isinstance(array, np.ndarray) else torch.from_dlpack
+    tensor = make(array.view(np.int16) if half else array)
     tensor = tensor.view(torch.bfloat16) if half else tensor
     return tensor if array.size else tensor.new_empty(array.shape)  # of PyTorch's own strides
 

@@ -1,15 +1,18 @@
 """Those that gpugrad is compared with compute the same."""
 
 import importlib.util
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from gpugrad._operations import OPERATIONS
 from gpugrad.cli import operations
-from gpugrad.cli.peers import PEERS, chosen, on_host
+from gpugrad.cli.peers import PEERS, chosen, on_host, pytorch
 from gpugrad.cli.verification import answers, errors
 from tests.cases import DTYPES
+from tests.conftest import ON_A_GPU
 
 REQUIRES = {"torch": "PyTorch", "jax": "JAX"}
 TOLERANCES = {"float64": 1e-14, "float32": 1e-6, "float16": 3e-3, "bfloat16": 2e-2}
@@ -73,3 +76,43 @@ def test_an_error_is_seen_in_the_result_that_has_it(damage):
         assert np.isnan(found["dw"])
     else:  # of the largest element that is looked at, which may not be the largest of all
         assert 0.99 * damage < found["dw"] < 2 * damage
+
+
+class CudaTensor:
+    """A tensor on a GPU: PyTorch's builds for the CPU have none."""
+
+    def __init__(self, array, dtype):
+        self.array, self.dtype, self.shape = array, dtype, array.shape
+
+    def data_ptr(self):
+        return self.array.data.ptr
+
+    def stride(self):
+        return tuple(step // self.array.itemsize for step in self.array.strides)
+
+    def view(self, dtype):
+        return CudaTensor(self.array, dtype)
+
+    @staticmethod
+    def from_dlpack(array):
+        import cupy
+
+        return CudaTensor(cupy.from_dlpack(array), array.dtype.name)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_tensors_are_views_of_cupy_arrays(dtype, gpu, monkeypatch):
+    import cupy
+
+    if ON_A_GPU:
+        torch = pytest.importorskip("torch", reason="needs PyTorch")
+    else:
+        torch = SimpleNamespace(from_dlpack=CudaTensor.from_dlpack, **{one: one for one in DTYPES})
+        monkeypatch.setitem(sys.modules, "torch", torch)
+    memory = cupy.zeros((5, 8), operations.dtype_of(dtype))
+    for array in (memory, memory[1:, ::2], memory.T):
+        (tensor,) = pytorch.tensors({"x": array}).values()
+        assert tensor.data_ptr() == array.data.ptr
+        assert tensor.dtype == getattr(torch, dtype)
+        assert tuple(tensor.shape) == array.shape
+        assert tensor.stride() == tuple(step // array.itemsize for step in array.strides)
