@@ -12,6 +12,7 @@ import gpugrad
 from bench import peers, section, workload
 from bench.sticky_errors import is_sticky
 from gpugrad import _repeats
+from gpugrad.cli.peers import cupy_cublas
 from tests.accuracy.data import FAMILIES, draw
 from tests.accuracy.measure import (
     CHANCE,
@@ -152,7 +153,7 @@ def on_tensor_cores() -> Iterator[None]:
 
 def competitors() -> dict[str, Callable[[Any, Any], Any]]:
     """Give those who multiply beside us: cuBLAS in float32, and in TF32 through PyTorch."""
-    found: dict[str, Callable[[Any, Any], Any]] = {"cuBLAS": lambda left, right: left @ right.T}
+    found: dict[str, Callable[[Any, Any], Any]] = {"cuBLAS": cupy_cublas.product}
     if peers.no_pytorch() is None:
         found["TF32"] = tf32_product
     return found

@@ -10,6 +10,7 @@ import gpugrad
 from gpugrad import _kinds
 from gpugrad._operations import OPERATIONS
 from gpugrad.cli import operations
+from gpugrad.cli.peers import cupy_cublas
 from gpugrad.problem import ITEMSIZE
 
 POOL = 4_194_301  # random numbers that all operands are cut from: prime, so that no rows repeat
@@ -139,12 +140,16 @@ def poisoned(workload: Workload) -> dict[str, Any]:
 
 
 def exact(workload: Workload, operands: Set) -> dict[str, Any]:
-    """Compute the results in float64 on the GPU, through cuBLAS."""
+    """Compute the results in float64 on the GPU; products on the host where cuBLAS is missing."""
     import cupy
 
     names = OPERATIONS[workload.op].operands
     wide = {name: widen(operands[name]) for name in names}
-    return operations.plain(workload.op, cupy, wide)
+    if not operations.has_products(workload.op) or cupy_cublas.no_cublas() is None:
+        return operations.plain(workload.op, cupy, wide)
+    host = {name: cupy.asnumpy(one) for name, one in wide.items()}
+    results = operations.plain(workload.op, np, host)
+    return {name: cupy.asarray(one) for name, one in results.items()}
 
 
 def widen(array: Any) -> Any:

@@ -450,7 +450,7 @@ def test_figures_of_operations_without_products(capsys, tmp_path):
     capsys.readouterr()
 
 
-def test_figures_on_a_gpu(emulated_gpu, capsys, tmp_path):
+def test_figures_on_a_gpu(gpu, capsys, tmp_path):
     found = document(capsys, "--size", "5,3,4", "--repeat", "1", *FIGURES, "--against", "numpy")
     expect_png(tmp_path / "a.png")
     names = {one["name"] for one in found["rows"]["points"]}

@@ -1,26 +1,31 @@
-"""The commands on a GPU, whose kernels are emulated."""
+"""The commands on a GPU."""
 
 import json
+import sys
 
 import pytest
 
+from gpugrad import _dispatch
 from gpugrad._operations import OPERATIONS
 from gpugrad.cli import check, digits, machine, main
-from tests.cli.commands import (
-    WAYS,
-    WAYS_ON_A_GPU,
-    expect_one_line,
-)
+from gpugrad.cli.peers import cupy_cublas
+from tests.cli.commands import WAYS, WAYS_ON_A_GPU, expect_one_line
+from tests.conftest import ON_A_GPU
 
 
-def test_info_describes_the_gpu(emulated_gpu, capsys):
+def test_info_describes_the_gpu(gpu, capsys):
     assert main(["info"]) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "emulator, compute capability 9.0, 132 multiprocessors, 151 GB at 4.80 TB/s" in out
+    facts = _dispatch.runtime().facts(None)
+    major, minor = facts.compute_capability
+    assert f"{facts.name}, compute capability {major}.{minor}, {facts.sm_count} multi" in out
+    if not ON_A_GPU:
+        assert "NVIDIA H200, compute capability 9.0" in out
+        assert "132 multiprocessors, 151 GB at 4.92 TB/s" in out
     assert "predicted" in out
 
 
-def test_check_on_a_gpu(emulated_gpu, capsys, monkeypatch):
+def test_check_on_a_gpu(gpu, capsys, monkeypatch):
     monkeypatch.setattr(check, "SIZES", ((0, 5, 7), (5, 3, 4)))
     assert main(["check", "--dtype", "float32", "--device", "gpu"]) == 0
     assert f"{len(OPERATIONS)} of" in capsys.readouterr().out
@@ -29,20 +34,33 @@ def test_check_on_a_gpu(emulated_gpu, capsys, monkeypatch):
     assert [one["device"] for one in results[:2]] == ["cpu", "gpu"]
 
 
-def test_bench_on_a_gpu(emulated_gpu, capsys):
-    arguments = ["--size", "5,3,4", "--repeat", "1", "--against", "numpy,cupy"]
+def test_bench_on_a_gpu(gpu, capsys):
+    op = ["--op", "sigmoid_bias_backward"]  # which CuPy computes without cuBLAS
+    arguments = [*op, "--size", "5,3,4", "--repeat", "1", "--against", "numpy,cupy"]
     assert main(["bench", *arguments, "--json"]) == 0
     results = {one["what"]: one for one in json.loads(capsys.readouterr().out)["results"]}
     assert set(results) == WAYS | WAYS_ON_A_GPU
-    for name, moved in (("copy to GPU", 4 * (2 * 20 + 15 + 12)), ("copy back", 4 * (15 + 12 + 4))):
+    for name, moved in (("copy to GPU", 4 * 2 * 20), ("copy back", 4 * (20 + 4))):
         assert results[name]["bytes"] == moved
         assert "error" not in results[name]
     assert results["gpugrad GPU"]["ratios"].keys() == {"NumPy", "CuPy"}
+    assert results["CuPy"]["error"] < 1e-6
     assert main(["bench", *arguments]) == 0
     assert "CPU ×" in capsys.readouterr().out
 
 
-def test_precisions_on_a_gpu(emulated_gpu, capsys):
+def test_cupy_without_cublas(gpu, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy.cublas", None)
+    cupy_cublas.no_cublas.cache_clear()
+    arguments = ["--size", "5,3,4", "--repeat", "1", "--against", "cupy", "--device", "gpu"]
+    assert main(["bench", *arguments]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "CuPy was left out: ImportError: CuPy finds no cuBLAS; pip install 'cupy-cuda" in out
+    assert "gpugrad GPU" in out
+    cupy_cublas.no_cublas.cache_clear()
+
+
+def test_precisions_on_a_gpu(gpu, capsys):
     arguments = ["--size", "5,3,4", "--repeat", "1", "--against", "numpy", "--device", "gpu"]
     precisions = ["--precision", "medium", "--precision", "ieee"]
     assert main(["bench", *arguments, *precisions, "--json"]) == 0
@@ -51,13 +69,14 @@ def test_precisions_on_a_gpu(emulated_gpu, capsys):
     assert ours == ["medium", "ieee"]
 
 
-def test_bench_refuses_what_the_gpu_cannot_hold(emulated_gpu, capsys, monkeypatch):
+def test_bench_refuses_what_the_gpu_cannot_hold(gpu, capsys, monkeypatch):
     monkeypatch.setattr(machine, "free_memory", lambda: None)
     assert main(["bench", "--op", "sigmoid", "--size", "1000000,1,1000000"]) == 2
-    expect_one_line(capsys.readouterr().err, "the GPU has 151 GB")
+    memory = _dispatch.runtime().facts(None).memory
+    expect_one_line(capsys.readouterr().err, f"the GPU has {1e-9 * memory:.0f} GB")
 
 
-def test_demo_on_a_gpu(emulated_gpu, capsys, monkeypatch):
+def test_demo_on_a_gpu(gpu, capsys, monkeypatch):
     parts = [digits.Digits(one.x[:8], one.labels[:8]) for one in digits.load(0)]
     monkeypatch.setattr(digits, "load", lambda seed: parts)
     curves = []

@@ -20,7 +20,6 @@ from gpugrad.gpu_costs import Copy, product_work
 from gpugrad.plan import passes, steps_of
 from gpugrad.problem import ITEMSIZE
 from tests.cli.commands import environment, expect_one_line
-from tests.emulator_runtime import FACTS
 
 TUNE = ["tune", "--seconds", "1"]
 
@@ -256,36 +255,19 @@ class Recorded(gpu_rates.Clock):
         found = passes(one, plan.algorithm, step.planes)
         assert plan.steps == steps_of(one, plan.algorithm, step.planes)
         seconds = sum(LAUNCH + traffic / BANDWIDTH for traffic in found) + LAUNCH
-        return seconds + product_work(step, FACTS.sm_count) / MULTIPLY_ADDS
+        return seconds + product_work(step, facts_of_gpu().sm_count) / MULTIPLY_ADDS
 
 
 @pytest.fixture
-def small_gpu(emulated_gpu, large_tiles, monkeypatch):
-    """An emulated GPU, and work that the emulator can do."""
-    import cupy
-
-    from tests.numpy_as_cupy import module
-
-    stand_in = module()
-    stand_in.__version__ = "0"
-    stand_in.cuda.runtime.driverGetVersion = lambda: 13000
-    stand_in.cuda.alloc_pinned_memory = bytearray
-    stand_in.asarray, stand_in.empty = cupy.asarray, lambda size, dtype: Near(size, dtype)
-    monkeypatch.setitem(sys.modules, "cupy", stand_in)
+def small_gpu(gpu, large_tiles, monkeypatch):
+    """A GPU, and work that the emulator can do."""
     monkeypatch.setattr(gpu_rates, "SIDES", (65, 16))
     monkeypatch.setattr(gpu_rates, "COPY_BYTES", (64, 4096, 65536))
     monkeypatch.setattr(gpu_rates, "PASS_BYTES", 1 << 12)
-    return stand_in
 
 
-class Near(np.ndarray):
-    """An array that is copied to and from page-locked memory."""
-
-    def set(self, host):
-        self[...] = host
-
-    def get(self, out):
-        out[...] = self
+def facts_of_gpu():
+    return _dispatch.runtime().facts(None)
 
 
 @pytest.mark.usefixtures("small_gpu")
@@ -340,15 +322,15 @@ def test_tune_on_a_gpu(small_gpu, file, capsys, monkeypatch):
     assert main([*TUNE, "--device", "gpu"]) == 0
     out = " ".join(capsys.readouterr().out.split())
     for part in (
-        "GPU emulator",
+        f"GPU {facts_of_gpu().name}",
         "each kernel 4.00 µs",
         "10.0 GB/s after 20.0 µs, pinned 50.0 GB/s",
     ):
         assert part in out
     assert "float64 dmma, tile" in out
     machine_profile.forget()  # another process
-    facts = machine_profile.with_rates(FACTS)
-    assert facts.measured == machine_profile.read(file, "gpu", FACTS).rates
+    facts = machine_profile.with_rates(facts_of_gpu())
+    assert facts.measured == machine_profile.read(file, "gpu", facts_of_gpu()).rates
     assert dict(facts.measured.multiply_adds)
     assert machine_profile.read(file, "cpu") is None
     assert main(["info", "--json"]) == 0
@@ -367,12 +349,12 @@ def test_a_gpu_that_fails_leaves_the_rates_of_the_cpu(quick, small_gpu, file, ca
     assert main(TUNE) == 1
     expect_one_line(capsys.readouterr().err, "RuntimeError: the device has fallen off the bus")
     assert machine_profile.read(file, "cpu").rates.call
-    assert machine_profile.read(file, "gpu", FACTS) is None
+    assert machine_profile.read(file, "gpu", facts_of_gpu()) is None
 
 
 @pytest.mark.usefixtures("small_gpu")
 def test_the_clock():
-    """Its own code, on a stand-in for CuPy whose time is the host's."""
+    """Its own code."""
     clock, calls = gpu_rates.Clock(), []
     clock.sample_seconds = 1e-4
     for seconds in (clock.on_device, clock.until_done):

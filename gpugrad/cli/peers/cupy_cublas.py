@@ -4,10 +4,12 @@ Products of float32 are IEEE ones unless CUPY_TF32 is set.
 """
 
 import functools
+import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from gpugrad._operations import OPERATIONS
+from gpugrad.cli import operations
 from gpugrad.cli.peers import Way
 
 
@@ -28,8 +30,39 @@ def ways(op: str, operands: Mapping[str, Any], device: str) -> list[Way]:
 
 
 def call(op: str, operands: Mapping[str, Any]) -> Callable[[], Any]:
-    """Bind the composition to operands, CuPy arrays by name; b may be left out."""
+    """Bind the composition to operands, CuPy arrays by name; b may be left out.
+
+    Raises
+    ------
+    ImportError
+        It multiplies matrices, and there is no cuBLAS.
+    """
+    if operations.has_products(op):
+        expect_cublas()
     return functools.partial(_COMPOSED[op], *(operands.get(one) for one in OPERATIONS[op].operands))
+
+
+def product(left: Any, right: Any) -> Any:
+    """Compute left rightᵀ."""
+    expect_cublas()
+    return left @ right.T
+
+
+def expect_cublas() -> None:
+    """Raise what `no_cublas` says."""
+    reason = no_cublas()
+    if reason is not None:
+        raise ImportError(reason)
+
+
+@functools.cache
+def no_cublas() -> str | None:
+    """Say why CuPy cannot multiply matrices, or None if it can."""
+    try:
+        importlib.import_module("cupy.cublas")
+    except ImportError:
+        return "CuPy finds no cuBLAS; pip install 'cupy-cuda13x[ctk]' (or cuda12x) installs it"
+    return None
 
 
 def _kernel(dtype: Any, inputs: str, output: str, expression: str) -> Any:
