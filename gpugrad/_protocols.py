@@ -67,8 +67,9 @@ def _exports(value: Any) -> bool:
 def home_of_memory(value: Any) -> str:
     """Say where the memory of an array is: "cpu" or "gpu:<index>"."""
     with unsupported_if_it_fails():
-        if _interface(value, "__cuda_array_interface__") is not None:
-            return f"gpu:{_cupy_with_a_gpu().asarray(value).device.id}"
+        interface = _interface(value, "__cuda_array_interface__")
+        if interface is not None:
+            return f"gpu:{_device_of(interface['data'][0])}"
         if not _exports(value):
             return "cpu"
         device, index = value.__dlpack_device__()
@@ -81,8 +82,18 @@ def home_of_memory(value: Any) -> str:
         raise Unsupported(f"is on device {name}, expected the CPU or a CUDA GPU")
 
 
+def _device_of(address: int) -> int:
+    """Find the device of memory; that of an empty array without any is the current one."""
+    cuda = _cupy_with_a_gpu().cuda
+    device: int = cuda.UnownedMemory(address, 0, None).device_id if address else cuda.Device().id
+    return device
+
+
 def see_memory(value: Any) -> Seen:
-    """View an array as a NumPy or CuPy array."""
+    """View an array as a NumPy or CuPy array; one on a GPU while that is the current device.
+
+    CuPy's `asarray` copies what is on another device to the current one.
+    """
     namespace = namespace_of(value)
     place = None if namespace is None else Origin(namespace, getattr(value, "device", None))
     interface = _interface(value, "__cuda_array_interface__")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import gpugrad
-from gpugrad import _dispatch, _kinds, _protocols
+from gpugrad import _kinds, _protocols
 from gpugrad.errors import (
     ArgumentError,
     DeviceError,
@@ -20,9 +20,9 @@ from gpugrad.errors import (
     GradcheckError,
     ShapeError,
 )
+from tests import driver
 from tests.cases import LAYOUTS, WRITABLE_LAYOUTS, Layer, layer_arrays
-from tests.conftest import emulated_runtime, needs_compiler, needs_gpu
-from tests.numpy_as_cupy import Array as WithPointer
+from tests.conftest import ON_A_GPU
 from tests.operations import OPERATIONS, same_bits
 
 LAYER = Layer((5, 4), 3, 7)
@@ -463,39 +463,56 @@ def test_devices_that_are_the_cpu_or_cuda(monkeypatch, device, home):
     assert _kinds.home_of(value, kind) == home
 
 
-# ---- on a GPU, played by NumPy
-
-
-class OnGpu(WithPointer):
-    """The stand-in's CuPy array."""
-
-    device = SimpleNamespace(id=0)  # type: ignore[assignment]
-
-    def set(self, values: np.ndarray) -> None:
-        self[...] = values
-
-    def get(self) -> np.ndarray:
-        return np.array(self)
+# ---- on a GPU
 
 
 class CudaInterface:
     """An array that has nothing but CUDA's interface, like Numba's."""
 
-    def __init__(self, memory: np.ndarray, **changes: Any) -> None:
+    def __init__(self, memory: Any, **changes: Any) -> None:
         self.memory = memory
-        self.__cuda_array_interface__ = memory.__array_interface__ | changes
+        self.__cuda_array_interface__ = memory.__cuda_array_interface__ | changes
 
 
-class CudaExporter(Exporter):
+class CudaExporter:
     """An array on a GPU that has nothing but DLPack."""
 
-    device_type = CUDA
+    def __init__(self, memory: Any) -> None:
+        self.memory, self.place = memory, memory.__dlpack_device__()
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self.memory.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> Any:
+        return self.place
 
 
-class CudaApiArray(ApiArray):
+class OldCudaExporter(CudaExporter):
+    """One of the days before DLPack 1.0."""
+
+    def __dlpack__(self, stream: Any = None) -> Any:  # type: ignore[override]
+        return self.memory.__dlpack__(stream=stream)
+
+
+class ReadOnlyCudaExporter(CudaExporter):
+    """One whose memory must not be written."""
+
+    def __dlpack__(self, **options: Any) -> Any:
+        capsule = super().__dlpack__(**options)
+        pointer = ctypes.pythonapi.PyCapsule_GetPointer
+        pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+        flags = pointer(capsule, b"dltensor_versioned") + _protocols.FLAGS_OFFSET
+        ctypes.c_uint64.from_address(flags).value |= _protocols.READ_ONLY
+        return capsule
+
+
+class CudaApiArray(CudaExporter):
     """An array of the array API standard, on a GPU."""
 
-    device_type = CUDA
+    def __array_namespace__(self, api_version: str | None = None) -> Any:
+        import cupy
+
+        return SimpleNamespace(from_dlpack=lambda given: CudaApiArray(cupy.from_dlpack(given)))
 
 
 class Guarded(CudaInterface):
@@ -518,143 +535,135 @@ class GuardedExporter(CudaExporter):
 ON_GPU = (CudaInterface, CudaExporter, Guarded, GuardedExporter)
 
 
-@pytest.fixture
-def cupy(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A CuPy whose GPU is the emulator."""
-    needs_compiler()
-    current = []
-
-    class Device:
-        def __init__(self, index: int = 0) -> None:
-            self.id = index
-
-        def __enter__(self) -> None:
-            current.append(self.id)
-
-        def __exit__(self, *_: object) -> None:
-            current.pop()
-
-    def empty(*given: Any, **options: Any) -> Any:
-        assert current == [0], "allocated on the arrays' device"
-        return np.empty(*given, **options).view(OnGpu)
-
-    def asarray(given: Any) -> Any:
-        shown = given.__cuda_array_interface__
-        return np.asarray(SimpleNamespace(__array_interface__=shown)).view(OnGpu)
-
-    made: Any = ModuleType("cupy")
-    made.ndarray = OnGpu
-    made.asarray = asarray
-    made.from_dlpack = lambda given: np.from_dlpack(HostCapsules(given)).view(OnGpu)
-    made.empty = empty
-    made.cuda = SimpleNamespace(Device=Device, runtime=SimpleNamespace(getDeviceCount=lambda: 1))
-    monkeypatch.setitem(sys.modules, "cupy", made)
-    monkeypatch.setattr(_dispatch, "runtime", emulated_runtime)
-    return made
-
-
-class HostCapsules:
-    """What NumPy reads, though it says that it is on a GPU."""
-
-    def __init__(self, given: Any) -> None:
-        self.given = given
-
-    def __dlpack__(self, **options: Any) -> Any:
-        return self.given.__dlpack__(**options)
-
-    def __dlpack_device__(self) -> tuple[int, int]:
-        return CPU, 0
-
-
 @pytest.mark.parametrize("kind", ON_GPU)
-def test_arrays_on_a_gpu_count_as_cupys(cupy, kind):
-    dy, y = np.ones((4, 3), np.float32), np.full((4, 3), 0.5, np.float32)
+def test_arrays_on_a_gpu_count_as_cupys(gpu, kind):
+    import cupy
+
+    dy, y = cupy.ones((4, 3), "f4"), cupy.full((4, 3), 0.5, "f4")
     assert _kinds.kind_of(kind(dy)) == "CuPy"
     result = gpugrad.sigmoid_backward(kind(dy), kind(y))
-    assert type(result) is OnGpu
-    assert (result == 0.25).all()
-    out = kind(np.zeros_like(dy))
+    assert type(result) is cupy.ndarray
+    assert (result.get() == 0.25).all()
+    out = kind(cupy.zeros_like(dy))
     assert gpugrad.sigmoid_backward(kind(dy), CudaInterface(y), out=out) is out
-    assert (out.memory == 0.25).all()
+    assert (out.memory.get() == 0.25).all()
     with pytest.raises(DTypeError, match=r"y is a NumPy array, expected a CuPy array because dy"):
-        gpugrad.sigmoid_backward(kind(dy), y)
+        gpugrad.sigmoid_backward(kind(dy), y.get())
     with pytest.raises(
         DTypeError, match=rf"y is a CuPy array \(tests {kind.__name__}\), expected a NumPy array"
     ):
-        gpugrad.sigmoid_backward(dy, kind(y))
+        gpugrad.sigmoid_backward(dy.get(), kind(y))
 
 
-def test_array_apis_on_a_gpu(cupy):
-    result = gpugrad.sigmoid(CudaApiArray(np.zeros(3, np.float32)))
-    assert type(result) is ApiArray
-    assert result.memory.tolist() == [0.5, 0.5, 0.5]
+@pytest.mark.parametrize("shape", [(5, 7), (0, 3), ()])
+@pytest.mark.parametrize("kind", ON_GPU)
+def test_bits_of_arrays_on_a_gpu(gpu, kind, shape):
+    import cupy
+
+    y = cupy.asarray(np.linspace(0, 1, 35, dtype="f4")[: math.prod(shape)].reshape(shape))
+    expected = gpugrad.sigmoid_backward(y, y).get()
+    assert same_bits(gpugrad.sigmoid_backward(y, kind(y)).get(), expected)
+    out = kind(cupy.zeros_like(y))
+    assert gpugrad.sigmoid_backward(kind(y), y, out=out) is out
+    assert same_bits(out.memory.get(), expected)
 
 
-def test_buffers_on_a_gpu_that_cannot_be_written(cupy):
-    z, memory = CudaInterface(np.zeros(3, np.float32)), np.ones(3, np.float32)
-    old = OldExporter(memory)
-    old.device_type = CUDA
-    memory_that_is_read = memory.copy()
-    memory_that_is_read.flags.writeable = False
+def test_array_apis_on_a_gpu(gpu):
+    import cupy
+
+    result = gpugrad.sigmoid(CudaApiArray(cupy.zeros(3, "f4")))
+    assert type(result) is CudaApiArray
+    assert result.memory.get().tolist() == [0.5, 0.5, 0.5]
+
+
+def test_buffers_on_a_gpu_that_cannot_be_written(gpu):
+    import cupy
+
+    z, memory = CudaInterface(cupy.zeros(3, "f4")), cupy.ones(3, "f4")
     for out, says in [
-        (CudaInterface(memory, data=(memory.ctypes.data, True)), "is read-only"),
-        (CudaExporter(memory_that_is_read), "is read-only"),
-        (old, "comes by an old DLPack"),
+        (CudaInterface(memory, data=(memory.data.ptr, True)), "is read-only"),
+        (ReadOnlyCudaExporter(memory), "is read-only"),
+        (OldCudaExporter(memory), "comes by an old DLPack"),
     ]:
         with pytest.raises(ArgumentError, match=f"^sigmoid: out {says}"):
             gpugrad.sigmoid(z, out=out)
-    assert (memory == 1).all()
+    assert (memory.get() == 1).all()
 
 
-def test_arrays_on_different_gpus(cupy, monkeypatch):
-    first, second = (CudaInterface(np.zeros(3, np.float32)) for _ in range(2))
-    view = cupy.asarray
+@pytest.fixture
+def second_gpu(gpu):
+    """A device that is not the current one."""
+    import cupy
 
-    def asarray(given: Any) -> Any:
-        seen = view(given)
-        seen.device = SimpleNamespace(id=int(given is second))
-        return seen
-
-    monkeypatch.setattr(cupy, "asarray", asarray)
-    third = CudaExporter(np.zeros(3, np.float32))
-    monkeypatch.setattr(third, "__dlpack_device__", lambda: (CUDA, 2), raising=False)
-    for other, home in ((second, "gpu:1"), (third, "gpu:2")):
-        with pytest.raises(
-            DeviceError, match=f"^sigmoid_backward: y is on device {home}, expected gpu:0 because"
-        ):
-            gpugrad.sigmoid_backward(first, other)
+    if cupy.cuda.runtime.getDeviceCount() < 2:
+        pytest.skip("needs a GPU beside the first")
+    return cupy.cuda.Device(1)
 
 
-def test_bad_arrays_on_a_gpu(cupy, monkeypatch):
-    memory = np.zeros(3, np.float32)
+@pytest.mark.parametrize("kind", ON_GPU)
+def test_arrays_on_different_gpus(second_gpu, kind):
+    import cupy
+
+    first = CudaInterface(cupy.zeros(3, "f4"))
+    with second_gpu:
+        second = kind(cupy.zeros(3, "f4"))
+    with pytest.raises(
+        DeviceError, match=r"^sigmoid_backward: y is on device gpu:1, expected gpu:0 because"
+    ):
+        gpugrad.sigmoid_backward(first, second)
+
+
+@pytest.mark.parametrize("kind", ON_GPU)
+def test_arrays_on_another_gpu_are_computed_there(second_gpu, kind):
+    import cupy
+
+    with second_gpu:
+        z, out = kind(cupy.zeros(3, "f4")), kind(cupy.zeros(3, "f4"))
+    assert gpugrad.sigmoid(z).device == second_gpu
+    gpugrad.sigmoid(z, out=out)
+    assert out.memory.get().tolist() == [0.5] * 3
+
+
+def test_bad_arrays_on_a_gpu(gpu):
+    import cupy
+
+    memory = cupy.zeros(3, "f4")
     with pytest.raises(DTypeError, match=r"^sigmoid: z is a masked array, expected a plain one"):
         gpugrad.sigmoid(CudaInterface(memory, mask=CudaInterface(memory)))
     with pytest.raises(DTypeError, match=r"^sigmoid: z has dtype int32, expected one of"):
         gpugrad.sigmoid(CudaInterface(memory.astype("i4")))
-    with pytest.raises(DTypeError, match=r"^sigmoid: z cannot be viewed as a plain array \(Value"):
+    with pytest.raises(DTypeError, match=r"^sigmoid: z cannot be viewed as a plain array \(KeyE"):
         gpugrad.sigmoid(SimpleNamespace(__cuda_array_interface__={}))
     with pytest.raises(DeviceError, match=r"device is 'cpu', but z are on gpu:0"):
         gpugrad.sigmoid(CudaInterface(memory), device="cpu")
 
 
-def test_a_gpu_that_cannot_be_used(cupy, monkeypatch):
-    def no_driver() -> int:
-        raise RuntimeError("cudaErrorInsufficientDriver")
+@pytest.fixture
+def arrays_on_gpu(gpu):
+    import cupy
 
-    monkeypatch.setattr(cupy.cuda.runtime, "getDeviceCount", no_driver)
-    for kind in (*ON_GPU, CudaApiArray):
-        with pytest.raises(
-            DeviceError,
-            match=r"^sigmoid: z is on a GPU, but CuPy finds none \(cudaErrorInsufficientDriver\)",
-        ):
-            gpugrad.sigmoid(kind(np.zeros(3)))
+    return [kind(cupy.zeros(3)) for kind in (*ON_GPU, CudaApiArray)]
 
 
-def test_without_cupy(monkeypatch):
+@pytest.mark.skipif(ON_A_GPU, reason="needs a GPU that is played, and goes away")
+def test_a_gpu_that_cannot_be_used(arrays_on_gpu):
+    driver.set_devices(0)
+    try:
+        for value in arrays_on_gpu:
+            with pytest.raises(
+                DeviceError,
+                match=r"^sigmoid: z is on a GPU, but CuPy finds none \(cudaErrorNoDevice: ",
+            ):
+                gpugrad.sigmoid(value)
+    finally:
+        driver.set_devices()
+
+
+def test_without_cupy(arrays_on_gpu, monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
-    for kind in (*ON_GPU, CudaApiArray):
+    for value in arrays_on_gpu:
         with pytest.raises(DeviceError, match=r"^sigmoid: z is on a GPU, which needs CuPy \(pip"):
-            gpugrad.sigmoid(kind(np.zeros(3)))
+            gpugrad.sigmoid(value)
     for kind in (*SHOWN, ApiArray):
         gpugrad.sigmoid(kind(np.zeros(3)))
 
@@ -671,54 +680,22 @@ def test_tensors_on_a_gpu_without_cupy(monkeypatch):
         gpugrad.sigmoid(Tensor())
 
 
-@needs_gpu
-@pytest.mark.parametrize("shape", [(5, 7), (0, 3), ()])
-def test_a_gpus_own_memory(shape):
-    """The same without stand-ins: the bits of CuPy's arrays, in CuPy arrays and in `out`."""
-    import cupy
-
-    class Memory(SimpleNamespace):
-        @property
-        def __cuda_array_interface__(self) -> Any:
-            return self.memory.__cuda_array_interface__ | self.changes
-
-    class Capsule(SimpleNamespace):
-        def __dlpack__(self, **options: Any) -> Any:
-            return self.memory.__dlpack__(**options)
-
-        def __dlpack_device__(self) -> Any:
-            return self.memory.__dlpack_device__()
-
-    dy, y = (
-        cupy.asarray(np.linspace(0, 1, 35, dtype="f4")[: math.prod(shape)].reshape(shape)),
-    ) * 2
-    expected = gpugrad.sigmoid_backward(dy, y)
-    for kind in (Memory, Capsule):
-        given = kind(memory=y, changes={})
-        result = gpugrad.sigmoid_backward(dy, given)
-        assert isinstance(result, cupy.ndarray)
-        assert same_bits(result.get(), expected.get())
-        out = kind(memory=cupy.zeros_like(y), changes={})
-        assert gpugrad.sigmoid_backward(given, y, out=out) is out
-        assert same_bits(out.memory.get(), expected.get())
-    sealed = Memory(memory=y, changes={"data": (y.data.ptr, True)})
-    with pytest.raises(ArgumentError, match=r"^sigmoid_backward: out is read-only"):
-        gpugrad.sigmoid_backward(dy, y, out=sealed)
-
-
 # ---- gradcheck
 
 
-@pytest.mark.parametrize(
-    ("make", "given"),
-    [
-        *((kind, np.ndarray) for kind in SHOWN),
-        (ApiArray, ApiArray),
-        *((kind, OnGpu) for kind in ON_GPU),
-        (CudaApiArray, ApiArray),
-    ],
-)
-def test_gradcheck(cupy, make, given):
+@pytest.mark.parametrize("make", [*SHOWN, ApiArray])
+def test_gradcheck(make):
+    expect_gradients(make, ApiArray if make is ApiArray else np.ndarray, np.asarray)
+
+
+@pytest.mark.parametrize("make", [*ON_GPU, CudaApiArray])
+def test_gradcheck_on_a_gpu(gpu, make):
+    import cupy
+
+    expect_gradients(make, make if make is CudaApiArray else cupy.ndarray, cupy.asarray)
+
+
+def expect_gradients(make: Any, given: Any, array: Any) -> None:
     """The function gets arrays of the kind, on the inputs' device; the gradient the inputs."""
     seen = []
 
@@ -731,7 +708,7 @@ def test_gradcheck(cupy, make, given):
         assert type(x) is type(z) is make
         return values(u) * values(z), values(u) * values(x)
 
-    x, z = (np.linspace(-1, 2, 6).reshape(2, 3) + shift for shift in (0, 1))
+    x, z = (array(np.linspace(-1, 2, 6).reshape(2, 3) + shift) for shift in (0, 1))
     gpugrad.gradcheck(f, vjp, [make(x), make(z)])
     assert set(seen) == {given}
     with pytest.raises(GradcheckError):
