@@ -53,6 +53,7 @@ def set_devices(
 ) -> None:
     """Choose the devices that calls find from now on."""
     library().played_devices(count, capability, memory, peers)
+    cupy_entries.PROPERTIES |= zip(("major", "minor"), divmod(capability, 10), strict=True)
     if count:
         cupy_sources.watch()
 
