@@ -1,7 +1,9 @@
 """What is said where a GPU cannot be used, and that `auto` then computes on the CPU."""
 
 import re
+import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,25 +13,24 @@ import pytest
 import gpugrad
 from gpugrad import DeviceError, _dispatch
 from gpugrad.gpu import availability
+from tests import driver
+from tests.conftest import ON_A_GPU
 
+played = pytest.mark.skipif(ON_A_GPU, reason="needs a GPU that is played")
+# CuPy asks each device once in a process for its capability.
+ON_EACH_CAPABILITY = """
+from tests import driver
 
-def fake_cupy(compute_capability: str, zeros: Any = None) -> SimpleNamespace:
-    """CuPy as far as the question whether it can be used looks at it."""
-    return SimpleNamespace(
-        cuda=SimpleNamespace(
-            Device=lambda: SimpleNamespace(compute_capability=compute_capability, id=1),
-            runtime=SimpleNamespace(getDeviceProperties=lambda i: {"name": b"Testla %d" % i}),
-        ),
-        zeros=zeros or (lambda _: np.zeros(1)),
-    )
+driver.install()
+for device, capability in enumerate((70, 75, 90, 103, 120)):
+    with driver.visible(8, capability=capability):
+        import cupy
+        from gpugrad.gpu import availability, cupy_runtime
 
-
-@pytest.fixture
-def driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A driver that sees a GPU, CuPy and a compiler."""
-    monkeypatch.setattr(availability, "driver_problem", lambda: None)
-    monkeypatch.setattr(availability, "installed", lambda _: True)
-    monkeypatch.setattr(availability.compiler, "missing", lambda: None)
+        with cupy.cuda.Device(device):
+            facts = cupy_runtime.CupyRuntime().facts(device)
+            print(facts.compute_capability, availability.missing())
+"""
 
 
 @pytest.mark.parametrize(
@@ -59,45 +60,64 @@ def test_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "there is no NVIDIA driver" in problem
 
 
-@pytest.mark.usefixtures("driver")
+@played
 def test_a_driver_without_cupy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(availability, "installed", lambda asked: asked != "cupy")
-    problem = availability.missing()
+    with driver.visible():
+        problem = availability.missing()
     assert problem is not None
     assert problem.startswith("CuPy is not installed; install it with pip install 'gpugrad[cuda")
 
 
-@pytest.mark.usefixtures("driver")
+@played
 def test_a_driver_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "cupy", fake_cupy("90"))
     monkeypatch.setattr(availability.compiler, "missing", lambda: "NVRTC's library is gone")
-    assert availability.missing() == "NVRTC's library is gone"
+    with driver.visible():
+        assert availability.missing() == "NVRTC's library is gone"
 
 
-@pytest.mark.usefixtures("driver")
-def test_a_gpu_that_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its name is that of the current device, here the second one."""
-    monkeypatch.setitem(sys.modules, "cupy", fake_cupy("70"))
-    assert availability.missing() == (
-        "the GPU Testla 1 has compute capability 7.0, the kernels need 7.5 or newer"
+@played
+def test_a_gpu_that_is_too_old_and_those_that_serve() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ON_EACH_CAPABILITY],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=True,
     )
+    assert done.stdout.splitlines() == [
+        "(7, 0) the GPU NVIDIA H200 has compute capability 7.0, the kernels need 7.5 or newer",
+        *("(7, 5) None", "(9, 0) None", "(10, 3) None", "(12, 0) None"),
+    ]
 
 
-@pytest.mark.usefixtures("driver")
-def test_a_gpu_that_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(_: int) -> Any:
-        raise RuntimeError("cudaErrorECCUncorrectable")
+@played
+def test_a_gpu_is_named_that_is_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(availability, "OLDEST", (99, 0))
+    with driver.visible():
+        import cupy
 
-    monkeypatch.setitem(sys.modules, "cupy", fake_cupy("90", broken))
-    problem = availability.missing()
-    assert problem == "CuPy cannot use the GPU: RuntimeError: cudaErrorECCUncorrectable"
+        properties = {1: {"name": b"Testla 1"}}.__getitem__
+        monkeypatch.setattr(cupy.cuda.runtime, "getDeviceProperties", properties)
+        with cupy.cuda.Device(1):
+            problem = availability.missing()
+    assert problem is not None
+    assert problem.startswith("the GPU Testla 1 has compute capability 9.0, the kernels need 99.0")
 
 
-@pytest.mark.parametrize("capability", ["75", "90", "103", "120"])
-@pytest.mark.usefixtures("driver")
-def test_a_gpu_that_serves(monkeypatch: pytest.MonkeyPatch, capability: str) -> None:
-    monkeypatch.setitem(sys.modules, "cupy", fake_cupy(capability))
-    assert availability.missing() is None
+@played
+def test_a_gpu_that_is_broken() -> None:
+    import cupy
+
+    with driver.visible():
+        cupy.ones(3).argmax()  # a kernel that the driver does not play
+        try:
+            assert availability.missing() == (
+                "CuPy cannot use the GPU: CUDARuntimeError: cudaErrorLaunchFailure: "
+                "unspecified launch failure"
+            )
+        finally:
+            driver.recover()
 
 
 def test_installed_asks_without_importing() -> None:

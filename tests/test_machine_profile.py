@@ -286,19 +286,16 @@ def test_two_that_write_at_once(file):
 # ---- the key of a GPU
 
 
-def test_the_key_of_a_gpu(monkeypatch):
-    from types import SimpleNamespace
+def test_the_key_of_a_gpu(gpu, monkeypatch):
+    import cupy
 
     monkeypatch.undo()
-    runtime = SimpleNamespace(driverGetVersion=lambda: 13010)
-    cupy = SimpleNamespace(__version__="14.2.0", cuda=SimpleNamespace(runtime=runtime))
-    monkeypatch.setitem(sys.modules, "cupy", cupy)
     facts = DeviceFacts("H200", (9, 0), 132, 1.98e9, 4.8e12, 141 << 30)
     assert machine_profile.gpu_key(facts) == {
         "GPU": "H200",
         "compute capability": "9.0",
         "multiprocessors": 132,
-        "driver": 13010,
-        "CuPy": "14.2.0",
+        "driver": cupy.cuda.runtime.driverGetVersion(),
+        "CuPy": cupy.__version__,
         "gpugrad": gpugrad.__version__,
     }

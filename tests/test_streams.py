@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -50,40 +50,31 @@ def test_views_copies_and_kernels_are_inside_the_context(events: list[str]) -> N
     assert set(events) >= {"view", "allocate", "flatten", "run", "write back?"}
 
 
-class Device:
-    """A device or a stream that notes when it is current."""
-
-    def __init__(self, name: str, current: list[str]) -> None:
-        self.name, self.current = name, current
-
-    def __enter__(self) -> "Device":
-        self.current.append(self.name)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self.current.pop() == self.name
-
-
+@pytest.mark.filterwarnings("ignore:ExternalStream is deprecated")
 @pytest.mark.parametrize("kind", ["CuPy", "PyTorch", "JAX"])
 @pytest.mark.parametrize("modern", [False, True], ids=["ExternalStream", "from_external"])
 def test_the_stream_is_the_callers(
-    monkeypatch: pytest.MonkeyPatch, kind: str, modern: bool
+    gpu: None, monkeypatch: pytest.MonkeyPatch, kind: str, modern: bool
 ) -> None:
-    current: list[str] = []
-    theirs = SimpleNamespace(cuda_stream=77, __cuda_stream__=lambda: (0, 77))
-    stream = SimpleNamespace()
+    """CuPy's current one, or PyTorch's, whose builds for the CPU have none."""
+    import cupy
+
+    def current() -> tuple[int, int]:
+        return cupy.cuda.Device().id, cupy.cuda.get_current_stream().ptr
+
+    last = cupy.cuda.runtime.getDeviceCount() - 1
+    with cupy.cuda.Device(last):
+        ours, theirs = cupy.cuda.Stream(), cupy.cuda.Stream()
+    streams = {last: SimpleNamespace(cuda_stream=theirs.ptr)}
     if modern:
-        stream.from_external = lambda given: Device(f"stream {given.cuda_stream}", current)
-    cupy: Any = ModuleType("cupy")
-    cupy.cuda = SimpleNamespace(
-        Device=lambda index: Device(f"device {index}", current),
-        Stream=stream,
-        ExternalStream=lambda pointer: Device(f"stream {pointer}", current),
-    )
-    torch: Any = ModuleType("torch")
-    torch.cuda = SimpleNamespace(current_stream=lambda index: theirs)
-    monkeypatch.setitem(sys.modules, "cupy", cupy)
+        streams[last].__cuda_stream__ = lambda: (0, theirs.ptr)
+    torch = SimpleNamespace(cuda=SimpleNamespace(current_stream=streams.get))
     monkeypatch.setitem(sys.modules, "torch", torch)
-    with _kinds.working_on(kind, "gpu:1"):
-        assert current == ["device 1", *(["stream 77"] if kind == "PyTorch" else [])]
-    assert current == []
+    before = current()
+    with cupy.cuda.Device(last), ours:
+        with _kinds.working_on(kind, f"gpu:{last}"):
+            assert current() == (last, theirs.ptr if kind == "PyTorch" else ours.ptr)
+        assert current() == (last, ours.ptr)
+    with _kinds.working_on(kind, f"gpu:{last}"):
+        assert current()[0] == last
+    assert current() == before
