@@ -8,9 +8,17 @@ import pytest
 from gpugrad import _dispatch
 from gpugrad._operations import OPERATIONS
 from gpugrad.cli import check, digits, machine, main
+from gpugrad.cli.bench import turns
 from gpugrad.cli.peers import cupy_cublas
 from tests.cli.commands import WAYS, WAYS_ON_A_GPU, expect_one_line
 from tests.conftest import ON_A_GPU
+
+
+@pytest.fixture(autouse=True)
+def _in_a_hurry(monkeypatch):
+    """Single calls, without rests: launches return at once, and are emulated when waited for."""
+    for name in ("REST_SECONDS", "WARM_SECONDS", "SAMPLE_SECONDS"):
+        monkeypatch.setattr(turns, name, 0.0)
 
 
 def test_info_describes_the_gpu(gpu, capsys):

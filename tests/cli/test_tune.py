@@ -16,6 +16,7 @@ import gpugrad
 from gpugrad import _dispatch, _host, cpu_costs, machine_profile
 from gpugrad._operations import OPERATIONS
 from gpugrad.cli import cpu_rates, gpu_rates, main
+from gpugrad.gpu import cache
 from gpugrad.gpu_costs import Copy, product_work
 from gpugrad.plan import passes, steps_of
 from gpugrad.problem import ITEMSIZE
@@ -261,6 +262,10 @@ class Recorded(gpu_rates.Clock):
 @pytest.fixture
 def small_gpu(gpu, large_tiles, monkeypatch):
     """A GPU, and work that the emulator can do."""
+    with pytest.MonkeyPatch.context() as usual:
+        usual.delenv("GPUGRAD_CACHE_DIR")
+        kernels = cache.folder()
+    monkeypatch.setattr(cache, "folder", lambda: kernels)  # whose kernels are compiled already
     monkeypatch.setattr(gpu_rates, "SIDES", (65, 16))
     monkeypatch.setattr(gpu_rates, "COPY_BYTES", (64, 4096, 65536))
     monkeypatch.setattr(gpu_rates, "PASS_BYTES", 1 << 12)
