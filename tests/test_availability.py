@@ -86,7 +86,8 @@ def test_a_gpu_that_is_too_old_and_those_that_serve() -> None:
         check=True,
     )
     assert done.stdout.splitlines() == [
-        "(7, 0) the GPU NVIDIA H200 has compute capability 7.0, the kernels need 7.5 or newer",
+        "(7, 0) the GPU NVIDIA H200 (played) has compute capability 7.0, the kernels need 7.5 "
+        "or newer",
         *("(7, 5) None", "(9, 0) None", "(10, 3) None", "(12, 0) None"),
     ]
 

@@ -28,7 +28,7 @@ def test_info_describes_the_gpu(gpu, capsys):
     major, minor = facts.compute_capability
     assert f"{facts.name}, compute capability {major}.{minor}, {facts.sm_count} multi" in out
     if not ON_A_GPU:
-        assert "NVIDIA H200, compute capability 9.0" in out
+        assert "NVIDIA H200 (played), compute capability 9.0" in out
         assert "132 multiprocessors, 151 GB at 4.92 TB/s" in out
     assert "predicted" in out
 

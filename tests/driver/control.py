@@ -6,6 +6,7 @@ import ctypes
 import enum
 import functools
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterator
 
@@ -33,6 +34,7 @@ def install() -> None:
     os.environ.setdefault("CUPY_ACCELERATORS", "")  # CuPy's CUB has a runtime of its own
     library()
     cupy_entries.put_in_place()
+    sys.meta_path.insert(0, cupy_sources.Watch)
     start(_run)
     atexit.register(library().played_stop)
 
@@ -54,8 +56,6 @@ def set_devices(
     """Choose the devices that calls find from now on."""
     library().played_devices(count, capability, memory, peers)
     cupy_entries.PROPERTIES |= zip(("major", "minor"), divmod(capability, 10), strict=True)
-    if count:
-        cupy_sources.watch()
 
 
 @contextlib.contextmanager

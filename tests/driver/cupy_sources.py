@@ -9,6 +9,8 @@ Of an element-wise kernel the source says the types and the loop's body:
 
 import functools
 import re
+from collections.abc import Callable
+from importlib.machinery import ModuleSpec, PathFinder
 from typing import Any, NamedTuple
 
 import ml_dtypes
@@ -66,11 +68,21 @@ class Kernel(NamedTuple):
 _sources: dict[int, str] = {}  # by the driver's handles of modules
 
 
-@functools.cache
-def watch() -> None:
-    """Keep the source of each module that CuPy compiles from now on."""
-    from cupy.cuda import compiler
+class Watch:
+    """A finder that has CuPy's compiler keep the source of each module, from its import on."""
 
+    @staticmethod
+    def find_spec(name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """Find the compiler, and nothing else."""
+        spec = PathFinder.find_spec(name, path) if name == "cupy.cuda.compiler" else None
+        if spec is not None:
+            loader: Any = spec.loader
+            loader.exec_module = functools.partial(_import, loader.exec_module)
+        return spec
+
+
+def _import(execute: Callable[[Any], None], compiler: Any) -> None:
+    execute(compiler)
     compiled = compiler._compile_module_with_cache
 
     def compile_and_keep(source: str, *arguments: Any, **options: Any) -> Any:
