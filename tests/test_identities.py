@@ -141,7 +141,11 @@ def test_gradcheck_of_every_function(backend, arrays):
 
     call = backend.call
     D, W, b, Z = (arrays[name] for name in "DWbZ")  # noqa: N806
-    check(lambda x, w: x @ w, lambda u, x, w: call(gpugrad.matmul_backward, u, x, w), D, W)
+
+    def product(x, w):  # CuPy's own needs cuBLAS
+        return (x[:, :, None] * w).sum(axis=1)
+
+    check(product, lambda u, x, w: call(gpugrad.matmul_backward, u, x, w), D, W)
     check(
         lambda z, b: z + b,
         lambda u, z, b: (u, call(gpugrad.bias_backward, u)),
