@@ -51,6 +51,7 @@ class Call:
         self.shapes: Mapping[str, Shape] = {}
         self.arrays: dict[str, Any] = {}
         self.results: Mapping[str, Any] = {}
+        self._waited_for: set[int] = set()  # streams of other libraries
         optional = {"b"} if "dy" not in operands else {"z"}
         if operands.get("z") is not None:
             optional.add("y")
@@ -137,9 +138,13 @@ class Call:
                 f"{name} is on device {home}, expected {self.home} because {self._first} is there",
             )
         try:
-            return _kinds.see(value, kind)
+            one = _kinds.see(value, kind)
         except Unsupported as reason:
             self._refuse(name, reason)
+        if one.stream is not None and one.stream not in self._waited_for:
+            _kinds.wait_for(one.stream)
+            self._waited_for.add(one.stream)
+        return one
 
     def _same_place(self, name: str, one: Seen) -> None:
         if one.place != self._place:

@@ -25,6 +25,7 @@ from gpugrad._seen import Seen, Unsupported, unsupported_if_it_fails
 
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 HALVES = ("float16", "bfloat16")  # computed in float32, rounded once
+LEGACY = 1  # CUDA's default stream, which CuPy calls 0
 JAX_ALIGNMENT = 64  # of memory, in bytes, that JAX takes over without a copy
 
 NUMPY = (np.ndarray, np.generic)
@@ -131,6 +132,26 @@ def _memory(address: int, size: int, owner: Any, device: int) -> Any:
     return MemoryPointer(UnownedMemory(address, size, owner, device), 0)
 
 
+def wait_for(stream: int) -> None:
+    """Have the current stream wait for what another one has been given so far.
+
+    Not in a capture, where what is captured is all that may be waited for.
+    """
+    from cupy import cuda
+
+    current = cuda.get_current_stream()
+    if stream == (current.ptr or LEGACY) or _is_captured(current):
+        return
+    event = cuda.Event(disable_timing=True)
+    cuda.runtime.eventRecord(event.ptr, stream)
+    current.wait_event(event)
+
+
+def _is_captured(stream: Any) -> bool:
+    """Return whether a CUDA graph captures a stream; never the default stream, under both names."""
+    return stream.ptr > LEGACY and bool(stream.is_capturing())
+
+
 def hold_until_done(arrays: Iterable[Any]) -> None:
     """Keep JAX's arrays on a GPU until the current stream has done what it was given so far.
 
@@ -140,7 +161,7 @@ def hold_until_done(arrays: Iterable[Any]) -> None:
     from cupy import cuda
 
     stream = cuda.get_current_stream()
-    if stream.ptr > 1 and stream.is_capturing():  # a graph reads them whenever it is replayed
+    if _is_captured(stream):  # the graph reads them whenever it is replayed
         return
     _held.append((stream.record(cuda.Event(disable_timing=True)), [*arrays]))
     with contextlib.suppress(IndexError):  # another thread has taken it

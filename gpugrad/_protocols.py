@@ -92,21 +92,22 @@ def _device_of(address: int) -> int:
 def see_memory(value: Any) -> Seen:
     """View an array as a NumPy or CuPy array; one on a GPU while that is the current device.
 
-    CuPy's `asarray` copies what is on another device to the current one.
+    CuPy's `asarray` copies what is on another device to the current one, and synchronizes with the
+    stream that the interface names.
     """
     namespace = namespace_of(value)
     place = None if namespace is None else Origin(namespace, getattr(value, "device", None))
     interface = _interface(value, "__cuda_array_interface__")
     if interface is not None:
-        array, writable = imported_cupy().asarray(value), not interface["data"][1]
-    elif home_of_memory(value) != "cpu":
+        array = imported_cupy().asarray(_WithoutStream(value, interface))
+        obstacle = "is read-only" if interface["data"][1] else ""
+        return Seen(array, obstacle, place, interface.get("stream"))
+    if home_of_memory(value) != "cpu":
         return Seen(*_by_dlpack(value, imported_cupy()), place)
-    elif _interface(value, "__array_interface__") is not None:
-        array = np.asarray(value, copy=False)
-        writable = array.flags.writeable
-    else:
+    if _interface(value, "__array_interface__") is None:
         return Seen(*_by_dlpack(value, np), place)
-    return Seen(array, "" if writable else "is read-only", place)
+    array = np.asarray(value, copy=False)
+    return Seen(array, "" if array.flags.writeable else "is read-only", place)
 
 
 def imported_cupy() -> Any:
@@ -127,6 +128,13 @@ def _cupy_with_a_gpu() -> Any:
     except Exception as error:  # of CuPy's own class
         raise OutOfReach(f"is on a GPU, but CuPy finds none ({error})") from error
     return cupy
+
+
+class _WithoutStream:
+    """An array whose interface names no stream."""
+
+    def __init__(self, owner: Any, interface: dict[str, Any]) -> None:
+        self.owner, self.__cuda_array_interface__ = owner, interface | {"stream": None}
 
 
 class _Exporter:

@@ -19,6 +19,7 @@ class Seen(NamedTuple):
     array: Any
     obstacle: str = ""  # why it cannot be written to
     place: Any = None  # JAX's device, or the namespace and its device, to which results return
+    stream: int | None = None  # on a GPU, which may still write to it
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Tensors of PyTorch and arrays of JAX on a GPU: streams, memory and captures are their own."""
+"""Arrays of other libraries on a GPU: streams, memory and captures are their own."""
 
 import gc
 import sys
@@ -110,3 +110,57 @@ def test_operands_of_jax_stay_until_they_are_read(jax):
     assert len(_kinds._held) == 1
     gpugrad.sigmoid(jax.Array(_as_cupy(arrays["z"])))
     assert len(_kinds._held) == 1  # those that are done are dropped
+
+
+class OnAStream:
+    """An array of CUDA's interface, which is still written by its stream."""
+
+    def __init__(self, values, stream):
+        self.array, self.stream = cupy.zeros(values.shape, values.dtype), stream
+        self.source = _as_cupy(values)
+        cupy.cuda.Device().synchronize()
+        with stream:
+            self.array[...] = self.source
+
+    @property
+    def __cuda_array_interface__(self):
+        return self.array.__cuda_array_interface__ | {"stream": self.stream.ptr}
+
+
+def test_stream_of_an_interface_is_waited_for_once():
+    arrays = layer_arrays(SPLIT, "float32")
+    names = ("dy", "y", "x", "w")
+    expected = gpugrad.dense_sigmoid_backward(*(_as_cupy(arrays[one]) for one in names))
+    theirs = cupy.cuda.Stream(non_blocking=True)
+    operands = [OnAStream(arrays[one], theirs) for one in names]
+    before = driver.calls()
+    grads = gpugrad.dense_sigmoid_backward(*operands)
+    made = driver.calls() - before
+    assert (made["eventRecord"], made["streamWaitEvent"]) == (1, 1)
+    assert not [name for name in made if "Synchronize" in name]
+    for one, exact in zip(grads, expected, strict=True):
+        assert same_bits(one.get(), exact.get())
+    with theirs:
+        before = driver.calls()
+        gpugrad.dense_sigmoid_backward(*operands)
+        assert (driver.calls() - before)["streamWaitEvent"] == 0
+        theirs.synchronize()
+
+
+def test_stream_of_an_interface_is_not_waited_for_in_a_capture():
+    y, theirs, ours = (
+        layer_arrays(SPLIT, "float32")["y"],
+        *(cupy.cuda.Stream(non_blocking=True) for _ in range(2)),
+    )
+    operand, out = OnAStream(y, theirs), cupy.zeros(y.shape, y.dtype)
+    cupy.cuda.Device().synchronize()
+    with ours:
+        gpugrad.sigmoid(operand, out=out)
+        ours.synchronize()
+        ours.begin_capture()
+        gpugrad.sigmoid(operand, out=out)
+        graph = ours.end_capture()
+        out.fill(0)
+        graph.launch(ours)
+        ours.synchronize()
+    assert np.allclose(out.get(), gpugrad.sigmoid(y, device="cpu"), rtol=1e-6)
