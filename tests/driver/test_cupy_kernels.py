@@ -58,7 +58,7 @@ def test_kernels_of_callers(dtype):
     import cupy
 
     kernel = cupy.ElementwiseKernel(
-        "T a, T b, float c",
+        "T a, T b, float32 c",
         "T product, float32 scaled",
         "const float wide = a; product = T(wide * b); scaled = c * exp(wide - wide)",
         "caller",
