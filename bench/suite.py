@@ -19,7 +19,8 @@ from pathlib import Path
 from bench import recorder, section
 
 ROOT = section.ROOT
-TEST_SECONDS = 60.0  # of a test, or of collecting, after which its process is killed
+# Of a test, or of collecting, by `quick`; after that its process is killed.
+TEST_SECONDS = {True: 15.0, False: 60.0}
 POLL_SECONDS = 0.1
 NOT_RUN = "not run"
 OUTCOMES = ("failed", "passed", "skipped", NOT_RUN)
@@ -149,11 +150,11 @@ def run_process(
     process = subprocess.Popen(
         command(record, options, quick=section_.quick), cwd=ROOT, env=environment
     )
-    end = ""
+    end, limit = "", TEST_SECONDS[section_.quick]
     try:
         while process.poll() is None and section_.left() > 0:
-            if time.time() - record.stat().st_mtime > TEST_SECONDS:
-                end = f"no end after {TEST_SECONDS:.0f} s; its process was killed"
+            if time.time() - record.stat().st_mtime > limit:
+                end = f"no end after {limit:.0f} s; its process was killed"
                 break
             time.sleep(POLL_SECONDS)
         else:
