@@ -63,6 +63,10 @@ def folder() -> Path:
 def library() -> ctypes.CDLL:
     """Load the library, so that whoever opens libcuda.so.1 in this process gets it."""
     loaded = ctypes.CDLL(str(folder() / NAME), mode=ctypes.RTLD_GLOBAL)
+    if not hasattr(ctypes.CDLL(NAME), "played_start"):
+        raise RuntimeError(
+            f"another {NAME} has been loaded before; python -m tests.driver COMMAND begins with this"
+        )
     loaded.played_devices.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_uint64, ctypes.c_int]
     loaded.played_order.argtypes = [ctypes.c_int, ctypes.c_uint64]
     loaded.played_start.argtypes = [ctypes.c_void_p]
