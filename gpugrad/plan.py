@@ -6,7 +6,7 @@ decision can be tested on any machine.
 Tiles and splits depend on shapes, dtype and algorithm alone. The algorithm also depends on the
 device: which ones it has, and which should be the fastest on it for such a layer, by rates that
 follow from its properties or that `gpugrad tune` has measured. It does not depend on the number of
-rows, so that a row's results do not either, but for those that Hopper's copy engine cannot address.
+rows, so that a row's results do not either, but for those that Hopper's TMA cannot address.
 """
 
 import functools

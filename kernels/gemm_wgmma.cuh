@@ -71,7 +71,7 @@ static_assert(LONGEST_PART % BLOCK_K == 0, "parts are whole stages");
 static_assert(STAGES >= 3, "one stage is multiplied by either warpgroup, one is on its way");
 static_assert(STAGE_BYTES < 1 << 20, "an mbarrier counts the bytes of a stage");
 
-// What the copy engine knows of an operand; made by the driver.
+// What TMA knows of an operand; made by the driver.
 struct alignas(128) TensorMap {
   unsigned long long opaque[16];
 };

@@ -160,7 +160,7 @@ def test_wide_tiles(kind, shape):
 
 @pytest.mark.parametrize("splits", [1, 2])
 def test_mma_on_hopper(kind, splits):
-    """For what the copy engine cannot address."""
+    """For what TMA cannot address."""
     device = emulated("hopper", "mma")
     expect_product(device, *operands(kind, 37, 70, 200), 64, kind[1], splits=splits)
 

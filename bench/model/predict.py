@@ -227,7 +227,7 @@ def step_cycles(by_pipe: Mapping[str, float], blocks: int, beside: tuple[str, ..
     At best they are those of the busiest pipe. At worst, a warp waits for each of its pipes before
     it goes on to the next, and only the other warps of its partition work meanwhile: of what the
     other pipes do, one part in as many as there are warps remains uncovered. No warp waits for the
-    pipes that work `beside` them: wgmma and the copy engine use shared memory by themselves.
+    pipes that work `beside` them: wgmma and TMA use shared memory by themselves.
     """
     pipes = [cycles for pipe, cycles in by_pipe.items() if pipe not in ("issue", "L2", *beside)]
     uncovered = (sum(pipes) - max(pipes)) / (blocks * WARPS / PARTITIONS)

@@ -225,7 +225,7 @@ class Step:
     terms : int
         Of the contraction, in a turn.
     bulk_bytes, own_bytes : float
-        Its share of what copy engines bring to its block for a turn, and of what the block's own
+        Its share of what TMA brings to its block for a turn, and of what the block's own
         one brings, in a cluster to others too.
     """
 
@@ -257,7 +257,7 @@ class Step:
     def wavefronts(self, of_opcode: Mapping[str, float]) -> float:
         """Count wavefronts of shared memory, of 128 bytes but for the opcodes that are given.
 
-        The copy engine's writes are among them, and the operands that wgmma reads.
+        TMA's writes are among them, and the operands that wgmma reads.
         """
         total = (self.bulk_bytes + _operand_bytes(self.counts)) / 128
         for opcode, times in self.counts.items():
@@ -309,7 +309,7 @@ def step(
     tile_rows : int, optional
         Rows of a block's results, where they are others.
     bulk_terms : int, optional
-        Terms of a turn, where the copy engine brings them and other warps ask for it.
+        Terms of a turn, where TMA brings them and other warps ask for it.
     cluster : tuple of int
         Blocks down and across that bring a part each of what they share.
     """

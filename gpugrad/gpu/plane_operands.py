@@ -41,7 +41,7 @@ class Way(NamedTuple):
     launch : tuple, optional
         Grid and block, where they are not a block of THREADS for each tile of each split.
     maps : tuple
-        Of both operands, for kernels whose tiles the copy engine brings.
+        Of both operands, for kernels whose tiles TMA brings.
     splits : tuple
         Their number, for kernels whose grid does not tell.
     """

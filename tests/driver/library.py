@@ -65,7 +65,7 @@ def library() -> ctypes.CDLL:
     loaded = ctypes.CDLL(str(folder() / NAME), mode=ctypes.RTLD_GLOBAL)
     if not hasattr(ctypes.CDLL(NAME), "played_start"):
         raise RuntimeError(
-            f"another {NAME} has been loaded before; python -m tests.driver COMMAND begins with this"
+            f"another {NAME} has been loaded; python -m tests.driver COMMAND begins with this"
         )
     loaded.played_devices.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_uint64, ctypes.c_int]
     loaded.played_order.argtypes = [ctypes.c_int, ctypes.c_uint64]

@@ -229,7 +229,7 @@ MUTANTS = (
             ),
             "all planes are the first": ("at = tile + plane * PLANE;", "at = tile;"),
             # copies
-            "the copy engine brings the first plane alone": (
+            "TMA brings the first plane alone": (
                 "int(row), p, full, blocks)",
                 "int(row), 0, full, blocks)",
             ),
