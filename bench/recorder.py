@@ -67,9 +67,10 @@ class Recorder:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self) -> Generator[None, Any, Any]:
         """Wait for the GPU, so that an error of its kernels is that of the test."""
-        result = yield
-        synchronize()
-        return result
+        try:
+            return (yield)
+        finally:
+            synchronize()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(

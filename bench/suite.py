@@ -20,7 +20,7 @@ from bench import recorder, section
 
 ROOT = section.ROOT
 # Of a test, or of collecting, by `quick`; after that its process is killed.
-TEST_SECONDS = {True: 15.0, False: 60.0}
+TEST_SECONDS = {True: 20.0, False: 60.0}
 POLL_SECONDS = 0.1
 NOT_RUN = "not run"
 OUTCOMES = ("failed", "passed", "skipped", NOT_RUN)

@@ -76,9 +76,9 @@ class Call:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self.kind == "JAX" and self.home != "cpu":
-            _kinds.hold_until_done(self.arrays.values())
-        self._context.close()
+        with self._context:
+            if self.kind == "JAX" and self.home != "cpu":
+                _kinds.hold_until_done(self.arrays.values())
 
     def _view_operands(self) -> None:
         for name, value in self._operands.items():
@@ -139,11 +139,11 @@ class Call:
             )
         try:
             one = _kinds.see(value, kind)
+            if one.stream is not None and one.stream not in self._waited_for:
+                _kinds.wait_for(one.stream)
+                self._waited_for.add(one.stream)
         except Unsupported as reason:
             self._refuse(name, reason)
-        if one.stream is not None and one.stream not in self._waited_for:
-            _kinds.wait_for(one.stream)
-            self._waited_for.add(one.stream)
         return one
 
     def _same_place(self, name: str, one: Seen) -> None:

@@ -9,10 +9,10 @@ own, and the namespace makes the results. No other type can be made: its arrays 
 CuPy arrays, after where their memory is, and results are NumPy or CuPy arrays.
 """
 
-import contextlib
 import functools
 import math
 import sys
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from gpugrad import _protocols
-from gpugrad._seen import Seen, Unsupported, unsupported_if_it_fails
+from gpugrad._seen import OutOfReach, Seen, Unsupported, unsupported_if_it_fails
 
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 HALVES = ("float16", "bfloat16")  # computed in float32, rounded once
@@ -125,22 +125,37 @@ def _from_pytorch(device: int, size: int) -> Any:
     return _memory(tensor.data_ptr(), size, tensor, device)
 
 
-def _memory(address: int, size: int, owner: Any, device: int) -> Any:
-    """Point to memory on a GPU that somebody else owns."""
-    from cupy.cuda import MemoryPointer, UnownedMemory
+def _memory(address: int, size: int, tensor: Any, device: int) -> Any:
+    """Point to the memory of a tensor on a GPU."""
+    from cupy.cuda import MemoryPointer
 
-    return MemoryPointer(UnownedMemory(address, size, owner, device), 0)
+    return MemoryPointer(_class_of_memory()(address, size, tensor, device), 0)
+
+
+@functools.cache
+def _class_of_memory() -> Any:
+    from cupy.cuda import UnownedMemory
+
+    class MemoryOfATensor(UnownedMemory):  # type: ignore[misc, unused-ignore]
+        allocator_knows_graphs = True  # see gpugrad/gpu/captures.py
+
+    return MemoryOfATensor
 
 
 def wait_for(stream: int) -> None:
     """Have the current stream wait for what another one has been given so far.
 
-    Not in a capture, where what is captured is all that may be waited for.
+    A capture cannot wait for what is not part of one.
     """
     from cupy import cuda
 
     current = cuda.get_current_stream()
-    if stream == (current.ptr or LEGACY) or _is_captured(current):
+    if stream == (current.ptr or LEGACY):
+        return
+    captured = stream > LEGACY and bool(cuda.runtime.streamIsCapturing(stream))
+    if captured and not _is_captured(current):
+        raise OutOfReach("is written in the capture of a CUDA graph, of which this call is no part")
+    if not captured and _is_captured(current):
         return
     event = cuda.Event(disable_timing=True)
     cuda.runtime.eventRecord(event.ptr, stream)
@@ -156,7 +171,8 @@ def hold_until_done(arrays: Iterable[Any]) -> None:
     """Keep JAX's arrays on a GPU until the current stream has done what it was given so far.
 
     XLA gives the memory of an array that is dropped to others, in the order of its own streams. It
-    is not told of the streams of kernels that read an array by DLPack.
+    is not told of the streams of kernels that read an array by DLPack. What is kept is dropped by a
+    later call.
     """
     from cupy import cuda
 
@@ -164,12 +180,16 @@ def hold_until_done(arrays: Iterable[Any]) -> None:
     if _is_captured(stream):  # the graph reads them whenever it is replayed
         return
     _held.append((stream.record(cuda.Event(disable_timing=True)), [*arrays]))
-    with contextlib.suppress(IndexError):  # another thread has taken it
-        while _held[0][0].done:
-            _held.popleft()
+    if _dropping.acquire(blocking=False):  # else another thread does
+        try:
+            while _held and _held[0][0].done:
+                _held.popleft()
+        finally:
+            _dropping.release()
 
 
 _held: deque[tuple[Any, list[Any]]] = deque()  # events, and what is kept until they are done
+_dropping = threading.Lock()
 
 
 def see(value: Any, kind: str) -> Seen:

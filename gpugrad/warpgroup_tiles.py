@@ -21,7 +21,7 @@ STEP = 64  # a split's length is a multiple of it
 LEAST_SPLIT = 512  # terms
 MOST_WAVES = 4  # of tiles, of a contraction that is split
 ENOUGH = 0.95  # of the multiprocessors' work that the best splits have
-MOST_EXTENT = 2**31 - 2**10  # coordinates of TMA are 32-bit; tiles go beyond the end
+MAX_EXTENT = 2**31 - 2**10  # coordinates of TMA are 32-bit; tiles go beyond the end
 # A clock and multiprocessor:
 PRODUCTS = 2048  # multiply-adds of tensor cores
 SHARED_BYTES = 128
@@ -29,8 +29,8 @@ L2_BYTES = 27.5  # 6.65 TB/s of an H100 at 1.83 GHz
 
 
 def fits(rows: int, columns: int, contraction: int) -> bool:
-    """Say whether TMA can address the operands of a product."""
-    return max(rows, columns, contraction) <= MOST_EXTENT
+    """Return whether TMA can address the operands of a product."""
+    return max(rows, columns, contraction) <= MAX_EXTENT
 
 
 def gemm(rows: int, columns: int, contraction: int, planes: int, longest: int = 0) -> Gemm:

@@ -1,10 +1,10 @@
 """The backends that one test body runs on, and the rule that a test is not skipped in CI."""
 
-import contextlib
 import ctypes
 import functools
 import os
 import signal
+import zlib
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Any
@@ -146,10 +146,13 @@ ON_CUPY = (CupyBackend, CupyTensorCores, CupyOneLaunch, CupyOneLaunchFromPlanes)
 BACKENDS = {one.name: one for one in (Backend, *ON_EMULATOR, *ON_CUPY)}
 IN_ONE_LAUNCH = {dtype for dtype, _ in FUSED}
 ON_A_GPU = not driver.is_installed() and _dispatch.gpu_missing() is None
+NO_DRIVER: Exception | None = None  # why none can be played here
 if not ON_A_GPU:
-    with contextlib.suppress(MissingTool):  # the fixture `gpu` names it
+    try:
         driver.install()
         driver.set_devices(0)
+    except Exception as problem:
+        NO_DRIVER = problem
 GPUS = ("cupy", "cuda", "gpu")  # how the names of backends and devices begin
 
 
@@ -194,18 +197,26 @@ def emulated_runtime() -> EmulatorRuntime:
 
 
 @pytest.fixture
-def gpu() -> Iterator[None]:
-    """A machine with GPUs: where there is none, CuPy runs on the played driver."""
+def gpu(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A machine with GPUs: where there is none, CuPy runs on the played driver.
+
+    What no stream or event orders is done in an order of the test's own.
+    """
     if ON_A_GPU:
         yield
         return
-    needs_compiler()
+    if NO_DRIVER is not None:
+        raise NO_DRIVER
     driver.refusals()
-    with driver.visible():
+    driver.set_order(driver.Order.RANDOM, zlib.crc32(request.node.nodeid.encode()))
+    try:
+        with driver.visible():
+            _dispatch._gpu_missing.cache_clear()
+            yield
+            driver.finish()
+    finally:
+        driver.recover()
         _dispatch._gpu_missing.cache_clear()
-        yield
-        driver.finish()
-    _dispatch._gpu_missing.cache_clear()
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ the files named below do with streams and allocators, no more.
 """
 
 import sys
+from collections import defaultdict
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -76,6 +77,7 @@ class Torch(ModuleType):
         self.reserved = cupy.cuda.Memory(reserve)
         self.taken: list[int] = []  # bytes, of each allocation
         self._end = 0
+        self._free: defaultdict[int, list[int]] = defaultdict(list)  # offsets, by size
         self.stream: Any = cupy.cuda.Stream(non_blocking=True)
         self.cuda = SimpleNamespace(current_stream=lambda index: _Stream(self.stream))
         self.autograd = SimpleNamespace(
@@ -88,9 +90,15 @@ class Torch(ModuleType):
         kind = dtype_of(dtype.removeprefix("torch."))
         size = int(np.prod(shape)) * kind.itemsize
         self.taken.append(size)
-        memory = cupy.cuda.MemoryPointer(self.reserved, self._end)
-        self._end += -(-size // 512) * 512
-        assert self._end <= self.reserved.size
+        rounded = -(-size // 512) * 512
+        free = self._free[rounded]
+        if not free:
+            free.append(self._end)
+            self._end += rounded
+            assert self._end <= self.reserved.size
+        block = _Block(free)
+        at = self.reserved.ptr + block.offset
+        memory = cupy.cuda.MemoryPointer(cupy.cuda.UnownedMemory(at, size, block, 0), 0)
         return Tensor(cupy.ndarray(shape, kind, memory), dtype)
 
     def tensor(self, array: np.ndarray) -> Tensor:
@@ -98,6 +106,16 @@ class Torch(ModuleType):
         made = self.empty(array.shape, dtype=f"torch.{array.dtype.name}", device="cuda:0")
         made.array.data.copy_from_host(np.ascontiguousarray(array).ctypes.data, array.nbytes)
         return made
+
+
+class _Block:
+    """Memory of the reserve, which goes back to those of its size: on one stream, in its order."""
+
+    def __init__(self, free: list[int]) -> None:
+        self.free, self.offset = free, free.pop()
+
+    def __del__(self) -> None:
+        self.free.append(self.offset)
 
 
 class _Stream:

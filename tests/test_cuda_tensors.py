@@ -167,3 +167,24 @@ def test_stream_of_an_interface_is_not_waited_for_in_a_capture():
         graph.launch(ours)
         ours.synchronize()
     assert np.allclose(out.get(), gpugrad.sigmoid(y, device="cpu"), rtol=1e-6)
+
+
+def test_stream_of_an_interface_within_a_capture():
+    """In the same capture it is waited for; beside one it cannot be."""
+    y, theirs, ours = (
+        layer_arrays(SPLIT, "float32")["y"],
+        *(cupy.cuda.Stream(non_blocking=True) for _ in range(2)),
+    )
+    operand, out = OnAStream(y, theirs), cupy.zeros(y.shape, y.dtype)
+    gpugrad.sigmoid(operand, out=out)
+    cupy.cuda.Device().synchronize()
+    ours.begin_capture()
+    theirs.wait_event(ours.record())
+    with pytest.raises(gpugrad.DeviceError, match="z is written in the capture of a CUDA graph"):
+        gpugrad.sigmoid(operand, out=out)
+    with theirs:
+        operand.array.fill(0)
+    with ours:
+        gpugrad.sigmoid(operand, out=out)
+    ours.end_capture().launch(ours)
+    assert (out.get(stream=ours) == 0.5).all()

@@ -1,4 +1,4 @@
-"""`python -m bench.on_gpu`: what of it needs no GPU, and its sections on a stand-in for CuPy."""
+"""`python -m bench.on_gpu`: what of it needs no GPU, and its sections on a played one."""
 
 import json
 import math

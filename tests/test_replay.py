@@ -716,6 +716,21 @@ def test_memory_of_a_captured_ordinary_call_is_kept(noted):
     assert len(kept_by_graphs()) == 3
 
 
+def test_memory_of_another_allocator_is_kept_for_a_graph(noted):
+    """Of one that, unlike PyTorch's, does not know of graphs."""
+    operands = split_operands(noted)
+    allocate = cupy.cuda.get_allocator()
+
+    def unowned(size: int) -> Any:
+        memory = allocate(size)
+        return cupy.cuda.MemoryPointer(cupy.cuda.UnownedMemory(memory.ptr, size, memory, 0), 0)
+
+    _repeats.forget()
+    with capturing(cupy.cuda.Stream(non_blocking=True)), cupy.cuda.using_allocator(unowned):
+        gpugrad.dense_sigmoid_backward(*operands)
+    assert len(kept_by_graphs()) == 2
+
+
 def test_no_array_is_kept(noted):
     pool = cupy.get_default_memory_pool()
     before = pool.used_bytes()

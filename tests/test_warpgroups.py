@@ -172,12 +172,12 @@ def test_the_widest_tiles_are_for_sums_that_are_not_promoted():
 
 
 def test_what_the_copy_engine_cannot_address_is_by_mma():
-    for extent in (2**31, warpgroup_tiles.MOST_EXTENT + 1):
+    for extent in (2**31, warpgroup_tiles.MAX_EXTENT + 1):
         problem = Problem("matmul_backward", extent, 4096, 4096, "float32", ("x", "w"))
         for _, step in choose(problem, "gpu", "highest", "", 0, FACTS).steps:
             assert isinstance(step, Gemm)
             assert step.algorithm == "mma"
-    near = Problem("matmul_backward", warpgroup_tiles.MOST_EXTENT, 4096, 4096, "float32", ("x",))
+    near = Problem("matmul_backward", warpgroup_tiles.MAX_EXTENT, 4096, 4096, "float32", ("x",))
     assert choose(near, "gpu", "highest", "", 0, FACTS).gemm("dx").algorithm == "wgmma"
 
 

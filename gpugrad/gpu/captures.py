@@ -39,7 +39,7 @@ def keep_if_captured(memory: Any, stream: int) -> None:
 
     Memory of PyTorch's belongs to its allocator, which looks after its graphs itself.
     """
-    if isinstance(memory.mem, cuda.UnownedMemory):
+    if getattr(memory.mem, "allocator_knows_graphs", False):
         return
     if stream not in NEVER_CAPTURED and cuda.runtime.streamIsCapturing(stream):
         of_graphs.setdefault(None, []).append((0, memory))

@@ -36,7 +36,7 @@ class CupyRuntime:
         return array
 
     def tensor_map(self, array: Any, box: tuple[int, ...], swizzle: int) -> Any:
-        """Give what TMA needs to know to copy boxes of an array."""
+        """Return what TMA needs to know to copy boxes of an array."""
         return TensorMap(array, box, swizzle)
 
     def compact(self, array: Any) -> Any:

@@ -94,7 +94,7 @@ class Recorder:
         return array
 
     def tensor_map(self, array: Any, box: tuple[int, ...], swizzle: int) -> Any:
-        """Give what TMA needs to know of an array."""
+        """Return what TMA needs to know of an array."""
         return self._runtime.tensor_map(array, box, swizzle)
 
     def compact(self, array: Any) -> Any:

@@ -37,7 +37,7 @@ class Runtime(Protocol):
         """Allocate an array on the current device."""
 
     def tensor_map(self, array: Any, box: tuple[int, ...], swizzle: int) -> Any:
-        """Give what TMA needs to know to copy boxes of an array, a kernel's argument.
+        """Return what TMA needs to know to copy boxes of an array, a kernel's argument.
 
         The axes of the box are those of the array; `swizzle` is in bytes. Of an empty array, of
         which nothing is copied, it is blank.

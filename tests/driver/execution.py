@@ -1,5 +1,6 @@
 """Launches, carried out: this package's kernels on the emulator, CuPy's own by NumPy."""
 
+import _thread
 import functools
 import re
 import struct
@@ -39,7 +40,11 @@ def run(launch: Launch) -> int:
     except (EmulatorError, cupy_sources.NotPlayedError) as error:
         library().played_refuse(str(error).encode())
         return LAUNCH_FAILED
-    except BaseException:  # of ours: it must not pass through C
+    except KeyboardInterrupt:  # which cannot pass through C: the main thread gets it later
+        library().played_refuse(f"{name}: interrupted".encode())
+        _thread.interrupt_main()
+        return LAUNCH_FAILED
+    except Exception:
         library().played_refuse(f"{name}: {traceback.format_exc()}".encode())
         return LAUNCH_FAILED
     return 0
@@ -103,7 +108,7 @@ class TensorMapFields(NamedTuple):
 
 
 def instantiation(path: str) -> tuple[str, tuple[str, ...]]:
-    """Tell from the name of a cubin in the cache of which kernel file it is, with which macros."""
+    """Return the kernel file and the macros of a cubin, by its name in the cache."""
     if path.startswith("/proc/self/fd/"):
         path = str(Path(path).readlink())
     found = CUBIN.search(path)

@@ -25,6 +25,13 @@ pytestmark = [
     pytest.mark.usefixtures("gpu"),
     pytest.mark.skipif(ON_A_GPU, reason="needs a GPU that is played"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def the_latest_first(gpu: None) -> None:
+    driver.set_order(driver.Order.LATE)
+
+
 ROOT = Path(__file__).resolve().parents[2]
 COUNT = 300  # elements
 GLOBAL, OF_THREAD, RELAXED = 0, 1, 2  # modes of captures
@@ -390,6 +397,14 @@ def test_event_from_outside_of_a_capture() -> None:
         stream.wait_event(before)
 
 
+def test_event_of_a_capture_that_has_ended() -> None:
+    stream, other, event = new_stream(), new_stream(), cupy.cuda.Event()
+    with captured(stream, RELAXED):
+        event.record(stream)
+    with pytest.raises(RuntimeError, match="InvalidValue"):
+        other.wait_event(event)
+
+
 def test_stream_that_was_not_joined() -> None:
     stream, other = new_stream(), new_stream()
     x, y = zeros(), zeros()
@@ -510,6 +525,32 @@ def test_stream_that_does_not_wait_for_another(ordered: bool) -> None:
     second.synchronize()
     exact = 1 / (1 + np.exp(-0.5)) if ordered else 1 / (1 + np.exp(-9))
     assert np.allclose(z.get(stream=second), exact, rtol=1e-6)
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_branches_of_a_graph_that_do_not_wait(ordered: bool) -> None:
+    first, second = new_stream(), new_stream()
+    x, y, z = written(0), written(9), written(9)
+    first.begin_capture()
+    with first:
+        second.wait_event(first.record())
+        launch(x, y)
+    with second:
+        if ordered:
+            second.wait_event(first.record())
+        launch(y, z)
+    first.wait_event(second.record())
+    first.end_capture().launch(first)
+    exact = 1 / (1 + np.exp(-0.5)) if ordered else 1 / (1 + np.exp(-9))
+    assert np.allclose(z.get(stream=first), exact, rtol=1e-6)
+
+
+def test_work_of_a_stream_that_is_destroyed() -> None:
+    x, y = written(0), written(9)
+    with new_stream():
+        launch(x, y)
+    cupy.cuda.Device().synchronize()
+    assert (y.get() == 0.5).all()
 
 
 @pytest.mark.parametrize("ordered", [False, True])

@@ -57,7 +57,7 @@ def expect_cublas() -> None:
 
 @functools.cache
 def no_cublas() -> str | None:
-    """Say why CuPy cannot multiply matrices, or None if it can."""
+    """Return why CuPy cannot multiply matrices, or None if it can."""
     try:
         importlib.import_module("cupy.cublas")
     except ImportError:

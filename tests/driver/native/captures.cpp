@@ -107,10 +107,21 @@ int end_capture(uint64_t handle, uint64_t *result) {
     other->capture = nullptr;
   }
   captures.erase(capture.get());
+  capture->ended = true;
   if (capture->invalid) return CAPTURE_INVALIDATED;
   if (!joined) return refuse(CAPTURE_UNJOINED, "a stream of the capture was not joined");
   *result = keep(capture->graph);
   return SUCCESS;
+}
+
+void abandon_captures() {
+  Guard guard(state);
+  for (Capture *capture : std::set<Capture *>(captures)) {
+    auto kept = capture->origin->capture;
+    for (Stream *stream : std::set<Stream *>(capture->streams)) stream->capture = nullptr;
+    capture->ended = true;
+  }
+  captures.clear();
 }
 
 int capture_of(uint64_t handle, int *status, uint64_t *number) {
@@ -154,7 +165,6 @@ int launch_graph(uint64_t handle, uint64_t where) {
     for (const Node &node : graph->nodes) {
       auto operation = std::make_shared<Operation>();
       operation->what = node.what;
-      operation->number = first->number;
       operation->device = node.device;
       operation->work = node.work;
       operation->after = {first};
@@ -163,7 +173,6 @@ int launch_graph(uint64_t handle, uint64_t where) {
     }
     last = std::make_shared<Operation>();
     last->what = "graph ends";
-    last->number = first->number;
     last->device = first->device;
     last->after = made;
     last->after.push_back(first);

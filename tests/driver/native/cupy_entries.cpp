@@ -13,17 +13,10 @@ using PyObject = _object;
 extern "C" {  // of the interpreter that has loaded this library
 PyObject *PyLong_FromLong(long);
 PyObject *Py_BuildValue(const char *, ...);
-PyObject *PyObject_CallFunction(PyObject *, const char *, ...);
-PyObject *PyObject_CallFunctionObjArgs(PyObject *, ...);
 void *PyEval_SaveThread();
 void PyEval_RestoreThread(void *);
-int PyGILState_Ensure();
-void PyGILState_Release(int);
 void PyErr_SetString(PyObject *, const char *);
-void PyErr_WriteUnraisable(PyObject *);
 extern PyObject *PyExc_RuntimeError;
-void Py_IncRef(PyObject *);
-void Py_DecRef(PyObject *);
 }
 
 namespace {
@@ -53,22 +46,6 @@ struct Optional {  // arguments that Cython passes only if they are given
   int count;
   unsigned value;
 };
-
-int call_on_host(uint64_t stream, PyObject *function, PyObject *argument, const char *format) {
-  Py_IncRef(function);
-  Py_IncRef(argument);
-  auto work = [=]() -> int {
-    if (python_ends) return SUCCESS;
-    int lock = PyGILState_Ensure();
-    PyObject *result = format ? PyObject_CallFunction(function, format, (long)stream, 0, argument)
-                              : PyObject_CallFunctionObjArgs(function, argument, nullptr);
-    if (!result) PyErr_WriteUnraisable(function);
-    Py_DecRef(result ? result : function);
-    PyGILState_Release(lock);
-    return SUCCESS;
-  };
-  return submit(stream, "host function", work);
-}
 
 }  // namespace
 
@@ -260,8 +237,6 @@ ACTION(streamWaitEvent, (intptr_t stream, intptr_t event, int, Optional *),
 ACTION(streamBeginCapture, (intptr_t stream, int, Optional *mode),
        begin_capture((uint64_t)stream, mode && mode->count ? (int)mode->value : 2))
 CREATE(streamEndCapture, (intptr_t stream, int), end_capture((uint64_t)stream, &made))
-ACTION(launchHostFunc, (intptr_t stream, PyObject *function, PyObject *argument, int),
-       call_on_host((uint64_t)stream, function, argument, nullptr))
 
 PyObject *cupy_streamQuery(intptr_t stream, int) {
   ENTER_RUNTIME("streamQuery");

@@ -17,7 +17,6 @@ int device_count = 0;
 size_t device_memory = 4ull << 30;
 int compute_capability = 90;
 bool peers_possible = true;
-bool python_ends = false;
 
 namespace {
 
@@ -140,7 +139,6 @@ void played_start(int (*run)(const LaunchRecord *)) {
 void played_stop() {
   std::lock_guard<std::mutex> alone(execution);
   execute = nullptr;
-  python_ends = true;
 }
 
 void played_devices(int count, int capability, uint64_t memory, int peers) {
@@ -169,8 +167,9 @@ int played_finish() {
   return found;
 }
 
-// Makes a lost context whole again, which only a new process does on a GPU.
+// Makes a lost context whole again, which only a new process does on a GPU; ends all captures.
 void played_recover() {
+  abandon_captures();
   for (Device &device : devices) device.failure = 0;
 }
 

@@ -50,7 +50,6 @@ extern int device_count;       // 0: the machine looks as if it had no GPU
 extern size_t device_memory;   // bytes that may be allocated on each
 extern int compute_capability; // such as 90
 extern bool peers_possible;
-extern bool python_ends;       // nothing calls the interpreter any more
 
 int current_device();
 void set_current_device(int device);  // and makes its context current
@@ -85,9 +84,11 @@ struct Operation;
 using OperationPtr = std::shared_ptr<Operation>;
 using Work = std::function<int()>;  // returns a Status; empty: a mark
 
+uint64_t next_number();
+
 struct Operation {
   std::string what;
-  uint64_t number = 0;  // in the order of the calls
+  uint64_t number = next_number();  // in the order of the calls
   int device = 0;
   Work work;
   std::vector<OperationPtr> after;  // what must have been done before
@@ -114,7 +115,7 @@ struct Capture {
   Stream *origin;
   std::set<Stream *> streams;
   std::shared_ptr<Graph> graph;
-  bool invalid = false;
+  bool invalid = false, ended = false;
 };
 
 struct Stream {
@@ -124,6 +125,7 @@ struct Stream {
   OperationPtr last;
   std::shared_ptr<Capture> capture;
   std::vector<int> frontier;  // of a capture: what the next node comes after
+  bool destroyed = false;     // what waits in it is done all the same
 };
 
 struct Event {
@@ -174,6 +176,7 @@ int invalidate(Capture &capture, int status, const char *why);
 int instantiate(uint64_t graph, uint64_t *executable);
 int launch_graph(uint64_t executable, uint64_t stream);
 int destroy_graph(uint64_t graph);
+void abandon_captures();
 
 // ---- machine code
 

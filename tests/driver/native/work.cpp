@@ -4,6 +4,7 @@
 // Then everything that it comes after is done first, and nothing else. So work that no stream or
 // event orders before a result has not been done when the result is read.
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <random>
 
@@ -19,7 +20,6 @@ Policy policy = Policy::late;
 namespace {
 
 std::mt19937_64 order;
-uint64_t numbers = 0;
 std::set<Stream *> streams;
 std::set<Event *> events;
 
@@ -52,7 +52,7 @@ Stream *find_locked(uint64_t handle) {
   if (handle == 0 || handle == LEGACY) return default_stream(current_device());
   if (handle == PER_THREAD) return stream_of_thread(current_device());
   auto found = streams.find((Stream *)handle);
-  return found == streams.end() ? nullptr : *found;
+  return found == streams.end() || (*found)->destroyed ? nullptr : *found;
 }
 
 Event *find_event(uint64_t handle) {
@@ -69,7 +69,6 @@ bool blocks(const Stream &stream) { return !(stream.flags & 1); }
 OperationPtr append(Stream &stream, const char *what, Work work, std::vector<OperationPtr> after) {
   auto operation = std::make_shared<Operation>();
   operation->what = what;
-  operation->number = ++numbers;
   operation->device = stream.device;
   operation->work = std::move(work);
   need(after, stream.last);
@@ -105,6 +104,16 @@ int run(Operation &operation) {
   return failed;
 }
 
+// The default stream waits for all that block, which cannot be where one of them is captured.
+int forbidden_by_blocking_capture(const Stream &stream) {
+  if (&stream != default_stream(stream.device)) return SUCCESS;
+  for (Stream *other : streams)
+    if (other->capture && other->device == stream.device && blocks(*other))
+      return invalidate(*other->capture, CAPTURE_IMPLICIT,
+                        "the default stream is used, and waits for one that is captured");
+  return SUCCESS;
+}
+
 int in_use_elsewhere(const Stream *stream, const char *call) {
   if (!stream) return refuse(INVALID_HANDLE, "%s: there is no such stream", call);
   if (stream->device != current_device())
@@ -114,6 +123,11 @@ int in_use_elsewhere(const Stream *stream, const char *call) {
 }
 
 }  // namespace
+
+uint64_t next_number() {
+  static std::atomic<uint64_t> numbers{0};
+  return ++numbers;
+}
 
 void seed_order(uint64_t seed) { order.seed(seed); }
 
@@ -133,9 +147,9 @@ int create_stream(unsigned flags, int priority, uint64_t *handle) {
 int destroy_stream(uint64_t handle) {
   Guard guard(state);
   if (handle <= PER_THREAD) return refuse(INVALID_HANDLE, "a default stream cannot be destroyed");
-  if (!streams.erase((Stream *)handle)) return refuse(INVALID_HANDLE, "streamDestroy: twice");
-  // What waits in it is still done when something needs it; the memory stays, so that no later
-  // stream has its handle.
+  Stream *stream = find_locked(handle);
+  if (!stream) return refuse(INVALID_HANDLE, "streamDestroy: twice");
+  stream->destroyed = true;  // the memory stays, so that no later stream has its handle
   return SUCCESS;
 }
 
@@ -146,12 +160,7 @@ int submit(uint64_t handle, const char *what, Work work, OperationPtr *operation
     Stream *stream = find_locked(handle);
     if (int failed = in_use_elsewhere(stream, what)) return failed;
     if (stream->capture) return add_node(*stream, what, std::move(work));
-    if (stream == default_stream(stream->device)) {
-      for (Stream *other : streams)
-        if (other->capture && other->device == stream->device && blocks(*other))
-          return invalidate(*other->capture, CAPTURE_IMPLICIT,
-                            "the default stream is used, and waits for one that is captured");
-    }
+    if (int failed = forbidden_by_blocking_capture(*stream)) return failed;
     made = append(*stream, what, std::move(work), {});
   }
   if (operation) *operation = made;
@@ -198,6 +207,7 @@ int synchronize_stream(uint64_t handle) {
     if (!stream) return refuse(INVALID_HANDLE, "streamSynchronize: there is no such stream");
     if (stream->capture)
       return invalidate(*stream->capture, CAPTURE_UNSUPPORTED, "its stream is synchronized");
+    if (int failed = forbidden_by_blocking_capture(*stream)) return failed;
     device = stream->device;
     last = stream->last;
     if (stream == default_stream(device)) last = append(*stream, "synchronize", nullptr, {});
@@ -215,9 +225,10 @@ int query_stream(uint64_t handle) {
     if (!stream) return refuse(INVALID_HANDLE, "streamQuery: there is no such stream");
     if (stream->capture)
       return invalidate(*stream->capture, CAPTURE_UNSUPPORTED, "its stream is queried");
+    if (int failed = forbidden_by_blocking_capture(*stream)) return failed;
     last = stream->last;
+    if (!last || last->progress == Operation::DONE) return SUCCESS;
   }
-  if (!last || last->progress == Operation::DONE) return SUCCESS;
   int failed = complete(last);  // so that who asks again is not told the same for ever
   return failed ? failed : NOT_READY;
 }
@@ -266,6 +277,7 @@ int record_event(uint64_t handle, uint64_t where) {
     event->mark = nullptr;
     return stream->capture->invalid ? CAPTURE_INVALIDATED : SUCCESS;
   }
+  if (int failed = forbidden_by_blocking_capture(*stream)) return failed;
   event->mark = append(*stream, "event", nullptr, {});
   return SUCCESS;
 }
@@ -276,6 +288,8 @@ int wait_event(uint64_t where, uint64_t handle) {
   Stream *stream = find_locked(where);
   if (!event) return refuse(INVALID_HANDLE, "streamWaitEvent: there is no such event");
   if (!stream) return refuse(INVALID_HANDLE, "streamWaitEvent: there is no such stream");
+  if (event->capture && event->capture->ended)
+    return refuse(INVALID_VALUE, "streamWaitEvent: the event is of a capture that has ended");
   if (event->capture) {
     if (stream->capture && stream->capture != event->capture)
       return invalidate(*stream->capture, CAPTURE_MERGE, "an event of another capture");
@@ -317,7 +331,10 @@ int query_event(uint64_t handle) {
     mark = event->mark;
   }
   if (int failed = forbidden_by_captures("a query of an event")) return failed;
-  if (!mark || mark->progress == Operation::DONE) return SUCCESS;
+  {
+    Guard guard(state);
+    if (!mark || mark->progress == Operation::DONE) return SUCCESS;
+  }
   int failed = complete(mark);
   return failed ? failed : NOT_READY;
 }

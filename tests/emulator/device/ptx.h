@@ -1,4 +1,4 @@
-// Stand-ins for the wrappers of inline PTX in namespace ptx: same names, same signatures.
+// Stand-ins for the wrappers of inline PTX in namespace ptx: same names and signatures, and a few more.
 #pragma once
 #include "intrinsics.h"
 #include "warp.h"
