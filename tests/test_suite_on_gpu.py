@@ -90,13 +90,13 @@ def counts(failed=0, passed=0, skipped=0, not_run=0):
 
 
 def test_what_dies_is_named_and_the_rest_runs(tree, monkeypatch):
-    monkeypatch.setattr(suite, "TEST_SECONDS", {True: 6.0, False: 6.0})
+    monkeypatch.setattr(suite, "TEST_SECONDS", {True: 12.0, False: 12.0})
     tree("crash", "hang", "sticky", "elsewhere")
     one = run()
     assert one.failures == [
         "tests/test_crash.py::test_dies: its process ended with signal SIGSEGV",
         "tests/test_crash.py::test_ends: its process ended with exit code 3",
-        "tests/test_hang.py::test_hangs: no end after 6 s; its process was killed",
+        "tests/test_hang.py::test_hangs: no end after 12 s; its process was killed",
         "tests/test_sticky.py::test_out_of_memory: "
         "cupy_backends.cuda.api.runtime.CUDARuntimeError: "
         "cudaErrorMemoryAllocation: out of memory",
@@ -133,7 +133,7 @@ def test_outcomes_of_all_kinds(tree):
 
 def test_time_that_is_over_is_no_failure_and_what_is_left_is_named(tree):
     tree("hang", "outcomes")
-    one = run(seconds=8)
+    one = run(seconds=12)
     assert one.failures == []
     assert one.unfinished == (
         "tests were not run: tests/test_hang.py (2), tests/test_outcomes.py (5)"
