@@ -611,6 +611,17 @@ def test_a_call_allocates_its_results_and_one_workspace(noted):
     assert asked.sizes == []
 
 
+@pytest.mark.skipif(ON_A_GPU, reason="needs a GPU that is played, and counts calls")
+def test_a_repeated_call_waits_for_nothing(noted):
+    """It launches, and asks what may differ: no synchronization, no copy, no memory from CUDA."""
+    operands = split_operands(noted)
+    before = driver.calls()
+    gpugrad.dense_sigmoid_backward(*operands)
+    made = set(driver.calls() - before)
+    assert "cuLaunchKernel" in made
+    assert made <= {"cuLaunchKernel", "getDevice", "streamIsCapturing"}
+
+
 def test_a_workspace_is_given_back(noted):
     operands = split_operands(noted)
     pool = cupy.get_default_memory_pool()
