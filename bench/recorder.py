@@ -68,9 +68,13 @@ class Recorder:
     def pytest_runtest_call(self) -> Generator[None, Any, Any]:
         """Wait for the GPU, so that an error of its kernels is that of the test."""
         try:
-            return (yield)
-        finally:
-            synchronize()
+            result = yield
+        except BaseException as error:
+            if not is_sticky(error):
+                synchronize()
+            raise
+        synchronize()
+        return result
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
