@@ -117,7 +117,7 @@ int end_capture(uint64_t handle, uint64_t *result) {
 void abandon_captures() {
   Guard guard(state);
   for (Capture *capture : std::set<Capture *>(captures)) {
-    auto kept = capture->origin->capture;
+    auto kept = capture->origin->capture;  // its streams are all that hold it
     for (Stream *stream : std::set<Stream *>(capture->streams)) stream->capture = nullptr;
     capture->ended = true;
   }
