@@ -13,9 +13,9 @@ import numpy as np
 from bench import peers, products, section, workload
 from bench.sticky_errors import is_sticky
 from gpugrad import _reference
-from gpugrad._kinds import DTYPES
-from gpugrad._operations import OPERATIONS
+from gpugrad.arrays.kinds import DTYPES
 from gpugrad.cli import operations
+from gpugrad.operations import OPERATIONS
 
 SIZES = ((257, 131, 67), (1031, 2, 3), (2048, 96, 128))
 LONG = (16384, 96, 128)  # a long batch; not in float64, whose reference takes no BLAS

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from gpugrad import _dispatch
-from gpugrad._operations import OPERATIONS
 from gpugrad.cli import operations
 from gpugrad.cli.bench import surroundings
 from gpugrad.cli.bench.presets import PRESETS
 from gpugrad.cli.peers import PEERS
+from gpugrad.operations import OPERATIONS
 from tests.cases import LAYERS, Layer, layer_arrays
 
 NAMES = ("tiny", "digits", "mnist", "dlrm", "gpt2")

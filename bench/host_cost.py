@@ -24,10 +24,10 @@ import gpugrad
 from bench import environment, report, section, timing
 from bench.timing import Contestant
 from gpugrad import _dispatch, _repeats
-from gpugrad._operations import OPERATIONS
 from gpugrad.cli import machine, operations, output, samples
 from gpugrad.cli.bench import surroundings
 from gpugrad.cli.exits import Unusable
+from gpugrad.operations import OPERATIONS
 
 FORMAT = 3  # of the JSON document; raised when a reader would have to change
 KIND = "host-cost"

@@ -15,15 +15,16 @@ import numpy as np
 import gpugrad
 from bench.section import write_json
 from bench.workload import as_device
-from gpugrad import _dispatch, _repeats, warpgroup_tiles
-from gpugrad._kinds import DTYPES
-from gpugrad._operations import OPERATIONS
+from gpugrad import _dispatch, _repeats
+from gpugrad.arrays.kinds import DTYPES
 from gpugrad.cli import operations
 from gpugrad.gpu import compiler
+from gpugrad.operations import OPERATIONS
+from gpugrad.planning import warpgroup_tiles
 from tests.algorithms import products_by
 from tests.instantiations import exists_for
 
-plan = import_module("gpugrad.plan")  # gpugrad.plan is a function
+plan = import_module("gpugrad.planning.plan")
 SIZES = (
     (65, 17, 129),  # edges in every dimension
     (64, 32, 128),  # whole packs of 16 bytes

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 import gpugrad
-from gpugrad import _kinds
-from gpugrad._operations import OPERATIONS
+from gpugrad.arrays import kinds
 from gpugrad.cli import operations
 from gpugrad.cli.peers import cupy_cublas
-from gpugrad.problem import ITEMSIZE
+from gpugrad.operations import OPERATIONS
+from gpugrad.planning.problem import ITEMSIZE
 
 POOL = 4_194_301  # random numbers that all operands are cut from: prime, so that no rows repeat
 NAN_BYTE = 0xFF  # a value of such bytes is a NaN in every dtype
@@ -175,8 +175,8 @@ def distance(results: dict[str, Any], answers: dict[str, Any]) -> float:
 
 def as_cupy(result: Any) -> Any:
     """View a result of any framework as a CuPy array."""
-    kind = _kinds.kind_of(result)
-    return _kinds.see(result, kind).array if kind is not None else result
+    kind = kinds.kind_of(result)
+    return kinds.see(result, kind).array if kind is not None else result
 
 
 def as_device(array: Any) -> Any:

@@ -22,7 +22,7 @@ from gpugrad.gradients import (
     sigmoid_bias_backward,
 )
 from gpugrad.layers import dense_sigmoid, sigmoid
-from gpugrad.plan import Plan
+from gpugrad.planning.plan import Plan
 
 __version__ = "0.1.0"
 

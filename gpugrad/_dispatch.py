@@ -7,12 +7,12 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from gpugrad import _repeats
-from gpugrad._arrays import Call
-from gpugrad._operations import OPERATIONS
+from gpugrad.arrays.call import Call
 from gpugrad.errors import ArgumentError, DeviceError
-from gpugrad.gpu_costs import DeviceFacts
-from gpugrad.plan import Plan, choose, gpu_seconds
-from gpugrad.problem import Problem
+from gpugrad.operations import OPERATIONS
+from gpugrad.planning.gpu_costs import DeviceFacts
+from gpugrad.planning.plan import Plan, choose, gpu_seconds
+from gpugrad.planning.problem import Problem
 
 if TYPE_CHECKING:
     from gpugrad.gpu.runtime import Runtime
@@ -84,9 +84,9 @@ def decide(
 
 def _cpu_seconds(call: Call, problem: Problem) -> float:
     """Predict a call on the CPU, by this machine's profile if there is one."""
-    from gpugrad import machine_profile
     from gpugrad.cpu.workers import number_of_workers
-    from gpugrad.cpu_costs import cpu_seconds
+    from gpugrad.planning import machine_profile
+    from gpugrad.planning.cpu_costs import cpu_seconds
 
     workers = number_of_workers()
     from_logits = "z" in call.arrays and problem.op != "sigmoid"
@@ -96,7 +96,7 @@ def _cpu_seconds(call: Call, problem: Problem) -> float:
 
 def _facts(device: int | None) -> DeviceFacts:
     """Describe a GPU, the current one if None, with what the profile tells of it."""
-    from gpugrad import machine_profile
+    from gpugrad.planning import machine_profile
 
     return machine_profile.with_rates(runtime().facts(device))
 

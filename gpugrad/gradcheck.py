@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpugrad import _kinds
-from gpugrad._arrays import Array
-from gpugrad._seen import Unsupported
+from gpugrad.arrays import kinds
+from gpugrad.arrays.call import Array
+from gpugrad.arrays.view import Unsupported
 from gpugrad.errors import ArgumentError, DTypeError, GradcheckError
 
 # The extrapolated difference (4 D(h) - D(2h))/3 errs by O(h⁴) and by rounding, eps/h: h = eps^(1/5)
@@ -30,11 +30,11 @@ class _Like(NamedTuple):
         """Give values on the host as an array like the input."""
         array = np.asarray(values)
         if self.home == "cpu":
-            return _kinds.wrap(array, self.kind, self.place)
-        with _kinds.working_on(self.kind, self.home):
-            made, own = _kinds.empty(self.kind, self.home, array.shape, array.dtype)
+            return kinds.wrap(array, self.kind, self.place)
+        with kinds.working_on(self.kind, self.home):
+            made, own = kinds.empty(self.kind, self.home, array.shape, array.dtype)
             made.set(array)
-            return _kinds.wrap(made, self.kind, self.place) if own is None else own
+            return kinds.wrap(made, self.kind, self.place) if own is None else own
 
 
 class Gradcheck(NamedTuple):
@@ -195,7 +195,7 @@ def _count(trials: Any) -> int:
 
 def _is_array(value: Any) -> bool:
     try:
-        return _kinds.kind_of(value) is not None
+        return kinds.kind_of(value) is not None
     except Unsupported:
         return True
 
@@ -203,9 +203,9 @@ def _is_array(value: Any) -> bool:
 def _like(index: int, value: Any) -> _Like:
     what = f"is a {type(value).__name__}"
     try:
-        kind = _kinds.kind_of(value)
+        kind = kinds.kind_of(value)
         if kind is not None:
-            home, seen = _kinds.home_of(value, kind), _kinds.see(value, kind)
+            home, seen = kinds.home_of(value, kind), kinds.see(value, kind)
             if seen.array.dtype == np.float64:
                 return _Like(kind, home, seen.place)
             what = f"has dtype {seen.array.dtype}"
@@ -217,8 +217,8 @@ def _like(index: int, value: Any) -> _Like:
 def _host(value: Any, what: str) -> Any:
     """Copy values to the host in float64: a function may use its result's memory again."""
     try:
-        kind = _kinds.kind_of(value)
-        array = _kinds.see(value, kind).array if kind else np.asarray(value, np.float64)
+        kind = kinds.kind_of(value)
+        array = kinds.see(value, kind).array if kind else np.asarray(value, np.float64)
         host = array if isinstance(array, np.ndarray) else array.get()
         return host.astype(np.float64, casting="same_kind", copy=True)
     except (Unsupported, TypeError, ValueError) as reason:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from gpugrad import _dispatch, _repeats
-from gpugrad.plan import FUSED
+from gpugrad.planning.plan import FUSED
 from tests import driver
 from tests.algorithms import (
     by_mma,
@@ -221,7 +221,7 @@ def gpu(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Backend:
-    name, plan = request.param, import_module("gpugrad.plan")
+    name, plan = request.param, import_module("gpugrad.planning.plan")
     if name.startswith("emulator"):
         needs_compiler()
         monkeypatch.setattr(_dispatch, "runtime", emulated_runtime)
@@ -245,7 +245,7 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.fixture
 def large_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plan tiles of 128 for results that are small enough to be emulated."""
-    monkeypatch.setattr(import_module("gpugrad.plan"), "LARGE_TILE_FROM", 1)
+    monkeypatch.setattr(import_module("gpugrad.planning.plan"), "LARGE_TILE_FROM", 1)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from gpugrad.gpu import mma, wgmma
-from gpugrad.plan import THREADS
+from gpugrad.planning.plan import THREADS
 
 REGISTERS_AN_SM = 65536
 REGISTERS_A_THREAD = 255

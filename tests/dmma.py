@@ -6,8 +6,8 @@ import numpy as np
 
 from gpugrad._reference import check, reference
 from gpugrad.gpu import dmma
-from gpugrad.plan import GEMM_STEP
-from gpugrad.problem import Gemm
+from gpugrad.planning.plan import GEMM_STEP
+from gpugrad.planning.problem import Gemm
 from tests.planes import Device
 
 TILES = (64, 128)

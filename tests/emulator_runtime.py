@@ -4,10 +4,10 @@ import functools
 from pathlib import Path
 from typing import Any
 
-from gpugrad._arrays import whole_elements
+from gpugrad.arrays.call import whole_elements
 from gpugrad.gpu import source
 from gpugrad.gpu.runtime import Kernel
-from gpugrad.gpu_costs import DeviceFacts
+from gpugrad.planning.gpu_costs import DeviceFacts
 from tests.emulator import Module, TensorMap, uninitialised
 
 FACTS = DeviceFacts(

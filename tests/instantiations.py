@@ -1,6 +1,6 @@
 """Every instantiation of every kernel file that the package can ask for."""
 
-from gpugrad.warpgroup_tiles import WIDTHS
+from gpugrad.planning.warpgroup_tiles import WIDTHS
 
 ELEMENTS = ("ELEMENT_F32", "ELEMENT_F64", "ELEMENT_F16", "ELEMENT_BF16")
 HALVES = ("ELEMENT_F16", "ELEMENT_BF16")

@@ -7,9 +7,9 @@ import numpy as np
 from gpugrad._reference import Answer, check, reference
 from gpugrad.gpu import plane_products
 from gpugrad.gpu.plane_operands import operand
-from gpugrad.plan import GEMM_STEP
-from gpugrad.problem import Gemm
-from gpugrad.warpgroup_tiles import STEP, WIDTHS
+from gpugrad.planning.plan import GEMM_STEP
+from gpugrad.planning.problem import Gemm
+from gpugrad.planning.warpgroup_tiles import STEP, WIDTHS
 from tests.accuracy.arithmetic import MACHINES, by_tensor_cores
 from tests.planes import Device
 

@@ -12,7 +12,7 @@ from gpugrad.gpu.column_sum import launch_column_sum
 from gpugrad.gpu.launch import defines, elementwise, flags, packed, strides
 from gpugrad.gpu.planes import Planes
 from gpugrad.gpu.runtime import Runtime
-from gpugrad.plan import column_sum
+from gpugrad.planning.plan import column_sum
 from tests.cases import random_array
 from tests.conftest import Backend, EmulatedBackend
 from tests.operations import same_bits

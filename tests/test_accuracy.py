@@ -17,8 +17,8 @@ import pytest
 
 import gpugrad
 from gpugrad import _dispatch
-from gpugrad.plan import EXACT_TERMS, RECOVERED_TERMS
-from gpugrad.warpgroup_tiles import LONGEST_PART
+from gpugrad.planning.plan import EXACT_TERMS, RECOVERED_TERMS
+from gpugrad.planning.warpgroup_tiles import LONGEST_PART
 from tests.accuracy import arithmetic, table
 from tests.accuracy.arithmetic import (
     ALGORITHM,
@@ -59,7 +59,7 @@ def products_from(planes: int, machine: str = "", *, of_short_sums: bool = True)
     exchanged = products_by(lambda _: choice)
     if not of_short_sums:
         del exchanged["EXACT_TERMS"]
-    with mock.patch.multiple(import_module("gpugrad.plan"), **exchanged):
+    with mock.patch.multiple(import_module("gpugrad.planning.plan"), **exchanged):
         yield
 
 

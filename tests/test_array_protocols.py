@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import gpugrad
-from gpugrad import _kinds, _protocols
+from gpugrad.arrays import kinds, protocols
 from gpugrad.errors import (
     ArgumentError,
     DeviceError,
@@ -172,7 +172,7 @@ def test_array_apis_get_arrays_of_their_own(name, dtype):
 def test_nothing_is_copied(kind):
     memory = np.ones((3, 4))
     value = kind(memory)
-    seen = _kinds.see(value, _kinds.kind_of(value))
+    seen = kinds.see(value, kinds.kind_of(value))
     assert np.shares_memory(seen.array, memory) == (kind is not CopyingExporter)
 
 
@@ -386,7 +386,7 @@ def not_arrays() -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", not_arrays())
 def test_what_is_no_array_stays_none(name):
-    assert _kinds.kind_of(not_arrays()[name]) is None
+    assert kinds.kind_of(not_arrays()[name]) is None
     with pytest.raises(DTypeError, match=f"^sigmoid: z is a {name}, expected a NumPy, CuPy, PyTor"):
         gpugrad.sigmoid(not_arrays()[name])
 
@@ -455,12 +455,12 @@ def test_devices_that_are_neither_cpu_nor_cuda(kind, device, says):
     [(CPU, "cpu"), (CUDA_HOST, "cpu"), (11, "cpu"), (CUDA, "gpu:0"), (13, "gpu:0")],
 )
 def test_devices_that_are_the_cpu_or_cuda(monkeypatch, device, home):
-    monkeypatch.setattr(_protocols, "_cupy_with_a_gpu", lambda: None)
+    monkeypatch.setattr(protocols, "_cupy_with_a_gpu", lambda: None)
     value = Exporter(np.zeros(3))
     value.device_type = device
-    kind = _kinds.kind_of(value)
+    kind = kinds.kind_of(value)
     assert kind == ("NumPy" if home == "cpu" else "CuPy")
-    assert _kinds.home_of(value, kind) == home
+    assert kinds.home_of(value, kind) == home
 
 
 # ---- on a GPU
@@ -501,8 +501,8 @@ class ReadOnlyCudaExporter(CudaExporter):
         capsule = super().__dlpack__(**options)
         pointer = ctypes.pythonapi.PyCapsule_GetPointer
         pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
-        flags = pointer(capsule, b"dltensor_versioned") + _protocols.FLAGS_OFFSET
-        ctypes.c_uint64.from_address(flags).value |= _protocols.READ_ONLY
+        flags = pointer(capsule, b"dltensor_versioned") + protocols.FLAGS_OFFSET
+        ctypes.c_uint64.from_address(flags).value |= protocols.READ_ONLY
         return capsule
 
 
@@ -540,7 +540,7 @@ def test_arrays_on_a_gpu_count_as_cupys(gpu, kind):
     import cupy
 
     dy, y = cupy.ones((4, 3), "f4"), cupy.full((4, 3), 0.5, "f4")
-    assert _kinds.kind_of(kind(dy)) == "CuPy"
+    assert kinds.kind_of(kind(dy)) == "CuPy"
     result = gpugrad.sigmoid_backward(kind(dy), kind(y))
     assert type(result) is cupy.ndarray
     assert (result.get() == 0.25).all()

@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 
 import gpugrad
-from gpugrad import _dispatch, machine_profile
-from gpugrad._operations import OPERATIONS
-from gpugrad.cpu_costs import CACHED, GRAIN, KINDS, cpu_seconds, default_rates, work
-from gpugrad.gpu_costs import Copy, kernel_name, multiply_adds, product_work
-from gpugrad.problem import Gemm, Problem, products
-from gpugrad.warpgroup_tiles import slowed
+from gpugrad import _dispatch
+from gpugrad.operations import OPERATIONS
+from gpugrad.planning import machine_profile
+from gpugrad.planning.cpu_costs import CACHED, GRAIN, KINDS, cpu_seconds, default_rates, work
+from gpugrad.planning.gpu_costs import Copy, kernel_name, multiply_adds, product_work
+from gpugrad.planning.problem import Gemm, Problem, products
+from gpugrad.planning.warpgroup_tiles import slowed
 from tests.cases import DTYPES
 from tests.profiles import FACTS, MACHINES, cpu_rates, gpu_rates, times
 
-plan = importlib.import_module("gpugrad.plan")  # gpugrad.plan is a function
+plan = importlib.import_module("gpugrad.planning.plan")
 
 SIZES = (0, 1, 64, 1000, 10**6)
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import gpugrad
-from gpugrad._operations import OPERATIONS
 from gpugrad.cpu import scratch
 from gpugrad.cpu.products import PARTS_BYTES
+from gpugrad.operations import OPERATIONS
 from tests.cases import dtype_of
 from tests.conftest import Backend
 from tests.operations import compute

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import gpugrad
-from gpugrad import _kinds
+from gpugrad.arrays import kinds
 from tests import driver
 from tests.cases import Layer, layer_arrays
 from tests.conftest import ON_A_GPU
@@ -34,7 +34,7 @@ def torch(monkeypatch):
 def jax(monkeypatch):
     module = Jax()
     monkeypatch.setitem(sys.modules, "jax", module)
-    monkeypatch.setattr(_kinds, "_held", type(_kinds._held)())
+    monkeypatch.setattr(kinds, "_held", type(kinds._held)())
     return module
 
 
@@ -107,9 +107,9 @@ def test_operands_of_jax_stay_until_they_are_read(jax):
     del operands
     gc.collect()
     assert np.allclose(y.get(), expected, rtol=1e-5)
-    assert len(_kinds._held) == 1
+    assert len(kinds._held) == 1
     gpugrad.sigmoid(jax.Array(_as_cupy(arrays["z"])))
-    assert len(_kinds._held) == 1  # those that are done are dropped
+    assert len(kinds._held) == 1  # those that are done are dropped
 
 
 class OnAStream:

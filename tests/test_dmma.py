@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gpugrad.gpu.runtime import Kernel
-from gpugrad.gpu_costs import rates_of
+from gpugrad.planning.gpu_costs import rates_of
 from tests.cases import LAYOUTS, WHOLE_ELEMENTS, WRITABLE_LAYOUTS, random_array
 from tests.conftest import BACKENDS, ON_A_GPU, needs_compiler
 from tests.dmma import TILES, expect_forward, expect_product

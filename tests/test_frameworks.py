@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import gpugrad
-from gpugrad import _kinds
+from gpugrad.arrays import kinds
 from gpugrad.errors import ArgumentError, DTypeError
 from tests.cases import DTYPES, Layer, dtype_of, layer_arrays, random_array
 from tests.conftest import ON_A_GPU
@@ -246,10 +246,10 @@ def test_jax_in_jax_out(jax, name, dtype):
 @pytest.mark.parametrize("dtype", DTYPES[1:])
 def test_jax_takes_over_the_memory_of_results(jax, dtype):
     """Which a copy would take twice of, and half of the time."""
-    result = _kinds.empty("JAX", "cpu", (33, 7), dtype_of(dtype))[0]
+    result = kinds.empty("JAX", "cpu", (33, 7), dtype_of(dtype))[0]
     result[...] = 1
     with jax.default_device(jax.devices("cpu")[0]):
-        taken = _kinds.wrap(result, "JAX", jax.devices("cpu")[0])
+        taken = kinds.wrap(result, "JAX", jax.devices("cpu")[0])
     assert taken.unsafe_buffer_pointer() == result.ctypes.data
     assert taken.shape == (33, 7)
     assert (np.asarray(taken) == 1).all()

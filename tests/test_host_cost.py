@@ -15,9 +15,9 @@ import pytest
 import gpugrad
 from bench import host_cost, measured, report, section
 from gpugrad import _dispatch
-from gpugrad._operations import OPERATIONS
 from gpugrad.cli import operations
 from gpugrad.gpu import tensor_maps
+from gpugrad.operations import OPERATIONS
 from tests import driver
 from tests.conftest import ON_A_GPU
 

@@ -9,8 +9,8 @@ import pytest
 
 import gpugrad
 from gpugrad.gpu import dmma, mma, source, wgmma
-from gpugrad.plan import FUSED, GEMM_STEP, THREADS, fused_layer
-from gpugrad.problem import Problem
+from gpugrad.planning.plan import FUSED, GEMM_STEP, THREADS, fused_layer
+from gpugrad.planning.problem import Problem
 from tests import compile_gate, contract_promises
 from tests.instantiations import INSTANTIATIONS
 

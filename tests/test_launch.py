@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gpugrad._arrays import whole_elements
+from gpugrad.arrays.call import whole_elements
 from gpugrad.gpu import launch
 from gpugrad.gpu.gemm import walk
 from tests.emulator_runtime import EmulatorRuntime

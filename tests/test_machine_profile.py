@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 import gpugrad
-from gpugrad import _dispatch, _host, cpu_costs, machine_profile
-from gpugrad.gpu_costs import DeviceFacts
+from gpugrad import _dispatch, _host
+from gpugrad.planning import cpu_costs, machine_profile
+from gpugrad.planning.gpu_costs import DeviceFacts
 from tests.profiles import FACTS, MACHINES, gpu_rates, profile
 
 DY = np.broadcast_to(np.float32(0), (1000, 64))
@@ -227,7 +228,7 @@ def test_a_call_on_the_cpu_reads_no_file(monkeypatch):
 
 
 def test_import_does_not_load_the_profile():
-    code = "import gpugrad, sys; sys.exit('gpugrad.machine_profile' in sys.modules)"
+    code = "import gpugrad, sys; sys.exit('gpugrad.planning.machine_profile' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(gpugrad.__file__).parents[1])
 
 

@@ -25,9 +25,9 @@ from bench import (
 )
 from bench.workload import Workload
 from gpugrad import _repeats
-from gpugrad._operations import OPERATIONS
 from gpugrad.cli import operations, samples
 from gpugrad.cli.peers.cupy_cublas import no_cublas
+from gpugrad.operations import OPERATIONS
 from tests.accuracy.data import FAMILIES
 from tests.cases import DTYPES
 from tests.emulator_runtime import FACTS
@@ -292,7 +292,7 @@ def test_no_time_for_products(gpu):
 )
 def test_the_choice_of_products_that_are_measured(capability, algorithm):
     """Tensor cores wherever there are any, and the plan's own choice again afterwards."""
-    plan = import_module("gpugrad.plan")
+    plan = import_module("gpugrad.planning.plan")
     given = plan.fastest
     facts = replace(FACTS, compute_capability=capability)
     _repeats.recipes.keep("planned before", object(), 2)

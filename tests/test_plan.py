@@ -12,11 +12,11 @@ import pytest
 
 import gpugrad
 from gpugrad import _dispatch
-from gpugrad._operations import OPERATIONS
 from gpugrad.errors import ArgumentError, DeviceError, DTypeError, ShapeError
 from gpugrad.gpu import dmma, mma, wgmma
-from gpugrad.gpu_costs import RATES, DeviceFacts, rates_of
-from gpugrad.plan import (
+from gpugrad.operations import OPERATIONS
+from gpugrad.planning.gpu_costs import RATES, DeviceFacts, rates_of
+from gpugrad.planning.plan import (
     COLUMN_SUM_BLOCKS,
     EXACT_PLANES,
     EXACT_TERMS,
@@ -40,7 +40,7 @@ from gpugrad.plan import (
     kernel_seconds,
     of_any_rows,
 )
-from gpugrad.problem import ITEMSIZE, FusedLayer, Gemm, Problem
+from gpugrad.planning.problem import ITEMSIZE, FusedLayer, Gemm, Problem
 from tests.cases import DTYPES, LARGE_TILES
 
 EXTENTS = (0, 1, 2, 15, 16, 17, 63, 64, 65, 128, 129, 1000, 4099, 12161, 10**6, 2**31 + 5)

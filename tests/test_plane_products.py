@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from gpugrad.gpu import mma, source, wgmma
-from gpugrad.gpu_costs import Rates, rates_of
-from gpugrad.problem import WARPGROUP_ROWS
-from gpugrad.warpgroup_tiles import LONGEST_PART
+from gpugrad.planning.gpu_costs import Rates, rates_of
+from gpugrad.planning.problem import WARPGROUP_ROWS
+from gpugrad.planning.warpgroup_tiles import LONGEST_PART
 from tests.accuracy.arithmetic import ALGORITHM, MACHINES, by_multiply_adds
 from tests.cases import LAYOUTS, WHOLE_ELEMENTS, WRITABLE_LAYOUTS, dtype_of, random_array
 from tests.conftest import BACKENDS, ON_A_GPU, needs_compiler

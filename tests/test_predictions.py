@@ -6,9 +6,9 @@ import statistics
 
 import pytest
 
-from gpugrad._operations import OPERATIONS
 from gpugrad.cli import cpu_rates
-from gpugrad.cpu_costs import KINDS, cpu_seconds
+from gpugrad.operations import OPERATIONS
+from gpugrad.planning.cpu_costs import KINDS, cpu_seconds
 
 LAYERS = (
     (64, 64, 64),

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from bench import bounds, measured, on_cpu, section
-from gpugrad._operations import OPERATIONS
 from gpugrad.cli.bench.presets import PRESETS
+from gpugrad.operations import OPERATIONS
 
 ROOT = Path(__file__).parents[1]
 

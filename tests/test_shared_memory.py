@@ -10,8 +10,8 @@ from bench.model.devices import DEVICES
 from bench.model.predict import PRECISIONS, Precision
 from gpugrad.gpu import dmma, mma
 from gpugrad.gpu.launch import defines, flags, integers
-from gpugrad.plan import FUSED, fused_layer
-from gpugrad.problem import Problem
+from gpugrad.planning.plan import FUSED, fused_layer
+from gpugrad.planning.problem import Problem
 from tests import emulator_runtime
 from tests.cases import dtype_of
 from tests.emulator import uninitialised

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import gpugrad
-from gpugrad import _arrays, _kinds, gradients
+from gpugrad import gradients
+from gpugrad.arrays import call, kinds
 
 
 @pytest.fixture
@@ -30,13 +31,13 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         return noted_call
 
-    monkeypatch.setattr(_kinds, "working_on", working_on)
-    monkeypatch.setattr(_kinds, "see", noting("view", _kinds.see))
-    monkeypatch.setattr(_kinds, "empty", noting("allocate", _kinds.empty))
+    monkeypatch.setattr(kinds, "working_on", working_on)
+    monkeypatch.setattr(kinds, "see", noting("view", kinds.see))
+    monkeypatch.setattr(kinds, "empty", noting("allocate", kinds.empty))
     monkeypatch.setattr(gradients, "run", noting("run", gradients.run))
-    for module in (gradients, _arrays):
+    for module in (gradients, call):
         monkeypatch.setattr(module, "as_rows", noting("flatten", module.as_rows))
-    monkeypatch.setattr(_arrays, "overlap", noting("write back?", _arrays.overlap))
+    monkeypatch.setattr(call, "overlap", noting("write back?", call.overlap))
     return noted
 
 
@@ -72,9 +73,9 @@ def test_the_stream_is_the_callers(
     monkeypatch.setitem(sys.modules, "torch", torch)
     before = current()
     with cupy.cuda.Device(last), ours:
-        with _kinds.working_on(kind, f"gpu:{last}"):
+        with kinds.working_on(kind, f"gpu:{last}"):
             assert current() == (last, theirs.ptr if kind == "PyTorch" else ours.ptr)
         assert current() == (last, ours.ptr)
-    with _kinds.working_on(kind, f"gpu:{last}"):
+    with kinds.working_on(kind, f"gpu:{last}"):
         assert current()[0] == last
     assert current() == before

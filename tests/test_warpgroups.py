@@ -9,9 +9,10 @@ from importlib import import_module
 
 import pytest
 
-from gpugrad import _dispatch, warpgroup_tiles
-from gpugrad.plan import MANY_ROWS, choose, gemm
-from gpugrad.problem import Gemm, Problem
+from gpugrad import _dispatch
+from gpugrad.planning import warpgroup_tiles
+from gpugrad.planning.plan import MANY_ROWS, choose, gemm
+from gpugrad.planning.problem import Gemm, Problem
 from tests.algorithms import on_tensor_cores, products_by
 from tests.cases import LAYOUTS, Layer, layer_arrays, random_array
 from tests.conftest import Backend, EmulatedBackend, needs_compiler
@@ -26,7 +27,7 @@ CLASSES = (
     *((dtype, "highest") for dtype in ("float16", "bfloat16")),
 )
 WIDTHS = warpgroup_tiles.WIDTHS[1]
-PLAN = import_module("gpugrad.plan")  # gpugrad.plan is a function
+PLAN = import_module("gpugrad.planning.plan")
 
 
 def only(width: int) -> dict[int, tuple[int]]:

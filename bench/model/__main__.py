@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from bench.model import tables
-from gpugrad.plan import LARGE_TILE, SMALL_TILE
+from gpugrad.planning.plan import LARGE_TILE, SMALL_TILE
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,7 +1,7 @@
 """The devices that are predicted: rates, bandwidths and capacities, each with its source.
 
-Multiply-adds a clock are those of `gpugrad.gpu_costs.RATES`. Everything else that the model
-assumes of a device stands here:
+Multiply-adds a clock are those of `gpugrad.planning.gpu_costs.RATES`. Everything else that the
+model assumes of a device stands here:
 
 clock
     The one at which the maker's data sheet has the peak of 16-bit tensor cores, and of the rest.
@@ -25,7 +25,7 @@ public
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gpugrad.gpu_costs import Rates, rates_of
+from gpugrad.planning.gpu_costs import Rates, rates_of
 
 PARTITIONS = 4  # of a multiprocessor, each with a scheduler and its own pipes
 # Results a clock and multiprocessor, the same for 8.0, 8.9 and 9.0 (CUDA programming guide,

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from bench.model import devices, sass
 from bench.model.devices import PARTITIONS, Device
-from gpugrad import warpgroup_tiles
 from gpugrad.gpu import compiler, dmma, mma, wgmma
-from gpugrad.gpu_costs import GPU_LAUNCH
-from gpugrad.plan import THREADS, gemm, passes
-from gpugrad.problem import ITEMSIZE, WARPGROUP_ROWS, Gemm, Problem, cluster, products
+from gpugrad.planning import warpgroup_tiles
+from gpugrad.planning.gpu_costs import GPU_LAUNCH
+from gpugrad.planning.plan import THREADS, gemm, passes
+from gpugrad.planning.problem import ITEMSIZE, WARPGROUP_ROWS, Gemm, Problem, cluster, products
 from tests import compile_gate, machine_code
 
 N, K, M = 8192, 4096, 4096

@@ -13,9 +13,9 @@ from bench.model import predict, sass
 from bench.model.devices import Device
 from bench.model.predict import ELEMENTS, WARPS, Precision, Span
 from gpugrad.gpu import compiler
-from gpugrad.gpu_costs import GPU_LAUNCH, fused_bytes
-from gpugrad.plan import THREADS, fused_layer
-from gpugrad.problem import ITEMSIZE, FusedLayer, Problem
+from gpugrad.planning.gpu_costs import GPU_LAUNCH, fused_bytes
+from gpugrad.planning.plan import THREADS, fused_layer
+from gpugrad.planning.problem import ITEMSIZE, FusedLayer, Problem
 from tests import compile_gate, machine_code
 
 N = 10**6

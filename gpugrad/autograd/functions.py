@@ -5,7 +5,7 @@ from typing import Any
 
 from autograd.tracer import getval
 
-from gpugrad._arrays import Array, Call
+from gpugrad.arrays.call import Array, Call
 from gpugrad.autograd import primitives
 from gpugrad.autograd.primitives import Names
 from gpugrad.errors import DTypeError

@@ -11,7 +11,7 @@ import numpy as np
 from autograd.extend import primitive
 
 from gpugrad import gradients, layers
-from gpugrad._arrays import Array
+from gpugrad.arrays.call import Array
 
 Names = tuple[str, ...]
 

@@ -12,7 +12,7 @@ from autograd import numpy as anp
 from autograd.extend import defvjp_argnums
 from autograd.tracer import getval
 
-from gpugrad._arrays import Array
+from gpugrad.arrays.call import Array
 from gpugrad.autograd import primitives
 from gpugrad.autograd.functions import (
     bias_backward,

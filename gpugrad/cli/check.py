@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from rich.markup import escape
 
-from gpugrad import _dispatch, _kinds, _reference
-from gpugrad._operations import OPERATIONS
+from gpugrad import _dispatch, _reference
+from gpugrad.arrays import kinds
 from gpugrad.cli import arguments as numbers
 from gpugrad.cli import exits, operations, terminal
 from gpugrad.cli.devices import devices, no_gpu_because
+from gpugrad.operations import OPERATIONS
 
 SIZES = (
     (1, 1, 1),
@@ -65,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--op", action="append", choices=tuple(OPERATIONS), help="(repeatable; all)"
     )
     parser.add_argument(
-        "--dtype", action="append", choices=_kinds.DTYPES, help="(repeatable; all that there are)"
+        "--dtype", action="append", choices=kinds.DTYPES, help="(repeatable; all that there are)"
     )
     parser.add_argument("--seed", type=numbers.seed, default=0, help="of the random inputs (0)")
 
@@ -97,7 +98,7 @@ def _all_ok(findings: Iterable[Finding]) -> bool:
 
 
 def _available_dtypes() -> Iterator[str]:
-    for name in _kinds.DTYPES:
+    for name in kinds.DTYPES:
         try:
             operations.dtype_of(name)
         except exits.Unusable:

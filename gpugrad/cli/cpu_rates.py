@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gpugrad import _kinds, cpu_costs
-from gpugrad._operations import OPERATIONS
+from gpugrad.arrays import kinds
 from gpugrad.cli import exits, operations
 from gpugrad.cpu.workers import number_of_workers
-from gpugrad.cpu_costs import KINDS, CpuRates
-from gpugrad.problem import ITEMSIZE, Problem
+from gpugrad.operations import OPERATIONS
+from gpugrad.planning import cpu_costs
+from gpugrad.planning.cpu_costs import KINDS, CpuRates
+from gpugrad.planning.problem import ITEMSIZE, Problem
 
 TINY = (8, 8, 8)  # a layer whose calls take as long as the smallest
 ALONE = (  # work of one thread, and more than that of the call
@@ -96,7 +97,7 @@ def _nothing() -> None:
     pass
 
 
-def measure(seconds: float, dtypes: Sequence[str] = _kinds.DTYPES) -> Iterator[str | CpuRates]:
+def measure(seconds: float, dtypes: Sequence[str] = kinds.DTYPES) -> Iterator[str | CpuRates]:
     """Measure the CPU for about so long.
 
     The calls of a dtype take turns, so that what else the machine does for a while hits all of
@@ -139,7 +140,7 @@ def explain(tiny: Sequence[Case], measured: Mapping[str, Measured]) -> CpuRates:
     unit: dict[str, dict[str, float]] = {}
     ratios: list[float] = []
     source = next(iter(measured))
-    for dtype in _kinds.DTYPES:
+    for dtype in kinds.DTYPES:
         source = dtype if dtype in measured else source
         unit[dtype] = _units(measured[source].together, call, workers)
         ratios += (

@@ -9,7 +9,8 @@ from typing import Any
 
 from rich.markup import escape
 
-from gpugrad import _dispatch, _kinds
+from gpugrad import _dispatch
+from gpugrad.arrays import kinds
 from gpugrad.cli import arguments as numbers
 from gpugrad.cli import digits, exits, operations, output, picture, terminal
 from gpugrad.cli.devices import devices, no_gpu_because
@@ -37,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where to train; auto is GPUGRAD_DEVICE, or else the GPU where there is one",
     )
     parser.add_argument(
-        "--dtype", choices=_kinds.DTYPES, default="float32", help="of the layers (float32)"
+        "--dtype", choices=kinds.DTYPES, default="float32", help="of the layers (float32)"
     )
     parser.add_argument(
         "--output", type=Path, default=Path("digits.png"), help="the picture (digits.png)"

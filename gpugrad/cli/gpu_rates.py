@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from gpugrad import _dispatch, gpu_costs
+from gpugrad import _dispatch
 from gpugrad.cli import operations
 from gpugrad.cli.stopwatch import Stopwatch
 from gpugrad.gpu.execute import execute
 from gpugrad.gpu.runtime import Runtime
-from gpugrad.gpu_costs import Copy, DeviceFacts, GpuRates
-from gpugrad.plan import Plan, candidates, passes, steps_of
-from gpugrad.problem import Gemm, Problem
+from gpugrad.planning import gpu_costs
+from gpugrad.planning.gpu_costs import Copy, DeviceFacts, GpuRates
+from gpugrad.planning.plan import Plan, candidates, passes, steps_of
+from gpugrad.planning.problem import Gemm, Problem
 
 COPY_BYTES = (1 << 12, 1 << 20, 1 << 24, 1 << 26)
 PASS_BYTES = 1 << 28  # of each of the three arrays of a pass, or less of a small memory

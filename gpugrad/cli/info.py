@@ -12,9 +12,10 @@ import numpy as np
 from rich.markup import escape
 
 import gpugrad
-from gpugrad import _dispatch, _host, machine_profile
+from gpugrad import _dispatch, _host
 from gpugrad.cli import exits, machine, terminal
-from gpugrad.gpu_costs import DeviceFacts
+from gpugrad.planning import machine_profile
+from gpugrad.planning.gpu_costs import DeviceFacts
 
 PACKAGES = {
     "CuPy": ("cupy-cuda13x", "cupy-cuda12x", "cupy"),

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 import gpugrad
-from gpugrad import _kinds
-from gpugrad._operations import OPERATIONS
-from gpugrad._seen import Unsupported
+from gpugrad.arrays import kinds
+from gpugrad.arrays.view import Unsupported
 from gpugrad.cli.exits import Unusable
+from gpugrad.operations import OPERATIONS
 
 Arrays = dict[str, Any]
 Size = tuple[int, int, int]  # n, k, m
@@ -20,7 +20,7 @@ def dtype_of(name: str) -> np.dtype[Any]:
     if name != "bfloat16":
         return np.dtype(name)
     try:
-        return _kinds.bfloat16()
+        return kinds.bfloat16()
     except Unsupported as reason:
         raise Unusable(f"the dtype {reason}") from None
 
@@ -148,7 +148,7 @@ def wrt(op: str) -> tuple[str, ...]:
 def plain(op: str, numpy: Any, operands: Mapping[str, Any]) -> Arrays:
     """Compute an operation by plain expressions; 16-bit operands in float32, as one does."""
     dtype = next(iter(operands.values())).dtype
-    half = dtype.name in _kinds.HALVES
+    half = dtype.name in kinds.HALVES
     wide = {name: one.astype(np.float32) if half else one for name, one in operands.items()}
     results = _PLAIN[op](numpy, **wide)
     if half:

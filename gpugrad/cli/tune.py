@@ -13,12 +13,13 @@ from typing import Any
 
 from rich.markup import escape
 
-from gpugrad import _dispatch, _host, machine_profile
+from gpugrad import _dispatch, _host
 from gpugrad.cli import arguments as numbers
 from gpugrad.cli import cpu_rates, exits, terminal
 from gpugrad.cli.devices import devices
-from gpugrad.cpu_costs import CpuRates
-from gpugrad.gpu_costs import Copy, DeviceFacts, GpuRates
+from gpugrad.planning import machine_profile
+from gpugrad.planning.cpu_costs import CpuRates
+from gpugrad.planning.gpu_costs import Copy, DeviceFacts, GpuRates
 
 SECONDS = 15  # for the CPU
 GPU_TIMES = 2  # as long for a GPU, whose kernels are compiled the first time

@@ -9,7 +9,7 @@ from gpugrad.gpu import cache, captures, compiler
 from gpugrad.gpu.frame import Head
 from gpugrad.gpu.runtime import Kernel
 from gpugrad.gpu.tensor_maps import TensorMap
-from gpugrad.gpu_costs import DeviceFacts
+from gpugrad.planning.gpu_costs import DeviceFacts
 
 # Attributes of a device in kHz, kHz and bits, and what is assumed where they are not told.
 PROPERTIES = {"ClockRate": 1_500_000, "MemoryClockRate": 6_000_000, "GlobalMemoryBusWidth": 256}

@@ -18,7 +18,7 @@ from gpugrad.gpu.launch import Arguments, aligned_rows, defines, flags, integers
 from gpugrad.gpu.plane_operands import Operand
 from gpugrad.gpu.planes import own, split_gradient
 from gpugrad.gpu.runtime import Runtime
-from gpugrad.problem import Gemm
+from gpugrad.planning.problem import Gemm
 
 
 class Upstream(NamedTuple):

@@ -7,8 +7,8 @@ import numpy as np
 from gpugrad.gpu.gemm import launch_gemm, walk
 from gpugrad.gpu.launch import NULL, Arguments, defines, integers, strides
 from gpugrad.gpu.runtime import Runtime
-from gpugrad.plan import GEMM_STEP
-from gpugrad.problem import Gemm
+from gpugrad.planning.plan import GEMM_STEP
+from gpugrad.planning.problem import Gemm
 
 STAGES = 3
 PADDING = 2  # elements behind each outer index of a tile in shared memory

@@ -15,8 +15,8 @@ from gpugrad.gpu.launch import (
     strides,
 )
 from gpugrad.gpu.runtime import Runtime
-from gpugrad.plan import THREADS
-from gpugrad.problem import FusedLayer
+from gpugrad.planning.plan import THREADS
+from gpugrad.planning.problem import FusedLayer
 
 STEM = "dense_sigmoid_backward_fused_"  # and the algorithm
 

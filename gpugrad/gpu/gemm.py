@@ -5,8 +5,8 @@ from typing import Any
 from gpugrad.gpu.column_sum import reduce_splits
 from gpugrad.gpu.launch import NULL, Arguments, flags, packed, partial_sums, strides
 from gpugrad.gpu.runtime import Runtime
-from gpugrad.plan import THREADS
-from gpugrad.problem import Gemm
+from gpugrad.planning.plan import THREADS
+from gpugrad.planning.problem import Gemm
 
 QUAD = 4  # elements that an operand's tile moves at once
 

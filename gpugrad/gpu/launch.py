@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from gpugrad._arrays import address
+from gpugrad.arrays.call import address
 from gpugrad.gpu.runtime import Runtime
-from gpugrad.plan import THREADS, VECTOR_BYTES
+from gpugrad.planning.plan import THREADS, VECTOR_BYTES
 
 Arguments = tuple[Any, ...]
 

@@ -7,7 +7,7 @@ from gpugrad.gpu.gemm import launch_gemm, operand
 from gpugrad.gpu.launch import defines, integers
 from gpugrad.gpu.plane_operands import of_both_products
 from gpugrad.gpu.runtime import Runtime
-from gpugrad.problem import Gemm
+from gpugrad.planning.problem import Gemm
 
 
 def matmul_backward(

@@ -2,8 +2,8 @@
 
 from gpugrad.gpu.plane_operands import WORD_BYTES, Operand, Way
 from gpugrad.gpu.runtime import Runtime
-from gpugrad.plan import LARGE_TILE
-from gpugrad.problem import Gemm
+from gpugrad.planning.plan import LARGE_TILE
+from gpugrad.planning.problem import Gemm
 
 
 def way(runtime: Runtime, plan: Gemm, left: Operand, right: Operand) -> Way:

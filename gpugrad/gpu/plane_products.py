@@ -10,7 +10,7 @@ from gpugrad.gpu.gemm import launch_gemm
 from gpugrad.gpu.launch import NULL, integers, strides
 from gpugrad.gpu.plane_operands import Operand, macros, operand
 from gpugrad.gpu.runtime import Runtime
-from gpugrad.problem import Gemm
+from gpugrad.planning.problem import Gemm
 
 BY = {"mma": mma, "wgmma": wgmma}
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gpugrad._arrays import address
+from gpugrad.arrays.call import address
 from gpugrad.gpu.column_sum import REDUCE_BLOCK, launch_column_sum
 from gpugrad.gpu.launch import (
     MAX_GRID_Y,
@@ -22,8 +22,8 @@ from gpugrad.gpu.launch import (
     strides,
 )
 from gpugrad.gpu.runtime import Runtime
-from gpugrad.plan import THREADS, column_sum
-from gpugrad.problem import ColumnSum
+from gpugrad.planning.plan import THREADS, column_sum
+from gpugrad.planning.problem import ColumnSum
 
 EXACT = 3  # planes that hold every float32, without exponents
 PACK = 8  # elements in 16 bytes of a plane; a pitch is a multiple of it

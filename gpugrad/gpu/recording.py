@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gpugrad.gpu.runtime import Encoded, Kernel, Runtime
-from gpugrad.gpu_costs import DeviceFacts
+from gpugrad.planning.gpu_costs import DeviceFacts
 
 PLAIN = frozenset({np.int32, np.int64})  # what flags, extents and strides are
 ALIGNMENT = 512  # of each part of a workspace, as CuPy's pool aligns what it gives

@@ -19,8 +19,8 @@ import cupy
 from cupy import cuda
 
 from gpugrad import _repeats
-from gpugrad._arrays import address, order_of
 from gpugrad._repeats import NOTHING, Found, Key
+from gpugrad.arrays.call import address, order_of
 from gpugrad.gpu import captures
 from gpugrad.gpu.cupy_runtime import head_of
 from gpugrad.gpu.frame import Frame, Head

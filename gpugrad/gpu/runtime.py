@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
-from gpugrad.gpu_costs import DeviceFacts
+from gpugrad.planning.gpu_costs import DeviceFacts
 
 Kernel = Callable[[tuple[int, ...], tuple[int, ...], tuple[Any, ...]], None]  # grid, block, args
 

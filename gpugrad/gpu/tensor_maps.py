@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpugrad._arrays import address
+from gpugrad.arrays.call import address
 from gpugrad.errors import DeviceError
 from gpugrad.gpu.availability import driver
 

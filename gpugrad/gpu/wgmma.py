@@ -6,7 +6,7 @@ from gpugrad.gpu.gemm import Launch
 from gpugrad.gpu.launch import Arguments
 from gpugrad.gpu.plane_operands import WORD_BYTES, Operand, Way
 from gpugrad.gpu.runtime import Runtime
-from gpugrad.problem import WARPGROUP_ROWS, Gemm
+from gpugrad.planning.problem import WARPGROUP_ROWS, Gemm
 
 THREADS = 384  # of a block: three warpgroups
 CHUNK = 64  # outer indices in a row of a tile that is across

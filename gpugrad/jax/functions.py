@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gpugrad._arrays import Call
-from gpugrad._operations import OPERATIONS
+from gpugrad.arrays.call import Call
 from gpugrad.errors import DTypeError
 from gpugrad.gradients import DenseGrads, MatmulGrads, SigmoidBiasGrads
 from gpugrad.jax.primitive import Traced, primitive
+from gpugrad.operations import OPERATIONS
 
 Array = Any  # of JAX, traced or not, or what it takes for one: a NumPy array, a number
 Named = Mapping[str, Any]

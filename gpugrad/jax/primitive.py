@@ -17,9 +17,9 @@ from jax.extend.core import Primitive
 from jax.interpreters import mlir
 
 import gpugrad
-from gpugrad import _kinds
-from gpugrad._arrays import Call
-from gpugrad._operations import OPERATIONS
+from gpugrad.arrays import kinds
+from gpugrad.arrays.call import Call
+from gpugrad.operations import OPERATIONS
 
 Named = Mapping[str, Any]
 
@@ -123,7 +123,7 @@ def _compute(*operands: Any, traced: Traced) -> list[Any]:
     committed = any(one.committed for one in arrays)
     with Call(traced.op, **dict(zip(traced.names, arrays, strict=True))) as call:
         shapes = traced.shapes(call.arrays)
-        buffers = [_kinds.empty("JAX", call.home, shape, call.dtype)[0] for shape in shapes]
+        buffers = [kinds.empty("JAX", call.home, shape, call.dtype)[0] for shape in shapes]
         _fill(traced, call.arrays, buffers)
         if call.home != "cpu":
             return [call.give_back(one) for one in buffers]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gpugrad._arrays import PRECISIONS
+from gpugrad.arrays.call import PRECISIONS
 from gpugrad.gradients import DenseGrads, MatmulGrads, SigmoidBiasGrads
 from gpugrad.torch import operators, small_layers
 from gpugrad.torch.errors import TorchArgumentError, TorchDTypeError, TorchShapeError

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch.autograd import forward_ad
 
-from gpugrad import _kinds
-from gpugrad._seen import Unsupported
+from gpugrad.arrays import kinds
+from gpugrad.arrays.view import Unsupported
 from gpugrad.errors import GpugradError
 from gpugrad.torch.errors import as_runtime_error
 
@@ -30,7 +30,7 @@ def view(tensor: Any) -> Any:
     if tensor.requires_grad:
         tensor = tensor.detach()
     if tensor.dtype is torch.bfloat16:
-        return tensor.view(torch.int16).numpy().view(_kinds.bfloat16())
+        return tensor.view(torch.int16).numpy().view(kinds.bfloat16())
     return tensor.numpy()
 
 
@@ -72,5 +72,5 @@ def call(function: Callable[..., Any], *tensors: Any, z: Any = None, **options: 
     except GpugradError as error:
         raise as_runtime_error(error) from None
     if type(results) is np.ndarray:
-        return _kinds.wrap(results, "PyTorch")
-    return type(results)(*(None if one is None else _kinds.wrap(one, "PyTorch") for one in results))
+        return kinds.wrap(results, "PyTorch")
+    return type(results)(*(None if one is None else kinds.wrap(one, "PyTorch") for one in results))

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gpugrad._kinds import DTYPES
+from gpugrad.arrays.kinds import DTYPES
 from gpugrad.errors import DeviceError
 from gpugrad.torch.errors import TorchDTypeError, TorchShapeError
 from gpugrad.torch.host import expect_reverse_mode

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 
-from gpugrad import problem as layers
-from gpugrad.plan import EXACT_TERMS, RECOVERED_TERMS, fused_layer, gemm
+from gpugrad.planning import problem as layers
+from gpugrad.planning.plan import EXACT_TERMS, RECOVERED_TERMS, fused_layer, gemm
 from tests.accuracy.arithmetic import (
     ALGORITHM,
     MACHINES,

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from gpugrad import _dispatch
-from gpugrad._operations import OPERATIONS
 from gpugrad.cli import bench, machine, main, operations
 from gpugrad.cli.bench import cases, figures, presets, roof, rows, stages, tables, turns
 from gpugrad.cli.peers import PEERS
+from gpugrad.operations import OPERATIONS
 from tests.cli.commands import (
     DISK_FULL,
     QUICK,

@@ -7,8 +7,8 @@ import pytest
 
 import gpugrad
 from gpugrad import _dispatch
-from gpugrad._operations import OPERATIONS
 from gpugrad.cli import check, main, operations
+from gpugrad.operations import OPERATIONS
 from tests.cli.commands import (
     DEVICES,
     QUICK,

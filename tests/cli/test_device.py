@@ -6,10 +6,10 @@ import sys
 import pytest
 
 from gpugrad import _dispatch
-from gpugrad._operations import OPERATIONS
 from gpugrad.cli import check, digits, machine, main
 from gpugrad.cli.bench import turns
 from gpugrad.cli.peers import cupy_cublas
+from gpugrad.operations import OPERATIONS
 from tests.cli.commands import WAYS, WAYS_ON_A_GPU, expect_one_line
 from tests.conftest import ON_A_GPU
 

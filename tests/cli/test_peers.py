@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from gpugrad._operations import OPERATIONS
 from gpugrad.cli import operations
 from gpugrad.cli.peers import PEERS, chosen, on_host, pytorch
 from gpugrad.cli.verification import answers, errors
+from gpugrad.operations import OPERATIONS
 from tests.cases import DTYPES
 from tests.conftest import ON_A_GPU
 

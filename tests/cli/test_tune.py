@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 
 import gpugrad
-from gpugrad import _dispatch, _host, cpu_costs, machine_profile
-from gpugrad._operations import OPERATIONS
+from gpugrad import _dispatch, _host
 from gpugrad.cli import cpu_rates, gpu_rates, main
 from gpugrad.gpu import cache
-from gpugrad.gpu_costs import Copy, product_work
-from gpugrad.plan import passes, steps_of
-from gpugrad.problem import ITEMSIZE
+from gpugrad.operations import OPERATIONS
+from gpugrad.planning import cpu_costs, machine_profile
+from gpugrad.planning.gpu_costs import Copy, product_work
+from gpugrad.planning.plan import passes, steps_of
+from gpugrad.planning.problem import ITEMSIZE
 from tests.cli.commands import environment, expect_one_line
 
 TUNE = ["tune", "--seconds", "1"]
@@ -56,7 +57,7 @@ def test_tune_writes_a_profile_that_is_used(file, capsys):
     assert set(rates.unit) == set(ITEMSIZE)
     assert gpugrad.plan("sigmoid", np.zeros(10**6)).predicted_seconds == before  # read once
     code = (
-        "import gpugrad, numpy; from gpugrad import machine_profile as p;"
+        "import gpugrad, numpy; from gpugrad.planning import machine_profile as p;"
         "print(gpugrad.plan('sigmoid', numpy.zeros(10**6)).predicted_seconds)"
     )
     done = subprocess.run(

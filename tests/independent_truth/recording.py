@@ -12,7 +12,7 @@ from gpugrad.gpu import dmma, plane_products, source
 from gpugrad.gpu.plane_operands import Operand
 from gpugrad.gpu.planes import Planes
 from gpugrad.gpu.runtime import Kernel
-from gpugrad.gpu_costs import DeviceFacts
+from gpugrad.planning.gpu_costs import DeviceFacts
 from tests import dmma as dmma_plans
 from tests import plane_products as plane_plans
 from tests.emulator import Module, cache

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from gpugrad.gpu import wgmma
-from gpugrad.problem import cluster
+from gpugrad.planning.problem import cluster
 from tests.conftest import needs_compiler
 from tests.emulator import Module, uninitialised
 from tests.emulator.subjects.cases import FOLDER

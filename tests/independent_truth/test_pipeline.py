@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from gpugrad.gpu import wgmma
-from gpugrad.problem import cluster
+from gpugrad.planning.problem import cluster
 from tests.conftest import needs_compiler
 
 from .pipeline_model import BrokenError, Protocol, Search, Step

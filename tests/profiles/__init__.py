@@ -5,9 +5,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from gpugrad import machine_profile
-from gpugrad.cpu_costs import CpuRates
-from gpugrad.gpu_costs import DeviceFacts, GpuRates
+from gpugrad.planning import machine_profile
+from gpugrad.planning.cpu_costs import CpuRates
+from gpugrad.planning.gpu_costs import DeviceFacts, GpuRates
 
 HERE = Path(__file__).parent
 MACHINES = ("server", "slow_link", "desktop")

@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gpugrad import _dispatch, _kinds
-from gpugrad._operations import OPERATIONS
+from gpugrad import _dispatch
+from gpugrad.arrays import kinds
 from gpugrad.cli import arguments as numbers
 from gpugrad.cli import exits, operations, output, peers, terminal
 from gpugrad.cli.bench import cases, presets, roof, rows, stages, surroundings, tables
@@ -18,6 +18,7 @@ from gpugrad.cli.bench.measure import Measured, measure
 from gpugrad.cli.bench.turns import LEAST_ROUNDS, Effort
 from gpugrad.cli.devices import devices
 from gpugrad.gpu.availability import installed
+from gpugrad.operations import OPERATIONS
 
 OP, ALL = "dense_sigmoid_backward", "all"
 PRECISIONS = ("highest", "high", "medium", "ieee")
@@ -41,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"{', '.join(presets.PRESETS)} (repeatable; {', '.join(presets.DEFAULT)})",
     )
     parser.add_argument(
-        "--dtype", action="append", choices=_kinds.DTYPES, help="(repeatable; float32)"
+        "--dtype", action="append", choices=kinds.DTYPES, help="(repeatable; float32)"
     )
     parser.add_argument(
         "--precision",

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from gpugrad import _dispatch
-from gpugrad._operations import OPERATIONS
 from gpugrad.cli import exits, machine, operations, terminal, verification
 from gpugrad.cli.bench import presets
 from gpugrad.cli.peers import Peer
-from gpugrad.problem import ITEMSIZE, Problem
+from gpugrad.operations import OPERATIONS
+from gpugrad.planning.problem import ITEMSIZE, Problem
 
 REFERENCE_ARRAYS = 6  # of a part in the reference's precision, with its bounds, at one time
 

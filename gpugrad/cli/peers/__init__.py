@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from gpugrad import _dispatch
-from gpugrad._operations import OPERATIONS
 from gpugrad.cli.exits import Unusable
 from gpugrad.cli.operations import Arrays
 from gpugrad.gpu.availability import installed
+from gpugrad.operations import OPERATIONS
 
 
 class Way(NamedTuple):

@@ -8,9 +8,9 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gpugrad._operations import OPERATIONS
 from gpugrad.cli import operations
 from gpugrad.cli.peers import Way
+from gpugrad.operations import OPERATIONS
 
 
 def facts() -> dict[str, Any]:

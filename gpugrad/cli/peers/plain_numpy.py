@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from gpugrad import _host
-from gpugrad._operations import OPERATIONS
 from gpugrad.cli import operations
 from gpugrad.cli.peers import Way
+from gpugrad.operations import OPERATIONS
 
 
 def facts() -> dict[str, Any]:

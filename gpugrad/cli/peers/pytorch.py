@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gpugrad import _kinds
+from gpugrad.arrays import kinds
 from gpugrad.cli.peers import Way
 
 FORWARD = ("sigmoid", "dense_sigmoid")  # nothing to go backwards through
@@ -37,7 +37,7 @@ def tensors(operands: Mapping[str, Any]) -> dict[str, Any]:
     """View arrays of NumPy or CuPy as tensors, without copies."""
     import torch  # noqa: F401  (for `wrap`)
 
-    return {name: _kinds.wrap(array, "PyTorch") for name, array in operands.items()}
+    return {name: kinds.wrap(array, "PyTorch") for name, array in operands.items()}
 
 
 def backward(op: str, one: Mapping[str, Any]) -> Callable[[], Any]:
@@ -116,4 +116,4 @@ def _forward(op: str, one: Mapping[str, Any]) -> tuple[Any, list[Any]]:
 
 
 def _to_host(tensor: Any) -> Any:
-    return _kinds.see(tensor.detach().cpu(), "PyTorch").array
+    return kinds.see(tensor.detach().cpu(), "PyTorch").array

@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from gpugrad import _protocols
-from gpugrad._seen import OutOfReach, Seen, Unsupported, unsupported_if_it_fails
+from gpugrad.arrays import protocols
+from gpugrad.arrays.view import OutOfReach, Seen, Unsupported, unsupported_if_it_fails
 
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 HALVES = ("float16", "bfloat16")  # computed in float32, rounded once
@@ -38,10 +38,10 @@ def kind_of(value: object) -> str | None:
     if isinstance(value, NUMPY):
         return "NumPy"
     kind = _kind_by_class(value)
-    if kind is None and _protocols.shows_memory(value):
-        if _protocols.namespace_of(value) is not None:
+    if kind is None and protocols.shows_memory(value):
+        if protocols.namespace_of(value) is not None:
             return _name_of_type(value)
-        return "NumPy" if _protocols.home_of_memory(value) == "cpu" else "CuPy"
+        return "NumPy" if protocols.home_of_memory(value) == "cpu" else "CuPy"
     return kind
 
 
@@ -89,7 +89,7 @@ def home_of(value: Any, kind: str) -> str:
             return "cpu" if device.platform == "cpu" else f"gpu:{device.local_hardware_id}"
         if _kind_by_class(value) == "CuPy":
             return f"gpu:{value.device.id}"
-        return _protocols.home_of_memory(value)
+        return protocols.home_of_memory(value)
 
 
 @contextmanager
@@ -102,7 +102,7 @@ def working_on(kind: str, home: str) -> Iterator[None]:
     if home == "cpu":
         yield
         return
-    cupy = _protocols.imported_cupy()
+    cupy = protocols.imported_cupy()
     device = int(home[4:])
     with cupy.cuda.Device(device):
         if kind != "PyTorch":
@@ -197,7 +197,7 @@ def see(value: Any, kind: str) -> Seen:
     if kind == "NumPy":
         return _see_numpy(value)
     with unsupported_if_it_fails():
-        return _VIEWS.get(kind, _protocols.see_memory)(value)
+        return _VIEWS.get(kind, protocols.see_memory)(value)
 
 
 def empty(
@@ -237,8 +237,8 @@ def wrap(array: Any, kind: str, place: Any = None) -> Any:
         return _to_torch(array)
     if kind == "JAX":
         return _to_jax(array, place)
-    if isinstance(place, _protocols.Origin):
-        return _protocols.to_namespace(array, place)
+    if isinstance(place, protocols.Origin):
+        return protocols.to_namespace(array, place)
     return array
 
 
@@ -264,7 +264,7 @@ def bfloat16() -> np.dtype[Any]:
 def _see_numpy(value: Any) -> Seen:
     if not isinstance(value, NUMPY):
         with unsupported_if_it_fails():
-            return _protocols.see_memory(value)
+            return protocols.see_memory(value)
     if isinstance(value, np.ma.MaskedArray):
         raise Unsupported("is a masked array, expected a plain one")
     array = np.asarray(value)
@@ -272,7 +272,7 @@ def _see_numpy(value: Any) -> Seen:
 
 
 def _see_cupy(value: Any) -> Seen:
-    return Seen(value) if _kind_by_class(value) == "CuPy" else _protocols.see_memory(value)
+    return Seen(value) if _kind_by_class(value) == "CuPy" else protocols.see_memory(value)
 
 
 def _see_torch(value: Any) -> Seen:

@@ -7,8 +7,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from gpugrad import warpgroup_tiles
-from gpugrad.problem import ACCUMULATOR_ITEMSIZE, ITEMSIZE, ColumnSum, FusedLayer, Gemm, Problem
+from gpugrad.planning import warpgroup_tiles
+from gpugrad.planning.problem import (
+    ACCUMULATOR_ITEMSIZE,
+    ITEMSIZE,
+    ColumnSum,
+    FusedLayer,
+    Gemm,
+    Problem,
+)
 
 GPU_SHARE = 0.6  # of the peak rates that properties promise, where nothing is measured
 GPU_LAUNCH = 3e-6  # seconds from one kernel to the next, where nothing is measured

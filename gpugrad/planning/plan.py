@@ -13,9 +13,9 @@ import functools
 import math
 from dataclasses import dataclass, replace
 
-from gpugrad import gpu_costs, warpgroup_tiles
-from gpugrad._operations import OPERATIONS
-from gpugrad.gpu_costs import (
+from gpugrad.operations import OPERATIONS
+from gpugrad.planning import gpu_costs, warpgroup_tiles
+from gpugrad.planning.gpu_costs import (
     DeviceFacts,
     Step,
     fused_bytes,
@@ -23,7 +23,7 @@ from gpugrad.gpu_costs import (
     rates_of,
     transfer_seconds,
 )
-from gpugrad.problem import ITEMSIZE, ColumnSum, FusedLayer, Gemm, Problem, products
+from gpugrad.planning.problem import ITEMSIZE, ColumnSum, FusedLayer, Gemm, Problem, products
 
 THREADS = 256  # of every block of every kernel
 GEMM_STEP = 16  # a split's length is a multiple of it

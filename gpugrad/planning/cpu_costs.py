@@ -7,8 +7,8 @@ unit on all cores together, and `gpugrad tune` solves the same equations for the
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gpugrad._operations import OPERATIONS
-from gpugrad.problem import Problem, products
+from gpugrad.operations import OPERATIONS
+from gpugrad.planning.problem import Problem, products
 
 # Of work, with what is counted: flops of products; elements that products read and write, once
 # each; elements that are summed over rows, that dz and that σ are computed of; bytes of operands

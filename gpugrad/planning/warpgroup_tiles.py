@@ -8,7 +8,7 @@ splits, of one plane that are not promoted before their end.
 
 import math
 
-from gpugrad.problem import WARPGROUP_ROWS, Gemm, cluster
+from gpugrad.planning.problem import WARPGROUP_ROWS, Gemm, cluster
 
 WIDTHS = {1: (256, 192, 128, 64), 2: (192, 128, 64), 3: (192, 128, 64)}  # BLOCK_N, by planes
 LONGEST_PART = 8192  # terms of one plane that are added before they are promoted

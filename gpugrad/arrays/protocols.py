@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpugrad._seen import OutOfReach, Seen, Unsupported, unsupported_if_it_fails
+from gpugrad.arrays.view import OutOfReach, Seen, Unsupported, unsupported_if_it_fails
 
 # The numbers of DLPack's devices. NumPy reads memory of the first, CuPy of the second.
 ON_THE_HOST = (1, 3, 11)  # the CPU, and what CUDA or ROCm has pinned

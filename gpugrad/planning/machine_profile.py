@@ -21,10 +21,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gpugrad import _cache_folder, _host
-from gpugrad._operations import OPERATIONS
-from gpugrad.cpu_costs import KINDS, CpuRates, default_rates
-from gpugrad.gpu_costs import Copy, DeviceFacts, GpuRates
-from gpugrad.problem import ITEMSIZE
+from gpugrad.operations import OPERATIONS
+from gpugrad.planning.cpu_costs import KINDS, CpuRates, default_rates
+from gpugrad.planning.gpu_costs import Copy, DeviceFacts, GpuRates
+from gpugrad.planning.problem import ITEMSIZE
 
 FORMAT = 1  # of the file; another one is not read
 NAME = "profile.json"

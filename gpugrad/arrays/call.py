@@ -7,10 +7,10 @@ from typing import Any, Never
 
 import numpy as np
 
-from gpugrad import _kinds
-from gpugrad._operations import OPERATIONS
-from gpugrad._seen import OutOfReach, Seen, Unsupported
+from gpugrad.arrays import kinds
+from gpugrad.arrays.view import OutOfReach, Seen, Unsupported
 from gpugrad.errors import ArgumentError, DeviceError, DTypeError, GpugradError, ShapeError
+from gpugrad.operations import OPERATIONS
 
 Array = Any  # a NumPy, CuPy, PyTorch or JAX array, or one that shows its memory by a protocol
 Shape = tuple[int, ...]
@@ -68,7 +68,7 @@ class Call:
     def __enter__(self) -> "Call":
         with ExitStack() as stack:
             try:
-                stack.enter_context(_kinds.working_on(self.kind, self.home))
+                stack.enter_context(kinds.working_on(self.kind, self.home))
             except Unsupported as reason:
                 self._refuse(self._first, reason)
             self._view_operands()
@@ -78,7 +78,7 @@ class Call:
     def __exit__(self, *error: object) -> None:
         with self._context:
             if self.kind == "JAX" and self.home != "cpu":
-                _kinds.hold_until_done(self.arrays.values())
+                kinds.hold_until_done(self.arrays.values())
 
     def _view_operands(self) -> None:
         for name, value in self._operands.items():
@@ -108,7 +108,7 @@ class Call:
 
     def _kind(self, name: str, value: Any) -> str:
         try:
-            kind = _kinds.kind_of(value)
+            kind = kinds.kind_of(value)
         except Unsupported as reason:
             self._refuse(name, reason)
         if kind is None:
@@ -118,7 +118,7 @@ class Call:
 
     def _home(self, name: str, value: Any) -> str:
         try:
-            return _kinds.home_of(value, self.kind)
+            return kinds.home_of(value, self.kind)
         except Unsupported as reason:
             self._refuse(name, reason)
 
@@ -128,7 +128,7 @@ class Call:
         if kind != self.kind:
             self.fail(
                 DTypeError,
-                f"{name} is {_kinds.called(kind, value)}, expected {_kinds.called(self.kind)} "
+                f"{name} is {kinds.called(kind, value)}, expected {kinds.called(self.kind)} "
                 f"because {self._first} is one",
             )
         home = self._home(name, value)
@@ -138,9 +138,9 @@ class Call:
                 f"{name} is on device {home}, expected {self.home} because {self._first} is there",
             )
         try:
-            one = _kinds.see(value, kind)
+            one = kinds.see(value, kind)
             if one.stream is not None and one.stream not in self._waited_for:
-                _kinds.wait_for(one.stream)
+                kinds.wait_for(one.stream)
                 self._waited_for.add(one.stream)
         except Unsupported as reason:
             self._refuse(name, reason)
@@ -155,9 +155,9 @@ class Call:
             )
 
     def _supported(self, name: str, dtype: Any) -> None:
-        if not _kinds.supported(dtype):
+        if not kinds.supported(dtype):
             self.fail(
-                DTypeError, f"{name} has dtype {dtype}, expected one of {', '.join(_kinds.DTYPES)}"
+                DTypeError, f"{name} has dtype {dtype}, expected one of {', '.join(kinds.DTYPES)}"
             )
         if not dtype.isnative:
             self.fail(DTypeError, f"{name} has dtype {dtype.str}, expected native byte order")
@@ -280,7 +280,7 @@ class Call:
                 arrays[name] = seen[name].array
                 continue
             order = order_of(self.arrays["w"]) if name == "dw" else "C"
-            arrays[name], new = _kinds.empty(self.kind, self.home, shapes[name], self.dtype, order)
+            arrays[name], new = kinds.empty(self.kind, self.home, shapes[name], self.dtype, order)
             if new is not None:
                 made[name] = new
         self.results = arrays
@@ -289,7 +289,7 @@ class Call:
     def give_back(self, array: Any) -> Any:
         """Give a result as an array of the inputs' kind, where they are."""
         try:
-            return _kinds.wrap(array, self.kind, self._place)
+            return kinds.wrap(array, self.kind, self._place)
         except Unsupported as reason:
             self._refuse("the result", reason)
 
@@ -314,7 +314,7 @@ class Call:
         one = self._see(label, buffer)
         self._same_place(label, one)
         if one.array.dtype != self.dtype:
-            wide = is_sum and self.dtype.name in _kinds.HALVES
+            wide = is_sum and self.dtype.name in kinds.HALVES
             if not wide or one.array.dtype != np.float32:
                 allowed = f"{self.dtype} or float32" if wide else f"{self.dtype}"
                 self.fail(DTypeError, f"{label} has dtype {one.array.dtype}, expected {allowed}")
@@ -389,7 +389,7 @@ class Outputs:
                 error.add_note(f"{self._call.op}: out may have been written in part")
             raise
         for buffer in self._given.values():
-            _kinds.tell_written(buffer, self._call.kind)
+            kinds.tell_written(buffer, self._call.kind)
 
     def results(self) -> list[Any]:
         """Give the results in order: the caller's own buffers, new arrays of its kind, or None."""

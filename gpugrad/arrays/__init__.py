@@ -1,0 +1,1 @@
+"""What callers bring: kinds of arrays, checks, buffers and results."""
