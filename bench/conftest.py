@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from gpugrad import _dispatch
+from gpugrad import dispatch
 from gpugrad.cli import operations
 from gpugrad.cli.bench import surroundings
 from gpugrad.cli.bench.presets import PRESETS
@@ -25,7 +25,7 @@ NAMES = ("tiny", "digits", "mnist", "dlrm", "gpt2")
 PRESET_LAYERS = {name: Layer((PRESETS[name][0],), *PRESETS[name][1:]) for name in NAMES}
 TESTED_LAYERS = {str(one): one for one in LAYERS if one.big and len(one.lead) == 1}
 DTYPES = ("float32", "bfloat16")
-ON_A_GPU = _dispatch.gpu_missing() is None
+ON_A_GPU = dispatch.gpu_missing() is None
 
 
 def ways() -> list[str]:

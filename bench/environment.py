@@ -10,7 +10,7 @@ from typing import Any
 
 import gpugrad
 from bench import nvml, section
-from gpugrad import _dispatch, _host
+from gpugrad import _host, dispatch
 from gpugrad.cli import machine
 from gpugrad.cli.info import version
 
@@ -39,7 +39,7 @@ def tell_of_slow_kernels() -> None:
 
 def work(section_: section.Section) -> None:
     """Describe this machine, or say what it lacks for a run."""
-    section_.data["missing"] = _dispatch.gpu_missing()
+    section_.data["missing"] = dispatch.gpu_missing()
     if section_.data["missing"] is None:
         section_.data |= {
             "device": device(),
@@ -107,7 +107,7 @@ def device() -> dict[str, Any]:
     """Describe the current GPU."""
     import cupy
 
-    facts = _dispatch.runtime().facts(None)
+    facts = dispatch.runtime().facts(None)
     properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)
     free, _ = cupy.cuda.runtime.memGetInfo()
     return {

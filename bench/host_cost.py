@@ -23,7 +23,7 @@ from typing import Any
 import gpugrad
 from bench import environment, report, section, timing
 from bench.timing import Contestant
-from gpugrad import _dispatch, _repeats
+from gpugrad import _repeats, dispatch
 from gpugrad.cli import machine, operations, output, samples
 from gpugrad.cli.bench import surroundings
 from gpugrad.cli.exits import Unusable
@@ -97,7 +97,7 @@ def measure(
 def work(section_: section.Section) -> None:
     """Measure on a GPU, as a part of bench.on_gpu."""
     found: list[dict[str, Any]] = []
-    section_.data |= {"rows": found, "gpu": _dispatch.runtime().facts(None).name}
+    section_.data |= {"rows": found, "gpu": dispatch.runtime().facts(None).name}
     measure(found, quick=section_.quick, left=section_.left, begin=section_.begin)
     if len(found) < len(rows()):
         section_.unfinished = f"no time for {len(rows()) - len(found)} rows"
@@ -121,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = environment.slug(KIND, machine.processor(), *(["quick"] * arguments.quick))
     path = arguments.output or section.ROOT / "bench" / "results" / f"{name}.json"
     try:
-        missing = _dispatch.gpu_missing()
+        missing = dispatch.gpu_missing()
         if missing is not None:
             raise Unusable(f"{missing}; or let one be played, as --help says")
         document = {
@@ -135,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         }
         with output.reserved(path) as write:
             rows_: list[dict[str, Any]] = []
-            gpu = _dispatch.runtime().facts(None).name
+            gpu = dispatch.runtime().facts(None).name
             measure(rows_, quick=arguments.quick, left=lambda: float("inf"))
             document |= {"rows": rows_, "gpu": gpu}
             write((json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode())

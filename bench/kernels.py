@@ -5,7 +5,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 
 from bench import section
-from gpugrad import _dispatch
+from gpugrad import dispatch
 from gpugrad.cli import machine
 from gpugrad.gpu import cache, compiler
 from tests.instantiations import INSTANTIATIONS, exists_for
@@ -13,7 +13,7 @@ from tests.instantiations import INSTANTIATIONS, exists_for
 
 def work(section_: section.Section) -> None:
     """Compile every instantiation."""
-    capability = "{}{}".format(*_dispatch.runtime().facts(None).compute_capability)
+    capability = "{}{}".format(*dispatch.runtime().facts(None).compute_capability)
     arch = f"sm_{capability}"
     start = time.perf_counter()
     seconds: dict[str, float] = {}

@@ -15,7 +15,7 @@ import numpy as np
 import gpugrad
 from bench.section import write_json
 from bench.workload import as_device
-from gpugrad import _dispatch, _repeats
+from gpugrad import _repeats, dispatch
 from gpugrad.arrays.kinds import DTYPES
 from gpugrad.cli import operations
 from gpugrad.gpu import compiler
@@ -165,7 +165,7 @@ def main() -> None:
     import cupy
 
     cupy.cuda.set_allocator(None)  # no pool: its neighbours would hide what leaves an array
-    capability = _dispatch.runtime().facts(None).compute_capability
+    capability = dispatch.runtime().facts(None).compute_capability
     wanted = calls(capability, quick=arguments.quick)
     for done, call in enumerate(wanted):
         write_json(arguments.progress, {"done": done, "planned": len(wanted)})

@@ -1,6 +1,6 @@
 """Backward passes of dense sigmoid layers as hand-written CUDA kernels, with a NumPy path."""
 
-from gpugrad._dispatch import plan
+from gpugrad.dispatch import plan
 from gpugrad.errors import (
     ArgumentError,
     DeviceError,

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from gpugrad import _repeats
-from gpugrad._dispatch import run
 from gpugrad.arrays.call import Array, Call, as_rows
+from gpugrad.dispatch import run
 
 
 class MatmulGrads(NamedTuple):

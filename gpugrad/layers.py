@@ -1,8 +1,8 @@
 """The forward passes, as far as the backward ones need them."""
 
 from gpugrad import _repeats
-from gpugrad._dispatch import run
 from gpugrad.arrays.call import Array, Call, as_rows
+from gpugrad.dispatch import run
 
 
 def sigmoid(z: Array, *, out: Array | None = None, device: str = "auto") -> Array:

@@ -13,7 +13,7 @@ import hypothesis
 import numpy as np
 import pytest
 
-from gpugrad import _dispatch, _repeats
+from gpugrad import _repeats, dispatch
 from gpugrad.planning.plan import FUSED
 from tests import driver
 from tests.algorithms import (
@@ -145,7 +145,7 @@ ON_EMULATOR = (
 ON_CUPY = (CupyBackend, CupyTensorCores, CupyOneLaunch, CupyOneLaunchFromPlanes)
 BACKENDS = {one.name: one for one in (Backend, *ON_EMULATOR, *ON_CUPY)}
 IN_ONE_LAUNCH = {dtype for dtype, _ in FUSED}
-ON_A_GPU = not driver.is_installed() and _dispatch.gpu_missing() is None
+ON_A_GPU = not driver.is_installed() and dispatch.gpu_missing() is None
 NO_DRIVER: Exception | None = None  # why none can be played here
 if not ON_A_GPU:
     try:
@@ -211,12 +211,12 @@ def gpu(request: pytest.FixtureRequest) -> Iterator[None]:
     driver.set_order(driver.Order.RANDOM, zlib.crc32(request.node.nodeid.encode()))
     try:
         with driver.visible():
-            _dispatch._gpu_missing.cache_clear()
+            dispatch._gpu_missing.cache_clear()
             yield
             driver.finish()
     finally:
         driver.recover()
-        _dispatch._gpu_missing.cache_clear()
+        dispatch._gpu_missing.cache_clear()
 
 
 @pytest.fixture
@@ -224,8 +224,8 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     name, plan = request.param, import_module("gpugrad.planning.plan")
     if name.startswith("emulator"):
         needs_compiler()
-        monkeypatch.setattr(_dispatch, "runtime", emulated_runtime)
-        monkeypatch.setattr(_dispatch, "gpu_missing", lambda: None)
+        monkeypatch.setattr(dispatch, "runtime", emulated_runtime)
+        monkeypatch.setattr(dispatch, "gpu_missing", lambda: None)
     elif name.startswith("cupy"):
         request.getfixturevalue("gpu")
     exchanged: dict[str, Any] = {}

@@ -11,7 +11,7 @@ ACROSS = ((), ("LEFT_ACROSS",), ("RIGHT_ACROSS",), ("LEFT_ACROSS", "RIGHT_ACROSS
 LEAST_ARCHITECTURE = {"mma": 80, "dmma": 80, "planes": 80, "exponents": 80}
 WGMMA_ARCHITECTURE = "sm_90a"  # which no other kernel is compiled for
 
-Instantiation = tuple[str, tuple[str, ...]]  # stem and macros, in the order of gpu/launch.py
+Instantiation = tuple[str, tuple[str, ...]]  # stem and macros, in the order of gpu/arguments.py
 
 
 def _instantiations() -> list[Instantiation]:

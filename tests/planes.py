@@ -8,8 +8,8 @@ import ml_dtypes
 import numpy as np
 
 from gpugrad.gpu import planes
+from gpugrad.gpu.arguments import defines, elementwise, flags, packed, strides
 from gpugrad.gpu.column_sum import launch_column_sum
-from gpugrad.gpu.launch import defines, elementwise, flags, packed, strides
 from gpugrad.gpu.planes import Planes
 from gpugrad.gpu.runtime import Runtime
 from gpugrad.planning.plan import column_sum

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import gpugrad
-from gpugrad import _dispatch
+from gpugrad import dispatch
 from gpugrad.planning.plan import EXACT_TERMS, RECOVERED_TERMS
 from gpugrad.planning.warpgroup_tiles import LONGEST_PART
 from tests.accuracy import arithmetic, table
@@ -204,8 +204,8 @@ def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     """Call the kernels on the emulator, whose tensor cores round as this machine's."""
     needs_compiler()
     runtime = EmulatorRuntime(arithmetic=request.param)
-    monkeypatch.setattr(_dispatch, "runtime", lambda: runtime)
-    monkeypatch.setattr(_dispatch, "gpu_missing", lambda: None)
+    monkeypatch.setattr(dispatch, "runtime", lambda: runtime)
+    monkeypatch.setattr(dispatch, "gpu_missing", lambda: None)
     return str(request.param)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import gpugrad
-from gpugrad import DeviceError, _dispatch
+from gpugrad import DeviceError, dispatch
 from gpugrad.gpu import availability
 from tests import driver
 from tests.conftest import ON_A_GPU
@@ -131,7 +131,7 @@ def test_auto_computes_on_the_cpu_and_gpu_says_what_is_missing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("GPUGRAD_DEVICE", raising=False)
-    monkeypatch.setattr(_dispatch, "gpu_missing", lambda: "the moon is full")
+    monkeypatch.setattr(dispatch, "gpu_missing", lambda: "the moon is full")
     z = np.zeros(3)
     assert gpugrad.sigmoid(z).tolist() == [0.5] * 3
     assert gpugrad.plan("sigmoid", z).reason == "no GPU can be used: the moon is full"

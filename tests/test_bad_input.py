@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import gpugrad
-from gpugrad import _dispatch
+from gpugrad import dispatch
 from gpugrad.errors import ArgumentError, DeviceError, DTypeError, GpugradError, ShapeError
 from tests.cases import Layer, dtype_of, layer_arrays
 from tests.operations import OPERATIONS, compute, expect_right, same_bits
@@ -372,7 +372,7 @@ def test_mixed_kinds(name, gpu):
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_no_gpu(name, monkeypatch):
     """An explicit choice is never overruled, from wherever it comes."""
-    monkeypatch.setattr(_dispatch, "gpu_missing", lambda: "there is none (a test says so)")
+    monkeypatch.setattr(dispatch, "gpu_missing", lambda: "there is none (a test says so)")
     operation = OPERATIONS[name]
     arrays = layer_arrays(LAYER, "float32")
     operands = [arrays[one] for one in operation.operands]

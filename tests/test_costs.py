@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import gpugrad
-from gpugrad import _dispatch
+from gpugrad import dispatch
 from gpugrad.operations import OPERATIONS
 from gpugrad.planning import machine_profile
 from gpugrad.planning.cpu_costs import CACHED, GRAIN, KINDS, cpu_seconds, default_rates, work
@@ -230,8 +230,8 @@ def test_plan_tells_both_times_and_why(machine, monkeypatch):
             return FACTS[machine]
 
     monkeypatch.delenv("GPUGRAD_DEVICE", raising=False)
-    monkeypatch.setattr(_dispatch, "gpu_missing", lambda: None)
-    monkeypatch.setattr(_dispatch, "runtime", Runtime)
+    monkeypatch.setattr(dispatch, "gpu_missing", lambda: None)
+    monkeypatch.setattr(dispatch, "runtime", Runtime)
     monkeypatch.setattr(machine_profile, "with_rates", lambda facts: measured(machine))
     monkeypatch.setattr(machine_profile, "cpu_rates", lambda workers: cpu_rates(machine))
     chosen = set()

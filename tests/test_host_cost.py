@@ -14,7 +14,7 @@ import pytest
 
 import gpugrad
 from bench import host_cost, measured, report, section
-from gpugrad import _dispatch
+from gpugrad import dispatch
 from gpugrad.cli import operations
 from gpugrad.gpu import tensor_maps
 from gpugrad.operations import OPERATIONS
@@ -40,7 +40,7 @@ CALLS = {
 @pytest.fixture(autouse=True)
 def launches_cost_nothing(gpu: None) -> Iterator[None]:
     """Have kernels that take no time, where they are not a GPU's."""
-    _dispatch.runtime()
+    dispatch.runtime()
     with contextlib.nullcontext() if ON_A_GPU else driver.idle():
         yield
 
@@ -177,7 +177,7 @@ def test_the_section():
 
 
 def test_without_a_gpu_it_says_so(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(_dispatch, "gpu_missing", lambda: "there is no NVIDIA driver")
+    monkeypatch.setattr(dispatch, "gpu_missing", lambda: "there is no NVIDIA driver")
     assert host_cost.main(["--output", str(tmp_path / "cost.json")]) == 2
     assert "there is no NVIDIA driver; or let one be played" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import gpugrad
-from gpugrad import _dispatch, _host
+from gpugrad import _host, dispatch
 from gpugrad.planning import cpu_costs, machine_profile
 from gpugrad.planning.gpu_costs import DeviceFacts
 from tests.profiles import FACTS, MACHINES, gpu_rates, profile
@@ -28,7 +28,7 @@ def file(tmp_path, monkeypatch):
     """A folder of its own, on a machine that the made-up profiles are of."""
     monkeypatch.setenv("GPUGRAD_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.delenv("GPUGRAD_DEVICE", raising=False)
-    monkeypatch.setattr(_dispatch, "gpu_missing", lambda: "a test says so")
+    monkeypatch.setattr(dispatch, "gpu_missing", lambda: "a test says so")
     pretend_to_be("server", monkeypatch)
     machine_profile.forget()
     yield tmp_path / "cache" / "profile.json"
@@ -197,8 +197,8 @@ def test_a_profile_of_another_machine_is_told_once_for_cpu_and_gpu(file, monkeyp
 
     write(file, SERVER)
     pretend_to_be("desktop", monkeypatch)
-    monkeypatch.setattr(_dispatch, "gpu_missing", lambda: None)
-    monkeypatch.setattr(_dispatch, "runtime", Runtime)
+    monkeypatch.setattr(dispatch, "gpu_missing", lambda: None)
+    monkeypatch.setattr(dispatch, "runtime", Runtime)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         for device in ("auto", "cpu", "gpu") * 2:
@@ -223,7 +223,7 @@ def test_a_call_on_the_cpu_reads_no_file(monkeypatch):
         gpugrad.sigmoid(np.zeros(3), device=device)
     monkeypatch.setenv("GPUGRAD_DEVICE", "cpu")
     gpugrad.sigmoid(np.zeros(3))
-    monkeypatch.setattr(_dispatch, "gpu_missing", lambda: pytest.fail("a GPU was asked for"))
+    monkeypatch.setattr(dispatch, "gpu_missing", lambda: pytest.fail("a GPU was asked for"))
     gpugrad.sigmoid(np.zeros(3))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import gpugrad
-from gpugrad import _dispatch
+from gpugrad import dispatch
 from gpugrad.errors import ArgumentError, DeviceError, DTypeError, ShapeError
 from gpugrad.gpu import dmma, mma, wgmma
 from gpugrad.operations import OPERATIONS
@@ -495,8 +495,8 @@ def gpu(monkeypatch):
             self.facts = lambda device: facts
 
     def pretend(facts=None, missing=None):
-        monkeypatch.setattr(_dispatch, "gpu_missing", lambda: missing)
-        monkeypatch.setattr(_dispatch, "runtime", lambda: Runtime(facts))
+        monkeypatch.setattr(dispatch, "gpu_missing", lambda: missing)
+        monkeypatch.setattr(dispatch, "runtime", lambda: Runtime(facts))
 
     return pretend
 

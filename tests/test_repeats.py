@@ -296,7 +296,7 @@ def test_what_is_no_array_is_not_looked_into():
 
 
 def test_the_device_is_asked_for_again(monkeypatch):
-    monkeypatch.setattr("gpugrad._dispatch.gpu_missing", lambda: "there is none (a test says so)")
+    monkeypatch.setattr("gpugrad.dispatch.gpu_missing", lambda: "there is none (a test says so)")
     operands = layer()
     gpugrad.dense_sigmoid_backward(*operands)
     with pytest.raises(DeviceError, match="device is 'gpu'"):

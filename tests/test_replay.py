@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 import gpugrad
-from gpugrad import _dispatch, _repeats
+from gpugrad import _repeats, dispatch
 from gpugrad._recipes import Recipes
 from gpugrad.errors import ArgumentError, DeviceError, DTypeError, KernelCompileError, ShapeError
 from gpugrad.gpu import captures, cupy_runtime, execute, replay
@@ -65,7 +65,7 @@ def noted(gpu: None, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     noting(execute, "execute", "ordinary")
     noting(replay.Recipe, "launch", "repeated")
     monkeypatch.setattr(captures, "of_graphs", {})
-    _dispatch.runtime()  # from now on calls on CuPy's arrays are looked up
+    dispatch.runtime()  # from now on calls on CuPy's arrays are looked up
     return found
 
 
@@ -807,7 +807,7 @@ def test_threads(noted, monkeypatch):
 def test_a_forked_process_forgets():
     code = """
 import os, signal
-from gpugrad import _dispatch, _repeats
+from gpugrad import dispatch, _repeats
 from gpugrad.gpu import replay
 _repeats.recipes.keep("key", "recipe", 10)
 replay._thread.devices.add(0)

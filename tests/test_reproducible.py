@@ -5,7 +5,7 @@ from importlib import import_module
 import numpy as np
 import pytest
 
-from gpugrad import _dispatch, _repeats
+from gpugrad import _repeats, dispatch
 from tests import algorithms
 from tests.cases import DTYPES, LARGE_TILES, LAYOUTS, Layer, layer_arrays
 from tests.emulator_runtime import EmulatorRuntime
@@ -80,7 +80,7 @@ def test_rows_do_not_depend_on_the_tile(backend, name, dtype, request):
 def test_rows_do_not_depend_on_the_number_of_launches(backend, dtype, layer, monkeypatch):
     """One launch for all gradients of a layer, or one for each: dx has the same bits."""
     if backend.name.startswith("emulator"):  # with tensor cores that cut off as a machine's do
-        monkeypatch.setattr(_dispatch, "runtime", lambda: EmulatorRuntime(arithmetic="hopper"))
+        monkeypatch.setattr(dispatch, "runtime", lambda: EmulatorRuntime(arithmetic="hopper"))
     arrays = layer_arrays(layer, dtype)
     plan, found = import_module("gpugrad.planning.plan"), []
     for one_launch in (True, False):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bench import sanitized_calls
-from gpugrad import _dispatch, _repeats
+from gpugrad import _repeats, dispatch
 from gpugrad.gpu import compiler
 from tests.emulator_runtime import FACTS, EmulatorRuntime
 from tests.instantiations import INSTANTIATIONS, exists_for
@@ -41,8 +41,8 @@ class Recorder(EmulatorRuntime):
 @pytest.fixture
 def recorder(request, monkeypatch):
     found = Recorder(getattr(request, "param", (9, 0)))
-    monkeypatch.setattr(_dispatch, "runtime", lambda: found)
-    monkeypatch.setattr(_dispatch, "gpu_missing", lambda: None)
+    monkeypatch.setattr(dispatch, "runtime", lambda: found)
+    monkeypatch.setattr(dispatch, "gpu_missing", lambda: None)
     monkeypatch.setenv("GPUGRAD_DEVICE", "gpu")
     monkeypatch.setattr(sanitized_calls, "as_device", np.ascontiguousarray)
     return found

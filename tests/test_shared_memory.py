@@ -9,7 +9,7 @@ from bench.model import predict
 from bench.model.devices import DEVICES
 from bench.model.predict import PRECISIONS, Precision
 from gpugrad.gpu import dmma, mma
-from gpugrad.gpu.launch import defines, flags, integers
+from gpugrad.gpu.arguments import defines, flags, integers
 from gpugrad.planning.plan import FUSED, fused_layer
 from gpugrad.planning.problem import Problem
 from tests import emulator_runtime

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import gpugrad
-from gpugrad.gpu import launch
+from gpugrad.gpu import arguments
 from tests.cases import DTYPES, LAYOUTS, SHAPES, dtype_of, elementwise_arrays
 from tests.operations import compute, expect_right
 
@@ -20,7 +20,7 @@ def test_values(backend, shape, dtype):
 @pytest.mark.kernels
 @pytest.mark.parametrize("layout", ["sliced", "padded rows"])
 def test_more_rows_than_a_grid_has(backend, monkeypatch, layout):
-    monkeypatch.setattr(launch, "MAX_GRID_Y", 3)
+    monkeypatch.setattr(arguments, "MAX_GRID_Y", 3)
     arrays = elementwise_arrays((8, 12), "float32")
     arrays = {name: LAYOUTS[layout](array) for name, array in arrays.items()}
     expect_right(backend, OP, arrays)

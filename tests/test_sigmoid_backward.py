@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import gpugrad
-from gpugrad.gpu import launch
+from gpugrad.gpu import arguments
 from tests.cases import DTYPES, LAYOUTS, SHAPES, dtype_of, elementwise_arrays
 from tests.operations import compute, expect_right
 
@@ -33,7 +33,7 @@ def test_logits_keep_the_gradient_where_y_is_1(backend, dtype, logit):
 @pytest.mark.parametrize("from_z", [False, True], ids=["y", "z"])
 @pytest.mark.parametrize("layout", ["sliced", "padded rows"])
 def test_more_rows_than_a_grid_has(backend, monkeypatch, layout, from_z):
-    monkeypatch.setattr(launch, "MAX_GRID_Y", 3)
+    monkeypatch.setattr(arguments, "MAX_GRID_Y", 3)
     arrays = elementwise_arrays((8, 12), "float32")
     arrays = {name: LAYOUTS[layout](array) for name, array in arrays.items()}
     expect_right(backend, OP, arrays, from_z=from_z)

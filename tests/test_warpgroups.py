@@ -9,7 +9,7 @@ from importlib import import_module
 
 import pytest
 
-from gpugrad import _dispatch
+from gpugrad import dispatch
 from gpugrad.planning import warpgroup_tiles
 from gpugrad.planning.plan import MANY_ROWS, choose, gemm
 from gpugrad.planning.problem import Gemm, Problem
@@ -46,8 +46,8 @@ def on_emulator(monkeypatch: pytest.MonkeyPatch, multiprocessors: int = 132) -> 
     needs_compiler()
     runtime = EmulatorRuntime()
     monkeypatch.setattr(runtime, "facts", lambda _: replace(FACTS, sm_count=multiprocessors))
-    monkeypatch.setattr(_dispatch, "runtime", lambda: runtime)
-    monkeypatch.setattr(_dispatch, "gpu_missing", lambda: None)
+    monkeypatch.setattr(dispatch, "runtime", lambda: runtime)
+    monkeypatch.setattr(dispatch, "gpu_missing", lambda: None)
     for attribute, value in products_by(on_tensor_cores).items():
         monkeypatch.setattr(PLAN, attribute, value)
     return EmulatedBackend()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from rich.markup import escape
 
-from gpugrad import _dispatch, _reference
+from gpugrad import _reference, dispatch
 from gpugrad.arrays import kinds
 from gpugrad.cli import arguments as numbers
 from gpugrad.cli import exits, operations, terminal
@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument(
         "--device",
-        choices=_dispatch.DEVICES,
+        choices=dispatch.DEVICES,
         default="auto",
         help="where to compute; auto is GPUGRAD_DEVICE, or else every device there is",
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.markup import escape
 
-from gpugrad import _dispatch
+from gpugrad import dispatch
 from gpugrad.arrays import kinds
 from gpugrad.cli import arguments as numbers
 from gpugrad.cli import digits, exits, operations, output, picture, terminal
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--device",
-        choices=_dispatch.DEVICES,
+        choices=dispatch.DEVICES,
         default="auto",
         help="where to train; auto is GPUGRAD_DEVICE, or else the GPU where there is one",
     )
@@ -114,7 +114,7 @@ def _train(
 def _why(wanted: str, device: str) -> str:
     if wanted != "auto":
         return f"--device is {wanted!r}"
-    return no_gpu_because() if device == "cpu" else _dispatch.runtime().facts(None).name
+    return no_gpu_because() if device == "cpu" else dispatch.runtime().facts(None).name
 
 
 def _rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:

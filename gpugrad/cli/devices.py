@@ -2,7 +2,7 @@
 
 import os
 
-from gpugrad import _dispatch
+from gpugrad import dispatch
 from gpugrad.cli.exits import Unusable
 
 
@@ -28,11 +28,11 @@ def devices(wanted: str) -> tuple[str, ...]:
     if wanted == "auto":
         wanted = os.environ.get("GPUGRAD_DEVICE", "auto")
         source = "GPUGRAD_DEVICE"
-    if wanted not in _dispatch.DEVICES:
-        raise Unusable(f"{source} is {wanted!r}, expected one of {', '.join(_dispatch.DEVICES)}")
+    if wanted not in dispatch.DEVICES:
+        raise Unusable(f"{source} is {wanted!r}, expected one of {', '.join(dispatch.DEVICES)}")
     if wanted == "cpu":
         return ("cpu",)
-    missing = _dispatch.gpu_missing()
+    missing = dispatch.gpu_missing()
     if wanted == "gpu":
         if missing is not None:
             raise Unusable(f"{source} is 'gpu', but {missing}")
@@ -42,5 +42,5 @@ def devices(wanted: str) -> tuple[str, ...]:
 
 def no_gpu_because() -> str:
     """Say why "auto" left the GPU out."""
-    missing = _dispatch.gpu_missing() if "GPUGRAD_DEVICE" not in os.environ else None
+    missing = dispatch.gpu_missing() if "GPUGRAD_DEVICE" not in os.environ else None
     return missing or f"GPUGRAD_DEVICE is {os.environ.get('GPUGRAD_DEVICE')!r}"

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gpugrad import _dispatch
+from gpugrad import dispatch
 from gpugrad.cli import operations
 from gpugrad.cli.stopwatch import Stopwatch
 from gpugrad.gpu.execute import execute
@@ -87,7 +87,7 @@ def measure(seconds: float, clock: Clock | None = None) -> Iterator[str | GpuRat
     """
     start = time.perf_counter()
     clock = clock or Clock()
-    runtime = _dispatch.runtime()
+    runtime = dispatch.runtime()
     facts = runtime.facts(None)
     largest = facts.memory // MEMORY_SHARE
     yield "copies between host and GPU"

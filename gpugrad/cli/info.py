@@ -12,7 +12,7 @@ import numpy as np
 from rich.markup import escape
 
 import gpugrad
-from gpugrad import _dispatch, _host
+from gpugrad import _host, dispatch
 from gpugrad.cli import exits, machine, terminal
 from gpugrad.planning import machine_profile
 from gpugrad.planning.gpu_costs import DeviceFacts
@@ -84,11 +84,11 @@ def _blas() -> dict[str, Any]:
 
 
 def _gpu() -> dict[str, Any]:
-    missing = _dispatch.gpu_missing()
+    missing = dispatch.gpu_missing()
     if missing is not None:
         return {"usable": False, "reason": missing}
     try:
-        facts = _dispatch.runtime().facts(None)
+        facts = dispatch.runtime().facts(None)
     except Exception as error:  # whatever a broken installation raises is what is to be told
         return {"usable": False, "reason": f"{type(error).__name__}: {error}"}
     major, minor = facts.compute_capability
@@ -110,9 +110,9 @@ def _profile() -> dict[str, Any]:
     except RuntimeError as error:  # no home directory
         return {"path": None, "reason": str(error)}
     parts: dict[str, Any] = {"path": str(path), "cpu": _part(path, "cpu", None)}
-    if _dispatch.gpu_missing() is None:
+    if dispatch.gpu_missing() is None:
         try:
-            parts["gpu"] = _part(path, "gpu", _dispatch.runtime().facts(None))
+            parts["gpu"] = _part(path, "gpu", dispatch.runtime().facts(None))
         except Exception as error:  # a broken GPU, told above
             parts["gpu"] = {"measured": None, "reason": f"{type(error).__name__}: {error}"}
     return parts

@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.markup import escape
 
-from gpugrad import _dispatch, _host
+from gpugrad import _host, dispatch
 from gpugrad.cli import arguments as numbers
 from gpugrad.cli import cpu_rates, exits, terminal
 from gpugrad.cli.devices import devices
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument(
         "--device",
-        choices=_dispatch.DEVICES,
+        choices=dispatch.DEVICES,
         default="auto",
         help="what to measure; auto is GPUGRAD_DEVICE, or else every device there is",
     )
@@ -96,7 +96,7 @@ def _measure(
             try:
                 from gpugrad.cli import gpu_rates
 
-                facts = _dispatch.runtime().facts(None)
+                facts = dispatch.runtime().facts(None)
                 gpu = follow(gpu_rates.measure(seconds_of["gpu"]))
             except Exception as error:  # whatever a broken device raises; the CPU's rates are good
                 failure = f"{type(error).__name__}: {error}"

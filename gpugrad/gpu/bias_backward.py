@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from gpugrad.gpu.arguments import defines, flags, packed, strides
 from gpugrad.gpu.column_sum import launch_column_sum
-from gpugrad.gpu.launch import defines, flags, packed, strides
 from gpugrad.gpu.runtime import Runtime
 
 

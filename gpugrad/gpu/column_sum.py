@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from gpugrad.gpu.launch import NULL, Arguments, defines, flags, integers, partial_sums, strides
+from gpugrad.gpu.arguments import NULL, Arguments, defines, flags, integers, partial_sums, strides
 from gpugrad.gpu.runtime import Runtime
 
 REDUCE_BLOCK = (32, 8)  # columns and lanes of kernels/reduce_splits.cu

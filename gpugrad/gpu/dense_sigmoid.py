@@ -3,8 +3,8 @@
 from typing import Any
 
 from gpugrad.gpu import dmma, plane_products
+from gpugrad.gpu.arguments import NULL, defines, integers, strides
 from gpugrad.gpu.gemm import launch_gemm, operand
-from gpugrad.gpu.launch import NULL, defines, integers, strides
 from gpugrad.gpu.runtime import Runtime
 
 

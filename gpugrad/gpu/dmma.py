@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from gpugrad.gpu.arguments import NULL, Arguments, defines, integers, strides
 from gpugrad.gpu.gemm import launch_gemm, walk
-from gpugrad.gpu.launch import NULL, Arguments, defines, integers, strides
 from gpugrad.gpu.runtime import Runtime
 from gpugrad.planning.plan import GEMM_STEP
 from gpugrad.planning.problem import Gemm

@@ -2,9 +2,7 @@
 
 from typing import Any
 
-from gpugrad.gpu.column_sum import REDUCE_BLOCK, reduce_splits
-from gpugrad.gpu.gemm import QUAD
-from gpugrad.gpu.launch import (
+from gpugrad.gpu.arguments import (
     NULL,
     Arguments,
     defines,
@@ -14,6 +12,8 @@ from gpugrad.gpu.launch import (
     partial_sums,
     strides,
 )
+from gpugrad.gpu.column_sum import REDUCE_BLOCK, reduce_splits
+from gpugrad.gpu.gemm import QUAD
 from gpugrad.gpu.runtime import Runtime
 from gpugrad.planning.plan import THREADS
 from gpugrad.planning.problem import FusedLayer

@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from gpugrad.gpu.arguments import NULL, Arguments, flags, packed, partial_sums, strides
 from gpugrad.gpu.column_sum import reduce_splits
-from gpugrad.gpu.launch import NULL, Arguments, flags, packed, partial_sums, strides
 from gpugrad.gpu.runtime import Runtime
 from gpugrad.planning.plan import THREADS
 from gpugrad.planning.problem import Gemm

@@ -3,8 +3,8 @@
 from typing import Any
 
 from gpugrad.gpu import dmma, plane_products
+from gpugrad.gpu.arguments import defines, integers
 from gpugrad.gpu.gemm import launch_gemm, operand
-from gpugrad.gpu.launch import defines, integers
 from gpugrad.gpu.plane_operands import of_both_products
 from gpugrad.gpu.runtime import Runtime
 from gpugrad.planning.problem import Gemm

@@ -2,8 +2,8 @@
 
 from typing import Any, NamedTuple
 
+from gpugrad.gpu.arguments import NULL, Arguments, defines, integers
 from gpugrad.gpu.gemm import Launch
-from gpugrad.gpu.launch import NULL, Arguments, defines, integers
 from gpugrad.gpu.planes import Planes, own, split, split_both
 from gpugrad.gpu.runtime import Runtime
 

@@ -6,8 +6,8 @@ kernels/matmul_backward_mma.cu and _wgmma.cu, dense_sigmoid_mma.cu and _wgmma.cu
 from typing import Any
 
 from gpugrad.gpu import mma, wgmma
+from gpugrad.gpu.arguments import NULL, integers, strides
 from gpugrad.gpu.gemm import launch_gemm
-from gpugrad.gpu.launch import NULL, integers, strides
 from gpugrad.gpu.plane_operands import Operand, macros, operand
 from gpugrad.gpu.runtime import Runtime
 from gpugrad.planning.problem import Gemm

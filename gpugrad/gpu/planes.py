@@ -11,8 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from gpugrad.arrays.call import address
-from gpugrad.gpu.column_sum import REDUCE_BLOCK, launch_column_sum
-from gpugrad.gpu.launch import (
+from gpugrad.gpu.arguments import (
     MAX_GRID_Y,
     NULL,
     defines,
@@ -21,6 +20,7 @@ from gpugrad.gpu.launch import (
     packed,
     strides,
 )
+from gpugrad.gpu.column_sum import REDUCE_BLOCK, launch_column_sum
 from gpugrad.gpu.runtime import Runtime
 from gpugrad.planning.plan import THREADS, column_sum
 from gpugrad.planning.problem import ColumnSum

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from gpugrad.gpu.launch import defines, elementwise
+from gpugrad.gpu.arguments import defines, elementwise
 from gpugrad.gpu.runtime import Runtime
 
 

@@ -2,8 +2,8 @@
 
 import math
 
+from gpugrad.gpu.arguments import Arguments
 from gpugrad.gpu.gemm import Launch
-from gpugrad.gpu.launch import Arguments
 from gpugrad.gpu.plane_operands import WORD_BYTES, Operand, Way
 from gpugrad.gpu.runtime import Runtime
 from gpugrad.planning.problem import WARPGROUP_ROWS, Gemm

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gpugrad import _dispatch
+from gpugrad import dispatch
 
 
 @pytest.fixture(autouse=True)
@@ -16,4 +16,4 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture
 def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_dispatch, "gpu_missing", lambda: "there is no NVIDIA driver")
+    monkeypatch.setattr(dispatch, "gpu_missing", lambda: "there is no NVIDIA driver")

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gpugrad import _dispatch
+from gpugrad import dispatch
 from gpugrad.cli import bench, machine, main, operations
 from gpugrad.cli.bench import cases, figures, presets, roof, rows, stages, tables, turns
 from gpugrad.cli.peers import PEERS
@@ -120,8 +120,8 @@ def test_precisions_are_told_apart_where_they_mean_something():
 def test_a_case_is_the_problem_that_the_library_sees(op):
     case = cases.Case(op, "float32", "highest", (31, 7, 5))
     operands = operations.arrays(op, case.size, np.dtype("f4"), seed=0)
-    with _dispatch.Call(op, **operands) as call:
-        assert case.problem == _dispatch.problem_of(call, operations.wrt(op))
+    with dispatch.Call(op, **operands) as call:
+        assert case.problem == dispatch.problem_of(call, operations.wrt(op))
 
 
 @pytest.mark.parametrize("op", OPERATIONS)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import gpugrad
-from gpugrad import _dispatch
+from gpugrad import dispatch
 from gpugrad.cli import check, main, operations
 from gpugrad.operations import OPERATIONS
 from tests.cli.commands import (
@@ -67,8 +67,8 @@ def test_check_reports_a_device_that_fails(capsys, monkeypatch):
     def broken() -> None:
         raise RuntimeError("the device has fallen off the bus")
 
-    monkeypatch.setattr(_dispatch, "gpu_missing", lambda: None)
-    monkeypatch.setattr(_dispatch, "runtime", broken)
+    monkeypatch.setattr(dispatch, "gpu_missing", lambda: None)
+    monkeypatch.setattr(dispatch, "runtime", broken)
     assert main(QUICK["check"]) == 1
     out = " ".join(capsys.readouterr().out.split())
     assert "sigmoid float32 gpu: RuntimeError: the device has fallen off the bus" in out

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import gpugrad
-from gpugrad import _dispatch
+from gpugrad import dispatch
 from gpugrad.cli import bench, main
 from tests.cli.commands import (
     COMMANDS,
@@ -230,8 +230,8 @@ def test_info_survives_a_gpu_that_fails(capsys, monkeypatch):
     def broken() -> None:
         raise RuntimeError("the device has fallen off the bus")
 
-    monkeypatch.setattr(_dispatch, "gpu_missing", lambda: None)
-    monkeypatch.setattr(_dispatch, "runtime", broken)
+    monkeypatch.setattr(dispatch, "gpu_missing", lambda: None)
+    monkeypatch.setattr(dispatch, "runtime", broken)
     monkeypatch.setenv("GPUGRAD_DEVICE", "cpu")
     assert main(["info", "--json"]) == 0
     gpu = json.loads(capsys.readouterr().out)["gpu"]

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from gpugrad import _dispatch
+from gpugrad import dispatch
 from gpugrad.cli import check, digits, machine, main
 from gpugrad.cli.bench import turns
 from gpugrad.cli.peers import cupy_cublas
@@ -24,7 +24,7 @@ def _in_a_hurry(monkeypatch):
 def test_info_describes_the_gpu(gpu, capsys):
     assert main(["info"]) == 0
     out = " ".join(capsys.readouterr().out.split())
-    facts = _dispatch.runtime().facts(None)
+    facts = dispatch.runtime().facts(None)
     major, minor = facts.compute_capability
     assert f"{facts.name}, compute capability {major}.{minor}, {facts.sm_count} multi" in out
     if not ON_A_GPU:
@@ -80,7 +80,7 @@ def test_precisions_on_a_gpu(gpu, capsys):
 def test_bench_refuses_what_the_gpu_cannot_hold(gpu, capsys, monkeypatch):
     monkeypatch.setattr(machine, "free_memory", lambda: None)
     assert main(["bench", "--op", "sigmoid", "--size", "1000000,1,1000000"]) == 2
-    memory = _dispatch.runtime().facts(None).memory
+    memory = dispatch.runtime().facts(None).memory
     expect_one_line(capsys.readouterr().err, f"the GPU has {1e-9 * memory:.0f} GB")
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import gpugrad
-from gpugrad import _dispatch, _host
+from gpugrad import _host, dispatch
 from gpugrad.cli import cpu_rates, gpu_rates, main
 from gpugrad.gpu import cache
 from gpugrad.operations import OPERATIONS
@@ -273,7 +273,7 @@ def small_gpu(gpu, large_tiles, monkeypatch):
 
 
 def facts_of_gpu():
-    return _dispatch.runtime().facts(None)
+    return dispatch.runtime().facts(None)
 
 
 @pytest.mark.usefixtures("small_gpu")
@@ -351,7 +351,7 @@ def test_a_gpu_that_fails_leaves_the_rates_of_the_cpu(quick, small_gpu, file, ca
             raise RuntimeError("the device has fallen off the bus")
 
     monkeypatch.setattr(gpu_rates, "Clock", Broken)
-    monkeypatch.setattr(_dispatch, "gpu_missing", lambda: None)
+    monkeypatch.setattr(dispatch, "gpu_missing", lambda: None)
     assert main(TUNE) == 1
     expect_one_line(capsys.readouterr().err, "RuntimeError: the device has fallen off the bus")
     assert machine_profile.read(file, "cpu").rates.call

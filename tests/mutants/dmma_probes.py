@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gpugrad import _dispatch
+from gpugrad import dispatch
 from tests.cases import LAYOUTS, random_array
 from tests.dmma import expect_forward, expect_product
 from tests.planes import Device
@@ -26,7 +26,7 @@ class ProductProbe:
 
     def run(self) -> None:
         """Call it on the current runtime; AssertionError or EmulatorError for what is wrong."""
-        self.check(Device(_dispatch.runtime()))
+        self.check(Device(dispatch.runtime()))
 
 
 def _in(layout: str, array: np.ndarray) -> np.ndarray:

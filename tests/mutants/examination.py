@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
 
-from gpugrad import _dispatch
+from gpugrad import dispatch
 from gpugrad.gpu import source
 from gpugrad.gpu.runtime import Kernel
 from tests.emulator import EmulatorError
@@ -121,8 +121,8 @@ def first_failure(
     for schedule in SCHEDULES:
         runtime = _Runtime(schedule, kernels)
         with (
-            mock.patch.object(_dispatch, "runtime", return_value=runtime),
-            mock.patch.object(_dispatch, "gpu_missing", return_value=None),
+            mock.patch.object(dispatch, "runtime", return_value=runtime),
+            mock.patch.object(dispatch, "gpu_missing", return_value=None),
         ):
             for probe in probes:
                 try:

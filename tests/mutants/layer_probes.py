@@ -9,7 +9,7 @@ from unittest import mock
 
 import numpy as np
 
-from gpugrad import _dispatch
+from gpugrad import dispatch
 from tests.accuracy.data import draw
 from tests.mutants.mma_probes import not_finite
 from tests.one_launch import expect_gradients
@@ -39,7 +39,7 @@ class LayerProbe:
     def run(self) -> None:
         """Call it on the current runtime; AssertionError or EmulatorError for what is wrong."""
         dz, x, w = self._arrays()
-        with mock.patch.object(_dispatch.runtime(), "arithmetic", self.machine):
+        with mock.patch.object(dispatch.runtime(), "arithmetic", self.machine):
             expect_gradients(dz, x, w, self.machine)
 
     def _arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

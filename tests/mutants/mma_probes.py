@@ -11,7 +11,7 @@ from unittest import mock
 
 import numpy as np
 
-from gpugrad import _dispatch
+from gpugrad import dispatch
 from tests.cases import LAYOUTS, random_array
 from tests.plane_products import expect_product
 from tests.planes import Device
@@ -36,7 +36,7 @@ class MmaProbe:
 
     def run(self) -> None:
         """Call it on the current runtime; AssertionError or EmulatorError for what is wrong."""
-        runtime = _dispatch.runtime()
+        runtime = dispatch.runtime()
         few = replace(runtime.facts(None), sm_count=FEW)
         with (
             mock.patch.object(runtime, "arithmetic", self.machine),

@@ -10,7 +10,7 @@ from unittest import mock
 
 import numpy as np
 
-from gpugrad import _dispatch
+from gpugrad import dispatch
 from gpugrad.gpu import planes
 from tests.cases import LAYOUTS, elementwise_arrays, random_array
 from tests.planes import (
@@ -38,7 +38,7 @@ class PlaneProbe:
 
     def run(self) -> None:
         """Call it on the current runtime; AssertionError or EmulatorError for what is wrong."""
-        self.check(Device(_dispatch.runtime()))
+        self.check(Device(dispatch.runtime()))
 
 
 def _split(

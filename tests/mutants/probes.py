@@ -14,7 +14,7 @@ from unittest import mock
 
 import numpy as np
 
-from gpugrad.gpu import execute, launch
+from gpugrad.gpu import arguments, execute
 from tests.algorithms import (
     by_mma,
     by_multiply_adds,
@@ -27,7 +27,7 @@ from tests.cases import LAYOUTS, Layer, elementwise_arrays, layer_arrays, random
 from tests.conftest import EmulatedBackend
 from tests.operations import OPERATIONS, expect_right
 
-MAX_GRID_Y = launch.MAX_GRID_Y
+MAX_GRID_Y = arguments.MAX_GRID_Y
 PADDED = "padded rows"
 MIDDLE = "middle columns"
 OFFSET = "element offset"
@@ -159,7 +159,7 @@ class Probe:
             if self.large_tiles:
                 stack.enter_context(mock.patch.object(plan, "LARGE_TILE_FROM", 1))
                 stack.enter_context(mock.patch.object(plan, "LARGE_TILE_PADDING", float("inf")))
-            stack.enter_context(mock.patch.object(launch, "MAX_GRID_Y", self.grid_rows))
+            stack.enter_context(mock.patch.object(arguments, "MAX_GRID_Y", self.grid_rows))
             yield
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gpugrad import _dispatch
+from gpugrad import dispatch
 from gpugrad.arrays import kinds
 from gpugrad.cli import arguments as numbers
 from gpugrad.cli import exits, operations, output, peers, terminal
@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--device",
-        choices=_dispatch.DEVICES,
+        choices=dispatch.DEVICES,
         default="auto",
         help="where the library computes; auto is GPUGRAD_DEVICE, or else every device there is",
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gpugrad import _dispatch
+from gpugrad import dispatch
 from gpugrad.cli import exits, machine, operations, terminal, verification
 from gpugrad.cli.bench import presets
 from gpugrad.cli.peers import Peer
@@ -76,7 +76,7 @@ def refuse_too_large(case: Case, places: Sequence[str], peers: Sequence[Peer]) -
     if "gpu" in places:
         copies = sum(peer.copies for peer in peers)
         needed = _arrays_bytes(case, copies)
-        rooms["GPU"] = (needed, _dispatch.runtime().facts(None).memory)
+        rooms["GPU"] = (needed, dispatch.runtime().facts(None).memory)
     for place, (needed, room) in rooms.items():
         if room is not None and needed > room:
             raise exits.Unusable(

@@ -4,7 +4,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gpugrad import _dispatch
+from gpugrad import dispatch
 from gpugrad.cli import machine
 from gpugrad.cli.exits import Unusable
 from gpugrad.cli.peers import PEERS, Peer
@@ -32,14 +32,14 @@ def collect(places: Sequence[str], peers: Sequence[Peer]) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "gpu": _gpu() if "gpu" in places else None,
-        "no_gpu_because": _dispatch.gpu_missing() if "gpu" not in places else None,
+        "no_gpu_because": dispatch.gpu_missing() if "gpu" not in places else None,
         "gpugrad": {"threads": threads},
         "peers": {peer.title: peer.facts() for peer in dict.fromkeys((numpy, *peers))},
     }
 
 
 def _gpu() -> dict[str, Any]:
-    facts = _dispatch.runtime().facts(None)
+    facts = dispatch.runtime().facts(None)
     return {
         "name": facts.name,
         "compute_capability": ".".join(map(str, facts.compute_capability)),

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from gpugrad import _dispatch
+from gpugrad import dispatch
 from gpugrad.cli.exits import Unusable
 from gpugrad.cli.operations import Arrays
 from gpugrad.gpu.availability import installed
@@ -69,7 +69,7 @@ class Peer:
         if not installed(self.requires):
             return f"{self.title} is not installed; pip install {self.install} installs it"
         if self.name == "cupy":
-            return _dispatch.gpu_missing()
+            return dispatch.gpu_missing()
         try:
             importlib.import_module(self.requires)
         except Exception as error:  # whatever a broken installation raises

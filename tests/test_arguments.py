@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gpugrad.arrays.call import whole_elements
-from gpugrad.gpu import launch
+from gpugrad.gpu import arguments
 from gpugrad.gpu.gemm import walk
 from tests.emulator_runtime import EmulatorRuntime
 
@@ -30,7 +30,7 @@ CUBE = np.arange(24.0, dtype=np.float32).reshape(2, 3, 4)
     ],
 )
 def test_matrices_have_as_few_rows_as_strides_allow(array: Any, shape: tuple[int, int]) -> None:
-    (matrix,) = launch.as_matrices(RUNTIME, (array,))
+    (matrix,) = arguments.as_matrices(RUNTIME, (array,))
     assert matrix.shape == shape
     assert sorted(matrix.ravel()) == sorted(array.ravel())
 
@@ -38,7 +38,7 @@ def test_matrices_have_as_few_rows_as_strides_allow(array: Any, shape: tuple[int
 def test_arrays_are_walked_together() -> None:
     """The order of one array's elements is that of the other's, whatever their strides."""
     other = np.asfortranarray(CUBE)
-    a, b = launch.as_matrices(RUNTIME, (CUBE, other))
+    a, b = arguments.as_matrices(RUNTIME, (CUBE, other))
     assert np.array_equal(a.ravel(), b.ravel())
 
 
@@ -60,7 +60,7 @@ def test_arrays_are_walked_together() -> None:
 def test_packed(array: Any, elements: int | None, expected: bool) -> None:
     start = (-array.ctypes.data) % 16  # NumPy's own alignment is 16 or more; be sure
     assert start == 0 or array.base is not None
-    assert launch.packed(array, elements=elements) is expected
+    assert arguments.packed(array, elements=elements) is expected
 
 
 def test_walks_follow_the_smaller_stride() -> None:
@@ -72,9 +72,9 @@ def test_walks_follow_the_smaller_stride() -> None:
 
 
 def test_scalars_are_typed() -> None:
-    scalars = [*launch.integers(1, 2**40), *launch.flags(True), launch.NULL]
+    scalars = [*arguments.integers(1, 2**40), *arguments.flags(True), arguments.NULL]
     assert [one.dtype.name for one in scalars] == ["int64", "int64", "int32", "uint64"]
-    assert launch.strides(CUBE) == (12, 4, 1)
+    assert arguments.strides(CUBE) == (12, 4, 1)
 
 
 @pytest.mark.parametrize("offset", [0, 1, 2, 4])
