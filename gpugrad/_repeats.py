@@ -94,7 +94,10 @@ def find(
         options,
         _environment.raw("GPUGRAD_DEVICE"),
         w is not None and w.flags.fnc,  # Fortran's order, and not C's as well
-        *[None if one is None else (one.shape, one.dtype) for one in arrays],
+        *[
+            None if one is None else (one.shape, one.strides, one.dtype, one.flags.aligned)
+            for one in arrays
+        ],
     )
     try:
         if out is not None:

@@ -84,7 +84,7 @@ def decide(
 
 def _cpu_seconds(call: Call, problem: Problem) -> float:
     """Predict a call on the CPU, by this machine's profile if there is one."""
-    from gpugrad.cpu.workers import number_of_workers
+    from gpugrad.cpu.threads import number_of_workers
     from gpugrad.planning import machine_profile
     from gpugrad.planning.cpu_costs import cpu_seconds
 
@@ -115,13 +115,9 @@ def run(
     plan_ = decide(call, problem_of(call, wrt), device, precision)
     if plan_.device == "cpu":
         module = importlib.import_module(f"gpugrad.cpu.{call.op}")
-        compute = getattr(module, call.op)
-        compute(**inputs, **outputs, accumulate=accumulate)
+        compute = module.bind(inputs, outputs, accumulate)
+        compute(*inputs.values(), *(outputs.get(name) for name in call.shapes))
         if call.key is not None:
-            if accumulate:
-                compute = functools.partial(compute, accumulate=accumulate)
-            if hasattr(module, "repeated"):
-                compute = module.repeated(compute, inputs, outputs, accumulate)
             arrays, results = call.arrays, call.results
             _repeats.remember(call.key, compute, inputs, outputs, arrays, results, call.shapes)
         return plan_

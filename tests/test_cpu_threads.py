@@ -13,7 +13,8 @@ import pytest
 from threadpoolctl import ThreadpoolController
 
 import gpugrad
-from gpugrad.cpu import blas, cores, dense_sigmoid_backward, workers
+from gpugrad import _repeats
+from gpugrad.cpu import activation, threads, workers
 from gpugrad.errors import ArgumentError
 from tests.cases import Layer, layer_arrays
 from tests.conftest import Backend
@@ -83,14 +84,14 @@ def test_a_bad_number_of_threads(monkeypatch, value):
 
 def test_the_number_of_cores_without_the_variable(monkeypatch):
     monkeypatch.delenv("GPUGRAD_NUM_THREADS", raising=False)
-    assert 1 <= workers.number_of_workers() <= os.cpu_count()
+    assert 1 <= threads.number_of_workers() <= os.cpu_count()
 
 
 # ---- the BLAS's threads
 
 
 def test_the_blas_is_given_back_by_the_last_holder(two_blas_threads):
-    first, second = (blas.Hold(blas.libraries()) for _ in range(2))
+    first, second = (threads.Hold(threads.libraries()) for _ in range(2))
     first.take()
     second.take()
     assert set(blas_threads()) == {1}
@@ -108,12 +109,12 @@ def test_threads_that_look_for_the_blas_at_the_same_time_share_a_context(monkeyp
         together.wait()
         return ThreadpoolController()
 
-    monkeypatch.setattr(blas, "_found", {})
-    monkeypatch.setattr(blas, "ThreadpoolController", controller)
+    monkeypatch.setattr(threads, "_found", {})
+    monkeypatch.setattr(threads, "ThreadpoolController", controller)
     seen = []
-    other = threading.Thread(target=lambda: seen.append(blas.libraries()))
+    other = threading.Thread(target=lambda: seen.append(threads.libraries()))
     other.start()
-    mine = blas.libraries()
+    mine = threads.libraries()
     other.join()
     assert mine is seen[0]
 
@@ -125,7 +126,7 @@ def test_an_error_in_a_task_is_raised_when_the_others_have_ended(
     monkeypatch.setenv("GPUGRAD_NUM_THREADS", number)
     arrays = layer_arrays(TALL, "float32")
     calls, working = [], []
-    gradient = dense_sigmoid_backward.sigmoid_gradient
+    gradient = activation.gradient
 
     def fails_later(*args, **options):
         calls.append(None)
@@ -137,12 +138,14 @@ def test_an_error_in_a_task_is_raised_when_the_others_have_ended(
         finally:
             working.pop()
 
-    monkeypatch.setattr(dense_sigmoid_backward, "sigmoid_gradient", fails_later)
+    _repeats.forget()
+    monkeypatch.setattr(activation, "gradient", fails_later)
     with pytest.raises(MemoryError):
         compute(Backend(), "dense_sigmoid_backward", arrays)
     assert not working
     assert blas_threads() == two_blas_threads
     monkeypatch.undo()
+    _repeats.forget()
     compute(Backend(), "dense_sigmoid_backward", arrays)
 
 
@@ -164,10 +167,10 @@ def test_calls_from_several_threads(monkeypatch, two_blas_threads):
     def call():
         results.extend(compute(Backend(), "dense_sigmoid_backward", arrays) for _ in range(5))
 
-    threads = [threading.Thread(target=call) for _ in range(4)]
-    for thread in threads:
+    callers = [threading.Thread(target=call) for _ in range(4)]
+    for thread in callers:
         thread.start()
-    for thread in threads:
+    for thread in callers:
         thread.join()
     assert len(results) == 20
     assert all(same_bits(one[name], expected[name]) for one in results for name in expected)
@@ -205,17 +208,17 @@ class ThreadOwned:
 
 def test_a_number_of_threads_that_is_each_threads_own():
     library = ThreadOwned()
-    libraries = blas.Libraries([library])
+    libraries = threads.Libraries([library])
     seen = []
 
     def look():
-        hold = blas.Hold(libraries)
+        hold = threads.Hold(libraries)
         hold.take()
         seen.append(library.get_num_threads())
         hold.release()
         seen.append(library.get_num_threads())
 
-    hold = blas.Hold(libraries)
+    hold = threads.Hold(libraries)
     hold.take()
     other = threading.Thread(target=look)
     other.start()
@@ -277,7 +280,7 @@ def test_where_cores_cannot_be_chosen(monkeypatch, obstacle):
     monkeypatch.setenv("GPUGRAD_NUM_THREADS", "3")
     monkeypatch.setattr(os, "sched_setaffinity", forbidden)
     if obstacle == "unknown":
-        monkeypatch.setattr(cores, "_current", None)
+        monkeypatch.setattr(threads, "_current", None)
     if obstacle == "one core":
         monkeypatch.setattr(os, "sched_getaffinity", lambda thread: {0})
     arrays = layer_arrays(TALL, "float32")
@@ -292,7 +295,7 @@ PREPARE = """
 import os, warnings
 import numpy as np, gpugrad
 from threadpoolctl import ThreadpoolController
-from gpugrad.cpu import blas
+from gpugrad.cpu.threads import Hold, libraries
 os.environ["GPUGRAD_NUM_THREADS"] = "3"
 found = ThreadpoolController().select(user_api="blas")
 found.limit(limits=2)
@@ -324,7 +327,7 @@ def test_a_forked_process_has_workers_of_its_own():
     """Even where it was forked while another thread's call held the BLAS at one thread."""
     code = """
     expected = backward()
-    blas.Hold(blas.libraries()).take()
+    Hold(libraries()).take()
     warnings.simplefilter("ignore")  # from Python 3.12 on: a fork beside threads
     child = os.fork()
     if not child:
@@ -369,9 +372,9 @@ def test_a_ctrl_c_at_any_moment_leaves_nothing_behind():
         except KeyboardInterrupt:
             pass
         left += os.sched_getaffinity(0) != allowed or threads() != before
-    crew = workers._crew(os.getpid())
+    pool = workers._pool(os.getpid())
     right = all(np.array_equal(a, b) for a, b in zip(backward(), expected))
-    print(left, len(crew._members), all(one.is_free for one in crew._members), right)
+    print(left, len(pool._members), all(one.is_free for one in pool._members), right)
     """
     assert run(code) == "0 2 True True"
 

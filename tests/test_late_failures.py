@@ -20,12 +20,12 @@ def operands(operation: Operation) -> list[np.ndarray]:
 
 @pytest.fixture
 def no_memory(monkeypatch: pytest.MonkeyPatch, operation: Operation) -> None:
-    def fail(**_: object) -> None:
+    def fail(*_: object) -> None:
         raise MemoryError
 
     _repeats.forget()
     module = importlib.import_module(f"gpugrad.cpu.{operation.name}")
-    monkeypatch.setattr(module, operation.name, fail)
+    monkeypatch.setattr(module, "bind", lambda *_: fail)
 
 
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=list(OPERATIONS))
@@ -49,15 +49,14 @@ def test_a_repeated_call_that_fails_says_so_too(
     out = operation.function(*operands(operation), device="cpu")
     ended = []
 
-    def fail_the_second_time(*_: object, **__: object) -> None:
+    def fail_the_second_time(*_: object) -> None:
         if ended:
             raise MemoryError
         ended.append(True)
 
     _repeats.forget()
     module = importlib.import_module(f"gpugrad.cpu.{operation.name}")
-    monkeypatch.setattr(module, operation.name, fail_the_second_time)
-    monkeypatch.delattr(module, "repeated", raising=False)
+    monkeypatch.setattr(module, "bind", lambda *_: fail_the_second_time)
     operation.function(*operands(operation), out=out, device="cpu")
     assert len(_repeats.recipes) == 1
     with pytest.raises(MemoryError) as caught:

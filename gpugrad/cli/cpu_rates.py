@@ -10,7 +10,7 @@ import numpy as np
 
 from gpugrad.arrays import kinds
 from gpugrad.cli import exits, operations
-from gpugrad.cpu.workers import number_of_workers
+from gpugrad.cpu.threads import number_of_workers
 from gpugrad.operations import OPERATIONS
 from gpugrad.planning import cpu_costs
 from gpugrad.planning.cpu_costs import KINDS, CpuRates

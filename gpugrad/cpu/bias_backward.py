@@ -1,20 +1,18 @@
 """db = Σ_i dy."""
 
-import numpy as np
+from collections.abc import Collection, Mapping
 
-from gpugrad.cpu.cuts import BLOCK
-from gpugrad.cpu.products import operand, part_of
-from gpugrad.cpu.scratch import Array, take
-from gpugrad.cpu.sums import sum_at_once, sum_rows
-from gpugrad.cpu.workers import Work
+from gpugrad.cpu import sums
+from gpugrad.cpu.products import operand
+from gpugrad.cpu.scratch import Array, Compute, Scratch
 
 
-def bias_backward(dy: Array, db: Array, accumulate: tuple[str, ...] = ()) -> None:
-    """Sum dy (n, m) over its rows into db (m,)."""
-    if dy.size <= BLOCK:
-        with np.errstate(all="ignore"), take() as scratch:
-            sum_at_once(operand(dy, "dy", scratch), db, add="db" in accumulate)
-        return
-    work = Work()
-    sum_rows(work, part_of(dy, "dy"), len(dy), db, add="db" in accumulate)
-    work.run()
+def bind(
+    inputs: Mapping[str, Array], outputs: Mapping[str, Array], accumulate: Collection[str]
+) -> Compute:
+    """Return what sums dy (n, m) over its rows into db (m,)."""
+    return sums.bind(_block, len(inputs["dy"]), outputs["db"], add="db" in accumulate)
+
+
+def _block(dy: Array, scratch: Scratch) -> Array:
+    return operand(dy, "dy", scratch)

@@ -1,12 +1,12 @@
 """Where work is cut: by shapes alone, so that no result depends on the number of cores."""
 
 BLOCK = 1 << 17  # elements of a block: 512 KiB of float32, in a core's second-level cache
-MOST_RUNS = 64  # of blocks: tasks enough for any number of cores
-LEAST_ROWS = 256  # of a block that the BLAS multiplies: with fewer it spends its time on w
+MAX_RUNS = 64  # of blocks: tasks enough for any number of cores
+MIN_ROWS = 256  # of a block that the BLAS multiplies: with fewer it spends its time on w
 
 
 def pieces(extent: int, length: int) -> int:
-    """Count the pieces of at most `length` that [0, extent) is cut into, at least one."""
+    """Return how many pieces of at most `length` [0, extent) is cut into, at least one."""
     return max(1, -(-extent // length))
 
 
@@ -20,7 +20,7 @@ def cut_into(extent: int, count: int) -> list[slice]:
     return [slice(i * extent // count, (i + 1) * extent // count) for i in range(count)]
 
 
-def runs(blocks: list[slice], least: int = 1, most: int = MOST_RUNS) -> list[list[slice]]:
+def runs(blocks: list[slice], least: int = 1, most: int = MAX_RUNS) -> list[list[slice]]:
     """Gather blocks into runs, a task each: of at least so many blocks, and at most so many."""
     count = max(1, min(most, len(blocks) // least))
     return [blocks[run] for run in cut_into(len(blocks), count)]
@@ -34,5 +34,5 @@ def cut_rows(rows: int, width: int) -> list[slice]:
     Of 1024 elements, a layer of 4096 rows took 53, 47, 42 and 43 ms in blocks of 256, 512, 1024 and
     2048 rows.
     """
-    length = max(1, 2 * BLOCK // width, min(4 * LEAST_ROWS, 8 * BLOCK // width))
-    return cut(rows, min(length, max(LEAST_ROWS, length // 4, rows // 8)))
+    length = max(1, 2 * BLOCK // width, min(4 * MIN_ROWS, 8 * BLOCK // width))
+    return cut(rows, min(length, max(MIN_ROWS, length // 4, rows // 8)))

@@ -1,96 +1,107 @@
 """y = σ(x w + b)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
-from typing import Any
 
 import numpy as np
 
-from gpugrad.cpu import again, arithmetic, blas, own_threads
-from gpugrad.cpu.arithmetic import wide
+from gpugrad.cpu import layer, products, threads
+from gpugrad.cpu.activation import sigma
+from gpugrad.cpu.arithmetic import accumulator, wide
 from gpugrad.cpu.cuts import BLOCK, cut, cut_rows
 from gpugrad.cpu.products import (
     FEW,
     LONG,
-    NARROW,
     SHORT,
     chunk,
-    is_small,
-    is_unthreaded,
+    is_square,
     multiply,
+    multiply_in_pieces,
     operand,
+    takes,
 )
-from gpugrad.cpu.scratch import Array, Scratch, take
+from gpugrad.cpu.scratch import Array, Compute, Scratch, take
 from gpugrad.cpu.workers import Work
 
 
-@np.errstate(all="ignore")
-def _in_one_block(
-    x: Array, w: Array, b: Array | None, y: Array, product: Callable[..., None] = multiply
-) -> None:
-    """Compute everything at once."""
-    dtype = arithmetic.accumulator(x.dtype)
-    with take() as scratch:
-        z = y if y.dtype == dtype and y.flags.carray else scratch.array("z", y.shape, dtype)
-        product(operand(x, "x", scratch), operand(w, "w", scratch), z, scratch, add=False)
-        _finish(z, b, y, scratch)
+def bind(
+    inputs: Mapping[str, Array], outputs: Mapping[str, Array], accumulate: Collection[str]
+) -> Compute:
+    """Return what writes y (n, m) from x (n, k), w (k, m) and b (m,) or None."""
+    x, w, y = inputs["x"], inputs["w"], outputs["y"]
+    (n, k), m = x.shape, w.shape[1]
+
+    def way(whole: bool) -> Compute:
+        block = partial(_bind_block, x, w, y)
+        # Of more elements workers compute σ sooner: 1024 × 256 × 256 took 0.54 ms, and so 0.60.
+        large = n * m <= BLOCK
+        at_once = layer.at_once(block, n, k, m, x.dtype, whole=whole, may_be_large=large)
+        return at_once or _bind_tiles(n, k, m, x.dtype)
+
+    whole = threads.same_bits(n, k, m, accumulator(x.dtype))
+    usual = way(whole)
+    if n != m or not whole:
+        return usual
+    of_squares = way(False)
+
+    def compute(x: Array, w: Array, b: Array | None, y: Array) -> None:
+        (of_squares if is_square(x, w) else usual)(x, w, b, y)
+
+    return compute
+
+
+def _bind_block(x: Array, w: Array, y: Array, whole: bool, _: bool) -> Compute:
+    """Return what computes everything at once, by whole products or not."""
+    (n, k), m, dtype = x.shape, w.shape[1], accumulator(x.dtype)
+    copy_x, copy_w = not takes(x, dtype), not takes(w, dtype)
+    in_place = y.dtype == dtype and y.flags.carray
+    to_z = products.bind(
+        n, k, m, y if in_place else np.empty(y.shape, dtype), dtype, add=False, whole=whole
+    )
+
+    @np.errstate(all="ignore")
+    def block(x: Array, w: Array, b: Array | None, y: Array, work: Work | None = None) -> None:
+        with take() as scratch:
+            z = y if in_place else scratch.array("z", y.shape, dtype)
+            x = operand(x, "x", scratch) if copy_x else x
+            w = operand(w, "w", scratch) if copy_w else w
+            if work is None:
+                to_z(x, w, z, scratch)
+            else:
+                multiply_in_pieces(work, x, w, z, add=False)
+                work.run()
+            _finish(z, b, y, scratch)
+
+    return block
+
+
+def _bind_tiles(n: int, k: int, m: int, dtype: np.dtype) -> Compute:
+    """Return what computes tiles of y, a task each."""
+    blocks, width = cut_rows(n, max(1, k, min(m, LONG))), LONG
+    while len(blocks) * len(cut(m, width)) < FEW and width > SHORT:
+        width //= 2
+    tiles = [(rows, columns) for rows in blocks for columns in cut(m, width)]
+    chunks = cut(k, chunk(dtype, computed=False))
+
+    def in_tiles(x: Array, w: Array, b: Array | None, y: Array) -> None:
+        def tile(rows: slice, columns: slice, scratch: Scratch) -> None:
+            out = y[rows, columns]
+            z = scratch.array("z", out.shape, accumulator(dtype))
+            for i, terms in enumerate(chunks):
+                left = operand(x[rows, terms], "x", scratch)
+                right = operand(w[terms, columns], "w", scratch)
+                multiply(left, right, z, scratch, add=i > 0)
+            _finish(z, None if b is None else b[columns], out, scratch)
+
+        work = Work()
+        work.tasks += (partial(tile, *one) for one in tiles)
+        work.run()
+
+    return in_tiles
 
 
 def _finish(z: Array, b: Array | None, y: Array, scratch: Scratch) -> None:
     """Write σ(z + b) into y, which may be z; z is used up."""
-    if b is None:
-        np.negative(z, z)
-    else:
-        np.subtract(np.negative(wide(b, "b", scratch)), z, z)
-    arithmetic.sigmoid_of_negated(z, y, scratch)
-
-
-def dense_sigmoid(
-    x: Array, w: Array, b: Array | None, y: Array, accumulate: tuple[str, ...] = ()
-) -> None:
-    """Write y (n, m) from x (n, k), w (k, m) and b (m,)."""
-
-    def tile(rows: slice, columns: slice, scratch: Scratch) -> None:
-        out = y[rows, columns]
-        z = scratch.array("z", out.shape, arithmetic.accumulator(x.dtype))
-        for i, terms in enumerate(cut(w.shape[0], chunk(x.dtype, computed=False))):
-            left = operand(x[rows, terms], "x", scratch)
-            right = operand(w[terms, columns], "w", scratch)
-            multiply(left, right, z, scratch, add=i > 0)
-        _finish(z, None if b is None else b[columns], out, scratch)
-
-    (n, k), m, width = x.shape, w.shape[1], LONG
-    dtype = arithmetic.accumulator(x.dtype)
-    whole = own_threads.same_bits(n, k, m, dtype) and not own_threads.is_square(x, w)
-    if is_small(n, k, m):
-        if is_unthreaded(n, k, m, own_threads.UNCUT if whole else NARROW):
-            _in_one_block(x, w, b, y)
-        elif whole:
-            small = partial(_in_one_block, x, w, b, y, own_threads.multiply_whole)
-            own_threads.run(small, dtype)
-        else:
-            blas.on_one_thread(partial(_in_one_block, x, w, b, y))
-        return
-    if whole and n * m <= BLOCK and own_threads.fits(n, k, m, x.dtype):
-        # Of more elements workers compute σ sooner: 1024 × 256 × 256 took 0.54 ms, and so 0.60.
-        _in_one_block(x, w, b, y, own_threads.multiply_at_once)
-        return
-    blocks = cut_rows(n, max(1, k, min(m, width)))
-    while len(blocks) * len(cut(m, width)) < FEW and width > SHORT:
-        width //= 2
-    work = Work()
-    work.tasks += (partial(tile, rows, columns) for rows in blocks for columns in cut(m, width))
-    work.run()
-
-
-def repeated(
-    compute: Callable[..., None],
-    inputs: Mapping[str, Any],
-    outputs: Mapping[str, Array],
-    accumulate: tuple[str, ...],
-) -> Callable[..., None]:
-    """Give what computes calls like this one in the place of `compute`."""
-    if accumulate or not outputs["y"].flags.carray:
-        return compute
-    x, (k, m) = inputs["x"], inputs["w"].shape
-    return again.forward(len(x), k, m, x.dtype, compute)
+    if b is not None:
+        np.add(z, wide(b, "b", scratch), z)
+    sigma(z, y, scratch)

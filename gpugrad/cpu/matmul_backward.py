@@ -1,33 +1,30 @@
 """dx = dy wᵀ and dw = xᵀ dy."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
 
-from gpugrad.cpu import again
-from gpugrad.cpu.layer_backward import layer_backward
-from gpugrad.cpu.scratch import Array
-
-
-def matmul_backward(
-    dy: Array,
-    x: Array,
-    w: Array,
-    dx: Array | None = None,
-    dw: Array | None = None,
-    accumulate: tuple[str, ...] = (),
-) -> None:
-    """Write dx (n, k) and dw (k, m) from dy (n, m), x (n, k) and w (k, m)."""
-    layer_backward(dy, x, w, dx, dw, None, accumulate)
+from gpugrad.cpu import layer
+from gpugrad.cpu.products import is_square, operand
+from gpugrad.cpu.scratch import Array, Compute, Scratch
 
 
-def repeated(
-    compute: Callable[..., None],
-    inputs: Mapping[str, Any],
-    outputs: Mapping[str, Array],
-    accumulate: tuple[str, ...],
-) -> Callable[..., None]:
-    """Give what computes calls like this one in the place of `compute`."""
-    if not outputs or not all(one.flags.carray for one in outputs.values()):
-        return compute
-    x, (k, m) = inputs["x"], inputs["w"].shape
-    return again.products(len(x), k, m, x.dtype, accumulate, compute)
+def bind(
+    inputs: Mapping[str, Array], outputs: Mapping[str, Array], accumulate: Collection[str]
+) -> Compute:
+    """Return what writes dx (n, k) and dw (k, m) from dy (n, m), x (n, k) and w (k, m)."""
+    x, w = inputs["x"], inputs["w"]
+    usual, of_squares = (
+        layer.bind(_itself, x, w, outputs, accumulate, computed=False, whole=whole)
+        for whole in (True, False)
+    )
+    may_be_square = w.shape[0] in (len(x), w.shape[1])
+
+    def compute(dy: Array, x: Array, w: Array, dx: Array | None, dw: Array | None) -> None:
+        square = may_be_square and (is_square(dy, x.T) or is_square(dy, w.T))
+        (of_squares if square else usual)(dy, None, None, x, w, dx, dw, None)
+
+    return compute
+
+
+def _itself(dy: Array, _y: None, _z: None, scratch: Scratch, _out: None = None) -> Array:
+    """Return dz, which is dy."""
+    return operand(dy, "dz", scratch)

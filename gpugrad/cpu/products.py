@@ -1,4 +1,4 @@
-"""Products of matrices, in pieces that one thread of the BLAS computes."""
+"""Products of matrices: whole, in pieces of rows, or in tiles."""
 
 import functools
 from collections.abc import Callable
@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from gpugrad.cpu import blas
-from gpugrad.cpu.arithmetic import accumulator, store, wide
+from gpugrad.cpu.arithmetic import FLOAT64, accumulator, store, wide
 from gpugrad.cpu.cuts import BLOCK, cut, cut_into, pieces
 from gpugrad.cpu.scratch import Array, Scratch
+from gpugrad.cpu.threads import STRETCH, UNCUT
 from gpugrad.cpu.workers import Work
 
-# Gives part of a matrix (rows, columns) in accumulator dtype, as the BLAS takes it.
+# Returns part of a matrix (rows, columns) in accumulator dtype, as the BLAS takes it.
 Part = Callable[[slice, slice, Scratch], Array]
 
 LONG, SHORT = 1024, 256  # sides of the piece of a result that a task computes
@@ -22,29 +22,35 @@ FEW = 4  # where there are fewer, LONG is halved
 CHUNK = 1024  # of a contraction: as much of the operands as is prepared at a time
 PART = 2048  # of a contraction, at least, that has a task of its own
 PARTS_BYTES = 32 << 20  # of all the parts of a sum
-SMALL = 1 << 22  # multiply-adds of a product: 160³, which takes as long as another thread to wake
 ZEROED = 1 << 15  # bytes of a result that is filled with zeros in less time than is saved so
-UNTHREADED, NARROW = 1 << 18, 96  # multiply-adds and sides that OpenBLAS takes one thread for
+STRIP = 64  # rows of a whole product, at least, that a task computes
+TASK = 1 << 23  # multiply-adds of such a task, at least: 100 µs
 
 
-def is_small(n: int, k: int, m: int) -> bool:
-    """Say whether a layer is computed at once, on the calling thread."""
-    return n * k * m <= SMALL and n * max(k, m) <= 2 * BLOCK
+def takes(matrix: Array, dtype: Any) -> bool:
+    """Return whether the BLAS reads or writes a matrix where it is, of the dtype to compute in."""
+    if matrix.dtype != dtype:
+        return False
+    flags = matrix.flags
+    if flags.c_contiguous or flags.f_contiguous:
+        return bool(flags.aligned)
+    (down, across), (rows, columns), size = matrix.strides, matrix.shape, matrix.itemsize
+    if down % size or across % size or not flags.aligned:
+        return False
+    return bool(
+        (across == size and down >= columns * size) or (down == size and across >= rows * size)
+    )
 
 
-def is_unthreaded(n: int, k: int, m: int, widest: int = NARROW) -> bool:
-    """Say whether the BLAS computes a layer's products on one thread even if it has more.
-
-    `widest` is the longest side of those that are known to be so.
-    """
-    tiny = n * k * m <= UNTHREADED and n <= widest and k <= widest and m <= widest
-    return tiny and blas.leaves_small_products_alone()
+def is_square(a: Array, b: Array) -> bool:
+    """Return whether a matrix may meet its own transpose: NumPy computes half of their product."""
+    return a.shape == b.shape[::-1] and np.may_share_memory(a, b)
 
 
 def operand(matrix: Array, name: str, scratch: Scratch) -> Array:
-    """Give a matrix as the BLAS takes it: itself, or a copy in the buffer `name`."""
+    """Return a matrix as the BLAS takes it: itself, or a copy in the buffer `name`."""
     dtype = accumulator(matrix.dtype)
-    if blas.takes(matrix, dtype):
+    if takes(matrix, dtype):
         return matrix
     if matrix.dtype != dtype:
         return wide(matrix, name, scratch)
@@ -54,25 +60,39 @@ def operand(matrix: Array, name: str, scratch: Scratch) -> Array:
 
 
 def part_of(matrix: Array, name: str) -> Part:
-    """Give the function that gives parts of a matrix, copied to the buffer `name` if need be."""
+    """Return what returns parts of a matrix, copied to the buffer `name` if need be."""
     return lambda rows, columns, scratch: operand(matrix[rows, columns], name, scratch)
 
 
 def transposed(part: Part) -> Part:
-    """Give the function that gives parts of the transposed matrix."""
+    """Return what returns parts of the transposed matrix."""
     return lambda rows, columns, scratch: part(columns, rows, scratch).T
 
 
 def chunk(dtype: np.dtype[Any], *, computed: bool) -> int:
-    """Give the length of a contraction to take at a time: more where no operand is prepared."""
+    """Return the length of a contraction to take at a time: more where no operand is prepared."""
     return CHUNK if computed or dtype != accumulator(dtype) else 4 * CHUNK
+
+
+def bind(
+    rows: int, terms: int, columns: int, out: Array | None, dtype: Any, *, add: bool, whole: bool
+) -> Callable[[Array, Array, Array, Scratch], object]:
+    """Return what writes or adds a product of such extents to a buffer like `out`.
+
+    `whole` asks for the bits that it has on any number of the BLAS's threads.
+    """
+    uncut = not whole or terms <= UNCUT or not terms % STRETCH
+    if out is not None and uncut and not add and out.flags.carray and out.dtype == dtype:
+        into = product_into(rows, terms, columns, out.itemsize)
+        return lambda a, b, out, _: into(a, b, out)
+    return partial(multiply_whole if whole else multiply, add=add)
 
 
 def multiply(a: Array, b: Array, out: Array, scratch: Scratch, *, add: bool) -> None:
     """Write or add the product a b, in accumulator dtype, to a buffer: one rounding."""
     if not add and out.flags.carray and out.dtype == a.dtype:
         product_into(len(a), len(b), out.shape[1], a.itemsize)(a, b, out)
-    elif not add and blas.takes(out, a.dtype):
+    elif not add and takes(out, a.dtype):
         np.matmul(a, b, out=out)
     else:
         product = scratch.array("product", out.shape, a.dtype)
@@ -82,7 +102,7 @@ def multiply(a: Array, b: Array, out: Array, scratch: Scratch, *, add: bool) -> 
 def product_into(
     rows: int, terms: int, columns: int, itemsize: int
 ) -> Callable[[Array, Array, Array], object]:
-    """Give what writes a product to a buffer that is by rows and of the operands' dtype.
+    """Return what writes a product to a buffer that is by rows and of the operands' dtype.
 
     The method has less to decide than np.matmul, 0.4 to 0.6 µs, and multiplies vectors in a quarter
     of the time. But it fills the result with zeros before the BLAS writes it: results of 64 KiB to
@@ -90,6 +110,55 @@ def product_into(
     """
     few = rows * columns * itemsize <= ZEROED
     return np.ndarray.dot if few or 1 in (rows, terms, columns) else np.matmul
+
+
+# ---- whole products, of the same bits on any number of the BLAS's threads, and in pieces of rows
+
+
+def multiply_whole(a: Array, b: Array, out: Array, scratch: Scratch, *, add: bool) -> None:
+    """Write or add the product a b, in accumulator dtype, to a buffer: one rounding.
+
+    What is beyond the full vectors of a long contraction has a product of its own.
+    """
+    length = a.shape[1]
+    head = length if length <= UNCUT else length - length % STRETCH
+    direct = not add and takes(out, a.dtype)
+    if a.dtype == FLOAT64:  # a result by columns would be cut at other edges
+        direct = direct and out.strides[1] == out.itemsize
+    # A buffer is to stay in cache; of what is beyond the head, the product goes through one too.
+    rows = len(out) if direct and head == length else _rows_of(4 * BLOCK, out.shape[1])
+    for strip in _rows_cut(len(out), rows):
+        target, left = out[strip], a[strip]
+        total = target if direct else scratch.array("total", target.shape, a.dtype)
+        multiply(left[:, :head], b[:head], total, scratch, add=False)
+        if head < length:
+            multiply(left[:, head:], b[head:], total, scratch, add=True)
+        if not direct:
+            store(total, target, add=add)
+
+
+def multiply_in_pieces(work: Work, a: Array, b: Array, out: Array, *, add: bool) -> None:
+    """Add tasks that write or add a whole product, some rows of it each."""
+    for rows in _rows_cut(len(out), _rows_of(TASK // a.shape[1], out.shape[1])):
+        work.tasks.append(partial(_piece, a[rows], b, out[rows], add))
+
+
+def _piece(a: Array, b: Array, out: Array, add: bool, scratch: Scratch) -> None:
+    multiply_whole(a, b, out, scratch, add=add)
+
+
+def _rows_of(size: int, width: int) -> int:
+    """Return the rows of a piece of a result, which is to be of so many elements."""
+    return max(STRIP, size // max(1, width) // STRIP * STRIP)
+
+
+def _rows_cut(extent: int, rows: int) -> list[slice]:
+    """Cut rows into pieces of so many, and the last of more: a single row has other kernels."""
+    firsts = range(0, max(1, extent // rows) * rows, rows)
+    return [slice(first, first + rows) for first in firsts[:-1]] + [slice(firsts[-1], extent)]
+
+
+# ---- products cut into tiles
 
 
 def multiply_in_tiles(
@@ -153,7 +222,7 @@ def _tile(
 ) -> None:
     """Sum over a range of the contraction, so much at a time, with one rounding into out."""
     dtype = accumulator(out.dtype)
-    direct = not add and blas.takes(out, dtype)
+    direct = not add and takes(out, dtype)
     total = out if direct else scratch.array("total", out.shape, dtype)
     for i, part in enumerate(cut(terms.stop - terms.start, length)):
         part = slice(terms.start + part.start, terms.start + part.stop)

@@ -1,10 +1,14 @@
 """y = σ(z)."""
 
-from gpugrad.cpu import arithmetic
-from gpugrad.cpu.elementwise import in_blocks
-from gpugrad.cpu.scratch import Array
+from collections.abc import Collection, Mapping
+
+from gpugrad.cpu import elementwise
+from gpugrad.cpu.activation import sigma
+from gpugrad.cpu.scratch import Array, Compute
 
 
-def sigmoid(z: Array, y: Array, accumulate: tuple[str, ...] = ()) -> None:
-    """Write σ(z) into y; both of any one shape."""
-    in_blocks(arithmetic.sigmoid, z, y)
+def bind(
+    inputs: Mapping[str, Array], outputs: Mapping[str, Array], accumulate: Collection[str]
+) -> Compute:
+    """Return what writes σ(z) into y; both of any one shape."""
+    return elementwise.bind(sigma, inputs["z"], outputs["y"])

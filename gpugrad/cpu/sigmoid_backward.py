@@ -1,16 +1,18 @@
 """dz = dy · y · (1 − y)."""
 
-from gpugrad.cpu.arithmetic import sigmoid_gradient
-from gpugrad.cpu.elementwise import in_blocks
-from gpugrad.cpu.scratch import Array, Scratch
+from collections.abc import Collection, Mapping
+
+from gpugrad.cpu import elementwise
+from gpugrad.cpu.activation import gradient
+from gpugrad.cpu.scratch import Array, Compute, Scratch
 
 
-def sigmoid_backward(
-    dy: Array, y: Array | None, z: Array | None, dz: Array, accumulate: tuple[str, ...] = ()
-) -> None:
-    """Write dz; all of any one shape."""
+def bind(
+    inputs: Mapping[str, Array], outputs: Mapping[str, Array], accumulate: Collection[str]
+) -> Compute:
+    """Return what writes dz from dy and y or z; all of any one shape."""
+    return elementwise.bind(_block, *inputs.values(), outputs["dz"])
 
-    def block(dy: Array, y: Array | None, z: Array | None, dz: Array, scratch: Scratch) -> None:
-        sigmoid_gradient(dy, y, z, scratch, out=dz)
 
-    in_blocks(block, dy, y, z, dz)
+def _block(dy: Array, y: Array | None, z: Array | None, dz: Array, scratch: Scratch) -> None:
+    gradient(dy, y, z, scratch, dz)

@@ -15,11 +15,10 @@ from functools import partial
 
 import numpy as np
 
-from gpugrad.cpu import blas, cores
+from gpugrad.cpu import threads
 from gpugrad.cpu.arithmetic import store
 from gpugrad.cpu.cuts import BLOCK, cut
 from gpugrad.cpu.scratch import Array, Scratch, take
-from gpugrad.errors import ArgumentError
 
 Task = Callable[[Scratch], object]
 
@@ -64,18 +63,6 @@ class Work:
                 _add_up(parts, out, add)
 
 
-def number_of_workers() -> int:
-    """Give GPUGRAD_NUM_THREADS, or else the number of cores that this process may use."""
-    given = os.environ.get("GPUGRAD_NUM_THREADS")
-    if given is None:
-        if hasattr(os, "sched_getaffinity"):
-            return len(os.sched_getaffinity(0))
-        return os.cpu_count() or 1
-    if not given.isdecimal() or int(given) < 1:
-        raise ArgumentError(f"GPUGRAD_NUM_THREADS is {given!r}, expected a number of threads")
-    return int(given)
-
-
 def _add_up(parts: Array, out: Array, add: bool, _: Scratch | None = None) -> None:
     store(np.add.reduce(parts, axis=0), out, add=add)
 
@@ -87,23 +74,23 @@ def _run(stages: list[list[Task]]) -> None:
     time was interrupted.
     """
     most = max(map(len, stages))
-    job, hold, pin = _Job(stages), blas.Hold(blas.libraries()), None
-    helpers: list[_Helper] = []
+    job, hold, pin = _Job(stages), threads.Hold(threads.libraries()), None
+    workers: list[Worker] = []
     try:
         hold.take()  # before this thread is kept on a core, for the BLAS may start threads
         if most > 1:
-            _crew(os.getpid()).find(job, min(number_of_workers(), most) - 1, helpers)
-        if helpers:
-            pin = cores.Pin()
+            _pool(os.getpid()).find(job, min(threads.number_of_workers(), most) - 1, workers)
+        if workers:
+            pin = threads.Pin()
             pin.set()
-        for helper in helpers:
-            helper.begin(job, pin.others if pin else frozenset())
+        for worker in workers:
+            worker.begin(job, pin.others if pin else frozenset())
         job.work()
-        _settle(job, helpers, pin)
+        _settle(job, workers, pin)
         hold.release()
     except BaseException as error:
         job.error = job.error or error
-        _settle(job, helpers, pin)
+        _settle(job, workers, pin)
         hold.release()
     try:
         if job.error is not None:
@@ -112,14 +99,14 @@ def _run(stages: list[list[Task]]) -> None:
         del job  # which would keep the error's frames, and their arrays
 
 
-def _settle(job: "_Job", helpers: "list[_Helper]", pin: cores.Pin | None) -> None:
-    """Wait for helpers, let them go, and this thread too."""
-    for helper in helpers:
-        helper.wait(job)
+def _settle(job: "_Job", workers: "list[Worker]", pin: threads.Pin | None) -> None:
+    """Wait for workers, let them go, and this thread too."""
+    for worker in workers:
+        worker.wait(job)
     if pin is not None:
         pin.undo()
-    for helper in helpers:
-        helper.job_of = None
+    for worker in workers:
+        worker.job_of = None
 
 
 class _Job:
@@ -153,7 +140,7 @@ class _Job:
         return bool(unfinished) and self.error is None
 
 
-class _Helper(threading.Thread):
+class Worker(threading.Thread):
     """A thread that waits for jobs.
 
     Attributes
@@ -178,7 +165,7 @@ class _Helper(threading.Thread):
     def begin(self, job: _Job, on: frozenset[int]) -> None:
         """Work on a job, on some cores, or where it is if none are named."""
         if on and on != self._on:
-            cores.move(self.native_id or 0, on)
+            threads.move(self.native_id or 0, on)
             self._on = on
         self._job = job
         self._awake.release()
@@ -193,36 +180,36 @@ class _Helper(threading.Thread):
             self._awake.acquire()
             job = self._job
             assert job is not None
-            blas.on_one_thread(job.work)
+            threads.on_one_thread(job.work)
             del job  # and the arrays with it
             self._job = None
 
 
-class _Crew:
-    """The helpers of a process: as many as a call has asked for, at most."""
+class ThreadPool:
+    """The worker threads of a process: as many as a call has asked for, at most."""
 
     def __init__(self) -> None:
-        self._members: list[_Helper] = []
+        self._members: list[Worker] = []
         self._lock = threading.RLock()
 
-    def find(self, job: _Job, count: int, found: list[_Helper]) -> None:
-        """Add to the list so many helpers, or those that are free, for a job."""
+    def find(self, job: _Job, count: int, found: list[Worker]) -> None:
+        """Add to the list so many workers, or those that are free, for a job."""
         with self._lock:
-            for helper in self._members:
-                if len(found) < count and helper.is_free:
-                    helper.job_of = weakref.ref(job)
-                    found.append(helper)
+            for worker in self._members:
+                if len(found) < count and worker.is_free:
+                    worker.job_of = weakref.ref(job)
+                    found.append(worker)
             while len(found) < count and len(self._members) < count:
-                helper = _Helper()
-                helper.job_of = weakref.ref(job)
+                worker = Worker()
+                worker.job_of = weakref.ref(job)
                 try:
-                    helper.start()
+                    worker.start()
                 except RuntimeError:  # at the system's limit, or the interpreter's end
                     return
                 finally:
-                    if helper.ident is not None:
-                        self._members.append(helper)
-                found.append(helper)
+                    if worker.ident is not None:
+                        self._members.append(worker)
+                found.append(worker)
 
 
 def _wait_while(condition: Callable[[], object]) -> None:
@@ -234,6 +221,6 @@ def _wait_while(condition: Callable[[], object]) -> None:
 
 
 @functools.cache
-def _crew(process: int) -> _Crew:
+def _pool(process: int) -> ThreadPool:
     """Keep threads from call to call, in each process: after a fork, a parent's are not there."""
-    return _Crew()
+    return ThreadPool()

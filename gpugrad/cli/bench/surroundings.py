@@ -8,7 +8,7 @@ from gpugrad import dispatch
 from gpugrad.cli import machine
 from gpugrad.cli.exits import Unusable
 from gpugrad.cli.peers import PEERS, Peer
-from gpugrad.cpu.workers import number_of_workers
+from gpugrad.cpu.threads import number_of_workers
 from gpugrad.errors import ArgumentError
 
 

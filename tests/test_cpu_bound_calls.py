@@ -1,7 +1,10 @@
-"""Layers that are computed again: by steps that are decided once, with the first call's bits."""
+"""Bound calls: what a signature decides is decided once, the rest in every call."""
 
+import importlib
 import os
+import threading
 import warnings
+import weakref
 
 import numpy as np
 import pytest
@@ -9,8 +12,7 @@ from threadpoolctl import ThreadpoolController
 
 import gpugrad
 from gpugrad import _environment, _repeats
-from gpugrad.cpu import again, own_threads
-from gpugrad.cpu.products import UNTHREADED, is_unthreaded
+from gpugrad.cpu import activation, threads
 from tests.cases import LAYOUTS, Layer, layer_arrays
 from tests.operations import OPERATIONS, same_bits
 
@@ -39,17 +41,8 @@ def operands(layer, dtype="float32"):
     return [arrays[name] for name in ("dy", "y", "x", "w")]
 
 
-def computed_by():
-    (recipe,) = _repeats.recipes._young.values()
-    return recipe.compute
-
-
-def is_of_steps(computed_by):
-    return computed_by.__module__ == again.__name__
-
-
-def on(threads, work):
-    with ThreadpoolController().limit(limits=threads, user_api="blas"):
+def on(number, work):
+    with ThreadpoolController().limit(limits=number, user_api="blas"):
         return work()
 
 
@@ -103,40 +96,10 @@ def test_the_bits_are_those_of_the_first_call(layer, dtype, call):
     """On any number of the BLAS's threads, also where it has others than in the first call."""
     arrays = layer_arrays(layer, dtype)
     first = on(1, lambda: results(call, arrays))
-    for threads in THREADS:
-        found = on(threads, lambda: results(call, arrays))
-        assert all(map(same_bits, found, first)), threads
+    for number in THREADS:
+        found = on(number, lambda: results(call, arrays))
+        assert all(map(same_bits, found, first)), number
     assert len(_repeats.recipes) == 1
-
-
-@pytest.mark.parametrize("kernels", ["agree", "differ"])
-@pytest.mark.parametrize("call", CALLS)
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_what_they_are_for(kernels, dtype, call, monkeypatch):
-    """Layers that the BLAS leaves to one thread, and with kernels that agree, of one block."""
-    monkeypatch.setattr(own_threads, "_kernels_agree", lambda: kernels == "agree")
-    for layer in LAYERS:
-        n, k, m = int(np.prod(layer.lead)), layer.k, layer.m
-        _repeats.forget()
-        results(call, layer_arrays(layer, dtype))
-        whole = own_threads.same_bits(n, k, m, np.dtype(dtype))
-        unthreaded = is_unthreaded(n, k, m, 256 if whole else 96)
-        sums_over = (k,) if call.startswith("forward") else (n, m)
-        cut = any(one > 256 and one % 32 for one in sums_over)
-        assert unthreaded <= (n * k * m <= UNTHREADED)
-        assert is_of_steps(computed_by()) == (unthreaded or (whole and not cut))
-
-
-@pytest.mark.parametrize("name", ["dense_sigmoid_backward", "matmul_backward", "dense_sigmoid"])
-def test_16_bits_are_computed_as_before(name):
-    arrays = layer_arrays(Layer((16,), 64, 10), "bfloat16")
-    getattr(gpugrad, name)(*(arrays[one] for one in OPERATIONS[name].operands))
-    assert not is_of_steps(computed_by())
-
-
-def test_db_alone_is_computed_as_before():
-    backward(layer_arrays(Layer((16,), 64, 10), "float32"), wrt=("b",))
-    assert not is_of_steps(computed_by())
 
 
 @pytest.mark.parametrize("side", [64, 128, 250])
@@ -147,26 +110,14 @@ def test_products_with_their_own_transpose_have_the_bits_of_the_first_call(given
     operands = [arrays[name] for name in given]
     x, w = arrays["x"], arrays["w"]
     first = on(1, lambda: [*gpugrad.matmul_backward(*operands), gpugrad.dense_sigmoid(x, x)])
-    for threads in THREADS:
+    for number in THREADS:
         _repeats.forget()
         gpugrad.matmul_backward(arrays["dy"], x, w)
         gpugrad.dense_sigmoid(x, w)
         found = on(
-            threads, lambda: [*gpugrad.matmul_backward(*operands), gpugrad.dense_sigmoid(x, x)]
+            number, lambda: [*gpugrad.matmul_backward(*operands), gpugrad.dense_sigmoid(x, x)]
         )
         assert all(map(same_bits, found, first))
-
-
-@pytest.mark.parametrize("layer", [Layer((5000,), 64, 64), Layer((2048,), 512, 128)], ids=str)
-def test_large_layers_are_computed_as_before(layer):
-    gpugrad.dense_sigmoid_backward(*operands(layer))
-    assert not is_of_steps(computed_by())
-
-
-def test_a_w_by_columns_is_computed_as_before():
-    *rest, w = operands(Layer((16,), 64, 10))
-    gpugrad.dense_sigmoid_backward(*rest, np.asfortranarray(w))
-    assert not is_of_steps(computed_by())
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -182,16 +133,23 @@ def test_other_layouts_of_the_same_shape(call, layout, which):
 
 
 def test_a_limit_of_threads_that_comes_later_is_kept(monkeypatch):
-    """The steps are for as many threads as the BLAS has."""
+    """A bound call looks at it each time."""
     arrays = operands(Layer((16,), 256, 256))
-    first = gpugrad.dense_sigmoid_backward(*arrays)
+    monkeypatch.setattr(threads, "_kernels_agree", lambda: True)
+    monkeypatch.delenv("GPUGRAD_NUM_THREADS", raising=False)
+    gradient, seen = activation.gradient, []
+
+    def look(*given):
+        seen.append(threads.libraries().threads())
+        return gradient(*given)
+
+    monkeypatch.setattr(activation, "gradient", look)
+    first = on(1, lambda: gpugrad.dense_sigmoid_backward(*arrays))
+    found = [on(2, lambda: gpugrad.dense_sigmoid_backward(*arrays))]
     monkeypatch.setenv("GPUGRAD_NUM_THREADS", "1")
-    assert not on(2, lambda: again.has_its_threads(np.dtype(np.float32), small=True))
-    assert again.has_its_threads(np.dtype(np.float32), small=True) == (
-        own_threads.blas.libraries().threads() == 1
-    )
-    found = gpugrad.dense_sigmoid_backward(*arrays)
-    assert all(map(same_bits, found, first))
+    found.append(on(2, lambda: gpugrad.dense_sigmoid_backward(*arrays)))
+    assert all(map(same_bits, one, first) for one in found)
+    assert seen == [1, on(2, threads.libraries().threads), 1]
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -205,6 +163,79 @@ def test_infinities_warn_no_more_than_in_the_first_call(call):
         found = results(call, arrays)
     for one, other in zip(found, first, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+# ---- the interface
+
+
+def bound(operation, arrays):
+    """Bind a call; give what computes it, its operands and results that are not written yet."""
+    inputs = {one: arrays[one] for one in operation.operands}
+    if operation.takes_z:  # it is read in the place of y, or not at all
+        names = ["dy", "y", "z", *operation.operands[2:]]
+        inputs = {one: inputs.get(one) for one in names}
+    shapes = {"dx": "x", "dw": "w", "db": "b", "dz": "dy", "y": "dy"}
+    outputs = {one: np.full_like(arrays[shapes[one]], np.nan) for one in operation.results}
+    module = importlib.import_module(f"gpugrad.cpu.{operation.name}")
+    compute = module.bind(inputs, outputs, ())
+    return compute, list(inputs.values()), list(outputs.values())
+
+
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=list(OPERATIONS))
+def test_a_module_of_an_operation_has_one_public_function(operation):
+    module = importlib.import_module(f"gpugrad.cpu.{operation.name}")
+    own = [one for one, value in vars(module).items() if is_of(value, module)]
+    assert [one for one in own if not one.startswith("_")] == ["bind"]
+
+
+def is_of(value, module):
+    return getattr(value, "__module__", None) == module.__name__
+
+
+@pytest.mark.parametrize("layer", [Layer((16,), 64, 10), Layer((4000,), 60, 70)], ids=str)
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=list(OPERATIONS))
+def test_a_bound_call_computes_from_other_arrays_and_keeps_none(operation, layer):
+    arrays = layer_arrays(layer, "float32", seed=1)
+    compute, operands, results = bound(operation, layer_arrays(layer, "float32"))
+    kept = [weakref.ref(one) for one in (*operands, *results) if one is not None]
+    del operands, results
+    assert not [one for one in kept if one() is not None]
+    _, operands, results = bound(operation, arrays)
+    compute(*operands, *results)
+    expected = operation.function(*(arrays[one] for one in operation.operands), device="cpu")
+    expected = expected if isinstance(expected, tuple) else (expected,)
+    assert all(map(same_bits, results, expected))
+
+
+@pytest.mark.parametrize("layer", [Layer((64,), 64, 64), Layer((3000,), 60, 70)], ids=str)
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=list(OPERATIONS))
+def test_several_threads_call_a_bound_call_at_once(operation, layer):
+    compute, *_ = bound(operation, layer_arrays(layer, "float32"))
+    every = [bound(operation, layer_arrays(layer, "float32", seed))[1:] for seed in range(4)]
+    together, wrong = threading.Barrier(4, timeout=10), []
+    alone = []
+    for operands, results in every:
+        compute(*operands, *results)
+        alone.append([one.copy() for one in results])
+
+    def call(operands, results, expected):
+        together.wait()
+        for _ in range(30):
+            for one in results:
+                one.fill(np.nan)
+            compute(*operands, *results)
+            if not all(map(same_bits, results, expected)):
+                wrong.append(expected)
+
+    callers = [
+        threading.Thread(target=call, args=(*one, expected))
+        for one, expected in zip(every, alone, strict=True)
+    ]
+    for thread in callers:
+        thread.start()
+    for thread in callers:
+        thread.join()
+    assert not wrong
 
 
 # ---- environment variables

@@ -8,7 +8,8 @@ import pytest
 from threadpoolctl import ThreadpoolController
 
 import gpugrad
-from gpugrad.cpu import blas, own_threads
+from gpugrad import _repeats
+from gpugrad.cpu import products, threads
 from gpugrad.cpu.products import product_into
 from gpugrad.cpu.scratch import take
 from tests.cases import Layer, layer_arrays
@@ -34,12 +35,14 @@ def kernels(request, monkeypatch):
 
     Where that is wrong, trying finds it out.
     """
-    monkeypatch.setattr(own_threads, "_kernels_agree", lambda: request.param == "agree")
-    return request.param
+    monkeypatch.setattr(threads, "_kernels_agree", lambda: request.param == "agree")
+    _repeats.forget()
+    yield request.param
+    _repeats.forget()
 
 
-def on(threads, work):
-    with ThreadpoolController().limit(limits=threads, user_api="blas"):
+def on(number, work):
+    with ThreadpoolController().limit(limits=number, user_api="blas"):
         return work()
 
 
@@ -53,19 +56,19 @@ def test_products_have_the_same_bits_on_any_number_of_threads(dtype):
         if dtype == FLOAT64:
             k, m = (max(16, one // 16 * 16) for one in (k, m))
         n *= int(random.choice([1, 8]))
-        if not own_threads.same_bits(n, k, m, dtype):
+        if not threads.same_bits(n, k, m, dtype):
             continue
         dz, x, w = (random.random(shape).astype(dtype) for shape in ((n, m), (n, k), (k, m)))
         cases = [(dz, w.T), (dz, np.asfortranarray(w).T), (x.T, dz), (x, w)]
         results = []
-        for threads in THREADS:
+        for number in THREADS:
             outs = [np.empty((len(a), b.shape[1]), dtype) for a, b in cases]
             outs.append(np.empty((m, k), dtype).T)
             with take() as scratch:
                 for (a, b), out in zip([*cases, (x.T, dz)], outs, strict=True):
                     on(
-                        threads,
-                        lambda a=a, b=b, out=out, scratch=scratch: own_threads.multiply_whole(
+                        number,
+                        lambda a=a, b=b, out=out, scratch=scratch: products.multiply_whole(
                             a, b, out, scratch, add=False
                         ),
                     )
@@ -73,7 +76,7 @@ def test_products_have_the_same_bits_on_any_number_of_threads(dtype):
         for other in results[1:]:
             assert all(map(same_bits, results[0], other)), (n, k, m)
         seen += 1
-    assert seen or not own_threads._kernels_agree()
+    assert seen or not threads._kernels_agree()
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=str)
@@ -82,10 +85,10 @@ def test_products_have_the_same_bits_on_any_number_of_threads(dtype):
 def test_layers_have_the_same_bits_on_any_threads(kernels, monkeypatch, name, dtype, layer):
     arrays = layer_arrays(layer, dtype)
     expected = on(1, lambda: compute(Backend(), name, arrays))
-    for workers, threads in (("1", 2), ("2", 2), ("3", 5), ("8", 3), ("8", 1)):
+    for workers, number in (("1", 2), ("2", 2), ("3", 5), ("8", 3), ("8", 1)):
         monkeypatch.setenv("GPUGRAD_NUM_THREADS", workers)
-        found = on(threads, lambda: compute(Backend(), name, arrays))
-        assert all(same_bits(expected[one], found[one]) for one in expected), (workers, threads)
+        found = on(number, lambda: compute(Backend(), name, arrays))
+        assert all(same_bits(expected[one], found[one]) for one in expected), (workers, number)
 
 
 @pytest.mark.parametrize("n", [96, 512, 777])
@@ -100,7 +103,7 @@ def test_a_matrix_and_its_own_transpose(n):
     )
     for call in calls:
         expected = on(1, call)
-        assert all(same_bits(expected, on(threads, call)) for threads in THREADS)
+        assert all(same_bits(expected, on(number, call)) for number in THREADS)
 
 
 def test_calls_from_several_threads_have_the_same_bits():
@@ -112,11 +115,11 @@ def test_calls_from_several_threads_have_the_same_bits():
     def call():
         results.extend(compute(Backend(), "dense_sigmoid_backward", arrays) for _ in range(10))
 
-    threads = [threading.Thread(target=call) for _ in range(3)]
-    for thread in threads:
+    callers = [threading.Thread(target=call) for _ in range(3)]
+    for thread in callers:
         thread.start()
-    while any(thread.is_alive() for thread in threads):
-        blas.on_one_thread(lambda: time.sleep(1e-4))
+    while any(thread.is_alive() for thread in callers):
+        threads.on_one_thread(lambda: time.sleep(1e-4))
     assert len(results) == 30
     assert all(same_bits(expected[one], found[one]) for found in results for one in expected)
 
@@ -128,8 +131,8 @@ def test_pieces_on_workers_have_the_bits_of_whole_products(monkeypatch, name, dt
     """Where trying has found that threads do change bits, all is computed on one each."""
     arrays = layer_arrays(layer, dtype)
     expected = compute(Backend(), name, arrays)
-    monkeypatch.setattr(own_threads, "_agree", lambda threads, dtype: threads == 1)
-    monkeypatch.setattr(own_threads, "TASK", 1 << 22)
+    monkeypatch.setattr(threads, "_agree", lambda number, dtype: number == 1)
+    monkeypatch.setattr(products, "TASK", 1 << 22)
     found = compute(Backend(), name, arrays)
     assert all(same_bits(expected[one], found[one]) for one in expected)
 
@@ -146,15 +149,15 @@ def test_accumulating_adds_the_same_product(kernels, dtype, layer):
 
 
 def test_which_products_they_are(monkeypatch):
-    monkeypatch.setattr(own_threads, "_kernels_agree", lambda: True)
-    assert own_threads.same_bits(100, 77, 33, FLOAT32)
-    assert own_threads.same_bits(100, 80, 32, FLOAT64)
-    assert not own_threads.same_bits(100, 77, 32, FLOAT64)
-    assert not own_threads.same_bits(100, 80, 33, FLOAT64)
+    monkeypatch.setattr(threads, "_kernels_agree", lambda: True)
+    assert threads.same_bits(100, 77, 33, FLOAT32)
+    assert threads.same_bits(100, 80, 32, FLOAT64)
+    assert not threads.same_bits(100, 77, 32, FLOAT64)
+    assert not threads.same_bits(100, 80, 33, FLOAT64)
     for vector in ((1, 64, 64), (64, 1, 64), (64, 64, 1)):
-        assert not own_threads.same_bits(*vector, FLOAT32)
-    monkeypatch.setattr(own_threads, "_kernels_agree", lambda: False)
-    assert not own_threads.same_bits(100, 80, 32, FLOAT32)
+        assert not threads.same_bits(*vector, FLOAT32)
+    monkeypatch.setattr(threads, "_kernels_agree", lambda: False)
+    assert not threads.same_bits(100, 80, 32, FLOAT32)
 
 
 @pytest.mark.parametrize("architecture", ["SkylakeX", "Haswell", "", None])
@@ -165,24 +168,24 @@ def test_which_kernels_agree(monkeypatch, architecture):
     library = Library()
     if architecture is not None:
         library.architecture = architecture
-    monkeypatch.setattr(blas, "libraries", lambda: blas.Libraries([library]))
-    assert own_threads._kernels_agree.__wrapped__() == (architecture == "SkylakeX")
-    monkeypatch.setattr(blas, "libraries", lambda: blas.Libraries([]))
-    assert not own_threads._kernels_agree.__wrapped__()
+    monkeypatch.setattr(threads, "libraries", lambda: threads.Libraries([library]))
+    assert threads._kernels_agree.__wrapped__() == (architecture == "SkylakeX")
+    monkeypatch.setattr(threads, "libraries", lambda: threads.Libraries([]))
+    assert not threads._kernels_agree.__wrapped__()
 
 
 def test_no_more_threads_than_there_are_to_be(monkeypatch):
-    monkeypatch.setattr(own_threads, "_agree", lambda threads, dtype: True)
+    monkeypatch.setattr(threads, "_agree", lambda number, dtype: True)
     seen = []
     for workers in ("1", "2", "8"):
         monkeypatch.setenv("GPUGRAD_NUM_THREADS", workers)
 
         def look():
-            number = own_threads.number(FLOAT32)
-            own_threads.run(lambda: seen.append((number, blas.libraries().threads())), FLOAT32)
+            number = threads.allowed(threads.libraries().threads(), FLOAT32)
+            threads.on_threads(number, lambda: seen.append(threads.libraries().threads()))
 
         on(3, look)
-    assert seen == [(1, 1), (2, 2), (3, 3)]
+    assert seen == [1, 2, 3]
 
 
 class Liar:
@@ -203,26 +206,26 @@ class Liar:
 )
 def test_trying_finds_products_that_differ(monkeypatch, lie, expected):
     library = Liar()
-    libraries = blas.Libraries([library])
+    libraries = threads.Libraries([library])
 
     def products(dtype):
         several = lie == "of several threads" and library.threads > 1
         return [np.zeros(2), np.full(2, lie == "of pieces"), np.full(2, several)]
 
     monkeypatch.delenv("GPUGRAD_NUM_THREADS", raising=False)
-    monkeypatch.setattr(blas, "libraries", lambda: libraries)
-    monkeypatch.setattr(own_threads, "_products", products)
-    own_threads._agree.cache_clear()
+    monkeypatch.setattr(threads, "libraries", lambda: libraries)
+    monkeypatch.setattr(threads, "_products", products)
+    threads._agree.cache_clear()
     try:
-        assert own_threads.number(FLOAT32) == expected
+        assert threads.allowed(4, FLOAT32) == expected
     finally:
-        own_threads._agree.cache_clear()
+        threads._agree.cache_clear()
 
 
 def test_the_least_that_a_holder_wants():
     library = Liar()
-    libraries = blas.Libraries([library])
-    three, one, nine = (blas.Hold(libraries, number) for number in (3, 1, 9))
+    libraries = threads.Libraries([library])
+    three, one, nine = (threads.Hold(libraries, number) for number in (3, 1, 9))
     seen = [libraries.threads()]
     for step in (nine.take, three.take, one.take, one.release, one.release, nine.release):
         step()
