@@ -23,7 +23,8 @@ from typing import Any
 import gpugrad
 from bench import environment, report, section, timing
 from bench.timing import Contestant
-from gpugrad import _repeats, dispatch
+from gpugrad import dispatch
+from gpugrad.calls import cache
 from gpugrad.cli import machine, operations, output, samples
 from gpugrad.cli.bench import surroundings
 from gpugrad.cli.exits import Unusable
@@ -56,25 +57,19 @@ def time_row(
         for shapes in (operations.shapes, operations.result_shapes)
     )
     out = tuple(results) if len(results) > 1 else results[0]
-    find = _repeats.find_on_gpu
     plain = functools.partial(getattr(gpugrad, op), *operands)
     with_out = functools.partial(plain, out=out)
 
-    def ready(find: Any) -> Callable[[], None]:
-        def prepare() -> None:
-            _repeats.find_on_gpu = find
-
-        return prepare
+    def anew() -> None:
+        cache.clear()
+        plain()
 
     contestants = [
-        Contestant(ANEW, [plain], ready(lambda *_: (None, None))),
-        Contestant(REPEATED, [plain], ready(find)),
-        Contestant(BUFFERS, [with_out], ready(find)),
+        Contestant(ANEW, [anew]),
+        Contestant(REPEATED, [plain], plain),
+        Contestant(BUFFERS, [with_out], with_out),
     ]
-    try:
-        timing.measure(contestants, seconds)
-    finally:
-        _repeats.find_on_gpu = find
+    timing.measure(contestants, seconds)
     n, k, m = size
     times = {one.name: asdict(samples.summarize(one.host)) for one in contestants}
     return {"op": op, "n": n, "k": k, "m": m, "dtype": "float32", "seconds": times}

@@ -11,7 +11,7 @@ import numpy as np
 import gpugrad
 from bench import peers, section, workload
 from bench.sticky_errors import is_sticky
-from gpugrad import _repeats
+from gpugrad.calls import cache
 from gpugrad.cli.peers import cupy_cublas
 from tests.accuracy.data import FAMILIES, draw
 from tests.accuracy.measure import (
@@ -143,12 +143,12 @@ def on_tensor_cores() -> Iterator[None]:
 
     names = vars(plan)
     names["fastest"] = chosen
-    _repeats.forget()  # calls that were planned otherwise
+    cache.clear()  # calls that were planned otherwise
     try:
         yield
     finally:
         names["fastest"] = given
-        _repeats.forget()
+        cache.clear()
 
 
 def competitors() -> dict[str, Callable[[Any, Any], Any]]:

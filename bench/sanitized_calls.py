@@ -15,8 +15,9 @@ import numpy as np
 import gpugrad
 from bench.section import write_json
 from bench.workload import as_device
-from gpugrad import _repeats, dispatch
+from gpugrad import dispatch
 from gpugrad.arrays.kinds import DTYPES
+from gpugrad.calls import cache
 from gpugrad.cli import operations
 from gpugrad.gpu import compiler
 from gpugrad.operations import OPERATIONS
@@ -134,7 +135,7 @@ def make(call: Call) -> None:
             for name, shape in shapes.items()
         )
         options |= {"out": buffers if len(buffers) > 1 else buffers[0], "accumulate": True}
-    _repeats.forget()  # a call like one before would be by the algorithm of that one
+    cache.clear()  # a call like one before would be by the algorithm of that one
     with planned(call):
         getattr(gpugrad, call.op)(
             *(device.get(name) for name in OPERATIONS[call.op].operands), **options

@@ -1,12 +1,10 @@
 """From a checked call to the backend that computes it: decide the device, plan, run."""
 
 import functools
-import importlib
 import math
 import os
 from typing import TYPE_CHECKING, Any
 
-from gpugrad import _repeats
 from gpugrad.arrays.call import Call
 from gpugrad.errors import ArgumentError, DeviceError
 from gpugrad.operations import OPERATIONS
@@ -101,40 +99,6 @@ def _facts(device: int | None) -> DeviceFacts:
     return machine_profile.with_rates(runtime().facts(device))
 
 
-def run(
-    call: Call,
-    inputs: dict[str, Any],
-    outputs: dict[str, Any],
-    *,
-    device: str,
-    precision: str = "highest",
-    wrt: tuple[str, ...] = (),
-    accumulate: tuple[str, ...] = (),
-) -> Plan:
-    """Compute `outputs` from `inputs`; both are NumPy or CuPy arrays, flattened to rows."""
-    plan_ = decide(call, problem_of(call, wrt), device, precision)
-    if plan_.device == "cpu":
-        module = importlib.import_module(f"gpugrad.cpu.{call.op}")
-        compute = module.bind(inputs, outputs, accumulate)
-        compute(*inputs.values(), *(outputs.get(name) for name in call.shapes))
-        if call.key is not None:
-            arrays, results = call.arrays, call.results
-            _repeats.remember(call.key, compute, inputs, outputs, arrays, results, call.shapes)
-        return plan_
-    from gpugrad.gpu.execute import execute
-
-    if call.key is None or call.home == "cpu":
-        execute(runtime(), plan_, inputs, outputs, accumulate, from_host=call.home == "cpu")
-        return plan_
-    from gpugrad.gpu import replay
-    from gpugrad.gpu.recording import Recorder
-
-    recorder = Recorder(runtime())
-    execute(recorder, plan_, inputs, outputs, accumulate, from_host=False)
-    replay.remember(call.key, recorder, call.arrays, call.results, call.shapes)
-    return plan_
-
-
 def plan(
     op: str, *operands: Any, device: str = "auto", precision: str = "highest", **options: Any
 ) -> Plan:
@@ -213,8 +177,6 @@ def _gpu_missing(process: int) -> str | None:
 @functools.cache
 def runtime() -> "Runtime":
     """Give the GPU's runtime; only where `gpu_missing()` is None or arrays are on a GPU already."""
-    from gpugrad.gpu import replay
     from gpugrad.gpu.cupy_runtime import CupyRuntime
 
-    _repeats.find_on_gpu = replay.find
     return CupyRuntime()

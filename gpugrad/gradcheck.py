@@ -31,7 +31,7 @@ class _Like(NamedTuple):
         array = np.asarray(values)
         if self.home == "cpu":
             return kinds.wrap(array, self.kind, self.place)
-        with kinds.working_on(self.kind, self.home):
+        with kinds.working_on(self.home):
             made, own = kinds.empty(self.kind, self.home, array.shape, array.dtype)
             made.set(array)
             return kinds.wrap(made, self.kind, self.place) if own is None else own

@@ -1,11 +1,10 @@
-"""The backward passes: check the arguments, hand over to the dispatcher, name the results."""
+"""The backward passes."""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from gpugrad import _repeats
-from gpugrad.arrays.call import Array, Call, as_rows
-from gpugrad.dispatch import run
+from gpugrad import calls
+from gpugrad.arrays.call import Array
 
 
 class MatmulGrads(NamedTuple):
@@ -94,34 +93,9 @@ def matmul_backward(
     array([[10.],
            [20.]])
     """
-    key, recipe = _repeats.find(
-        "matmul_backward", (wrt, precision, device), out, accumulate, dy, x, w, w=w
+    return MatmulGrads(
+        *calls.call("matmul_backward", (dy, x, w), out, accumulate, device, precision, wrt)
     )
-    if recipe is not None:
-        return MatmulGrads(*recipe(dy, x, w))
-    with Call("matmul_backward", key, dy=dy, x=x, w=w) as call:
-        call.expect_operands()
-        call.expect_precision(precision)
-        names = call.expect_wrt(wrt, ("x", "w"))
-        arrays = call.arrays
-        outputs = call.outputs(
-            out,
-            {"dx": tuple(arrays["x"].shape), "dw": tuple(arrays["w"].shape)},
-            wanted=[f"d{name}" for name in names],
-            accumulate=accumulate,
-            sums=("dw",),
-        )
-        with outputs.writing("dx") as results:
-            run(
-                call,
-                {"dy": as_rows(arrays["dy"]), "x": as_rows(arrays["x"]), "w": arrays["w"]},
-                results,
-                device=device,
-                precision=precision,
-                wrt=names,
-                accumulate=outputs.accumulate,
-            )
-        return MatmulGrads(*outputs.results())
 
 
 def bias_backward(
@@ -162,18 +136,8 @@ def bias_backward(
     >>> gpugrad.bias_backward(np.array([[1.0, 2.0], [3.0, 4.0]]))
     array([4., 6.])
     """
-    key, recipe = _repeats.find("bias_backward", (device,), out, accumulate, dy)
-    if recipe is not None:
-        return recipe(dy)[0]
-    with Call("bias_backward", key, dy=dy) as call:
-        call.expect_operands()
-        outputs = call.outputs(
-            out, {"db": tuple(call.arrays["dy"].shape[-1:])}, accumulate=accumulate, sums=("db",)
-        )
-        rows = {"dy": as_rows(call.arrays["dy"])}
-        with outputs.writing() as results:
-            run(call, rows, results, device=device, accumulate=outputs.accumulate)
-        return outputs.results()[0]
+    (db,) = calls.call("bias_backward", (dy,), out, accumulate, device)
+    return db
 
 
 def sigmoid_backward(
@@ -224,18 +188,8 @@ def sigmoid_backward(
     >>> gpugrad.sigmoid_backward(one, one, z=20 * one)
     array([2.0611537e-09], dtype=float32)
     """
-    key, recipe = _repeats.find("sigmoid_backward", (device,), out, False, dy, y, z)
-    if recipe is not None:
-        return recipe(dy, y if z is None else None, z)[0]
-    with Call("sigmoid_backward", key, dy=dy, y=y, z=z) as call:
-        call.expect_operands()
-        arrays = call.arrays
-        outputs = call.outputs(
-            out, {"dz": tuple(arrays["dy"].shape)}, in_place={"dz": ("dy", "y", "z")}
-        )
-        with outputs.writing() as results:
-            run(call, _y_or_z(arrays), results, device=device)
-        return outputs.results()[0]
+    (dz,) = calls.call("sigmoid_backward", (dy, y, z), out, False, device)
+    return dz
 
 
 def sigmoid_bias_backward(
@@ -287,27 +241,9 @@ def sigmoid_bias_backward(
     >>> gpugrad.sigmoid_bias_backward(dy, y).db
     array([0.4375])
     """
-    key, recipe = _repeats.find("sigmoid_bias_backward", (device,), out, accumulate, dy, y, z)
-    if recipe is not None:
-        return SigmoidBiasGrads(*recipe(dy, y if z is None else None, z))
-    with Call("sigmoid_bias_backward", key, dy=dy, y=y, z=z) as call:
-        call.expect_operands()
-        arrays = call.arrays
-        shape = tuple(arrays["dy"].shape)
-        outputs = call.outputs(
-            out,
-            {"dz": shape, "db": shape[-1:]},
-            accumulate=accumulate,
-            sums=("db",),
-            in_place={} if accumulate else {"dz": ("dy", "y", "z")},
-        )
-        inputs = {
-            name: None if array is None else as_rows(array)
-            for name, array in _y_or_z(arrays).items()
-        }
-        with outputs.writing("dz") as results:
-            run(call, inputs, results, device=device, accumulate=outputs.accumulate)
-        return SigmoidBiasGrads(*outputs.results())
+    return SigmoidBiasGrads(
+        *calls.call("sigmoid_bias_backward", (dy, y, z), out, accumulate, device)
+    )
 
 
 def dense_sigmoid_backward(
@@ -377,47 +313,7 @@ def dense_sigmoid_backward(
     >>> grads.dw.shape, grads.dx.shape
     ((2, 3), (4, 2))
     """
-    key, recipe = _repeats.find(
-        "dense_sigmoid_backward", (wrt, precision, device), out, accumulate, dy, y, x, w, z, w=w
+    operands = (dy, y, z, x, w)
+    return DenseGrads(
+        *calls.call("dense_sigmoid_backward", operands, out, accumulate, device, precision, wrt)
     )
-    if recipe is not None:
-        return DenseGrads(*recipe(dy, y if z is None else None, z, x, w))
-    with Call("dense_sigmoid_backward", key, dy=dy, y=y, x=x, w=w, z=z) as call:
-        call.expect_operands()
-        call.expect_precision(precision)
-        names = call.expect_wrt(wrt, ("x", "w", "b"))
-        arrays = call.arrays
-        shapes = {
-            "dx": tuple(arrays["x"].shape),
-            "dw": tuple(arrays["w"].shape),
-            "db": tuple(arrays["w"].shape[1:]),
-        }
-        outputs = call.outputs(
-            out,
-            shapes,
-            wanted=[f"d{name}" for name in names],
-            accumulate=accumulate,
-            sums=("dw", "db"),
-        )
-        inputs = {
-            name: None if array is None else as_rows(array)
-            for name, array in _y_or_z(arrays).items()
-        }
-        inputs |= {"x": as_rows(arrays["x"]), "w": arrays["w"]}
-        with outputs.writing("dx") as results:
-            run(
-                call,
-                inputs,
-                results,
-                device=device,
-                precision=precision,
-                wrt=names,
-                accumulate=outputs.accumulate,
-            )
-        return DenseGrads(*outputs.results())
-
-
-def _y_or_z(arrays: dict[str, Any]) -> dict[str, Any]:
-    """Give what the sigmoid's gradient reads: dy, and the logits rather than y where given."""
-    z = arrays.get("z")
-    return {"dy": arrays["dy"], "y": arrays["y"] if z is None else None, "z": z}

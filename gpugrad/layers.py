@@ -1,8 +1,7 @@
 """The forward passes, as far as the backward ones need them."""
 
-from gpugrad import _repeats
-from gpugrad.arrays.call import Array, Call, as_rows
-from gpugrad.dispatch import run
+from gpugrad import calls
+from gpugrad.arrays.call import Array
 
 
 def sigmoid(z: Array, *, out: Array | None = None, device: str = "auto") -> Array:
@@ -38,15 +37,8 @@ def sigmoid(z: Array, *, out: Array | None = None, device: str = "auto") -> Arra
     >>> gpugrad.sigmoid(np.array([-1000.0, 0.0, 1000.0]))
     array([0. , 0.5, 1. ])
     """
-    key, recipe = _repeats.find("sigmoid", (device,), out, False, z)
-    if recipe is not None:
-        return recipe(z)[0]
-    with Call("sigmoid", key, z=z) as call:
-        shape = tuple(call.arrays["z"].shape)
-        outputs = call.outputs(out, {"y": shape}, in_place={"y": ("z",)})
-        with outputs.writing() as results:
-            run(call, dict(call.arrays), results, device=device)
-        return outputs.results()[0]
+    (y,) = calls.call("sigmoid", (z,), out, False, device)
+    return y
 
 
 def dense_sigmoid(
@@ -92,15 +84,5 @@ def dense_sigmoid(
     >>> gpugrad.dense_sigmoid(np.ones((1, 2)), np.zeros((2, 3)))
     array([[0.5, 0.5, 0.5]])
     """
-    key, recipe = _repeats.find("dense_sigmoid", (precision, device), out, False, x, w, b)
-    if recipe is not None:
-        return recipe(x, w, b)[0]
-    with Call("dense_sigmoid", key, x=x, w=w, b=b) as call:
-        call.expect_operands()
-        call.expect_precision(precision)
-        arrays = call.arrays
-        outputs = call.outputs(out, {"y": (*arrays["x"].shape[:-1], arrays["w"].shape[1])})
-        inputs = {"x": as_rows(arrays["x"]), "w": arrays["w"], "b": arrays.get("b")}
-        with outputs.writing("y") as results:
-            run(call, inputs, results, device=device, precision=precision)
-        return outputs.results()[0]
+    (y,) = calls.call("dense_sigmoid", (x, w, b), out, False, device, precision)
+    return y

@@ -1,40 +1,182 @@
-"""The operations as a table: what each takes, gives and reads."""
+"""The table of operations: what each takes, gives, multiplies and reads, and its plain expression.
 
-from typing import NamedTuple
+Everything that asks which operations have what asks here.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+# Of every array that an operation takes or gives: n rows, k inputs, m outputs. Rows may be any
+# number of leading dimensions, and of element-wise operations there are none but them.
+DIMENSIONS = {
+    "x": "nk",
+    "w": "km",
+    "b": "m",
+    **dict.fromkeys(("z", "y", "dy", "dz"), "nm"),
+    "dx": "nk",
+    "dw": "km",
+    "db": "m",
+}
+SUMS = ("dw", "db")  # over the rows: they may be float32 where the inputs have 16 bits
+# Of every result that is a product of matrices: its rows and columns, the contraction, and whether
+# that may be split. Rows of dx and y must not depend on how many rows there are.
+PRODUCTS = {"dx": ("n", "k", "m", False), "dw": ("k", "m", "n", True), "y": ("n", "m", "k", False)}
 
 
-class Operation(NamedTuple):
+@dataclass(frozen=True)
+class Operation:
     """One public function.
 
     Attributes
     ----------
     operands : tuple of str
-        Its array arguments, in order.
+        Its array arguments, in order. Logits z may come in the place of y.
     results : tuple of str
         What it returns, in order.
+    plain : function
+        The plain expression: from a namespace such as NumPy and the operands to the results.
     wrt : tuple of str
         What it can differentiate with respect to, where there is a choice.
+    products : tuple of str
+        The results that are products of matrices.
     reads : int
         Matrices of n × m that its element-wise part reads.
     rows : bool
         Whether its arrays are rows (..., m); element-wise functions take any rank.
+    accumulates : bool
+        Whether results can be added to the caller's buffers.
+    in_place : tuple of str
+        The operands that its element-wise result, the first one, may overwrite.
     """
 
     operands: tuple[str, ...]
     results: tuple[str, ...]
+    plain: Callable[..., tuple[Any, ...]]
     wrt: tuple[str, ...] = ()
+    products: tuple[str, ...] = ()
     reads: int = 0
     rows: bool = True
+    accumulates: bool = True
+    in_place: tuple[str, ...] = ()
+
+    @property
+    def takes_z(self) -> bool:
+        """Whether logits may come in the place of the activation's result."""
+        return "y" in self.operands
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """The operands as the backends take them: z, or None, behind y."""
+        if not self.takes_z:
+            return self.operands
+        behind = self.operands.index("y") + 1
+        return (*self.operands[:behind], "z", *self.operands[behind:])
+
+    def wanted(self, wrt: Iterable[str]) -> tuple[str, ...]:
+        """Return the results that are computed, of all that there are."""
+        return tuple(f"d{name}" for name in wrt) if self.wrt else self.results
+
+    def is_flattened(self, name: str) -> bool:
+        """Return whether leading dimensions of an operand or a result are flattened to rows."""
+        return self.rows and DIMENSIONS[name][0] == "n"
+
+    def result_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of all results from those of the operands."""
+        if not self.rows:
+            return {name: tuple(shapes[self.operands[0]]) for name in self.results}
+        lead, extents = extents_of(shapes)
+        return {
+            name: (*(lead if DIMENSIONS[name][0] == "n" else ()), *extents_in(name, extents))
+            for name in self.results
+        }
+
+
+def extents_of(
+    shapes: Mapping[str, tuple[int, ...]],
+) -> tuple[tuple[int, ...], dict[str, int]]:
+    """Return the leading dimensions of a call's arrays, and k and m, from operands' shapes."""
+    lead = next(shapes[name] for name in ("x", "dy", "z") if name in shapes)
+    k, m = shapes["w"] if "w" in shapes else (0, lead[-1])
+    return lead[:-1], {"k": k, "m": m}
+
+
+def extents_in(name: str, extents: Mapping[str, int]) -> tuple[int, ...]:
+    """Return the extents of an array behind its leading dimensions."""
+    return tuple(extents[one] for one in DIMENSIONS[name] if one in extents)
+
+
+def _matmul_backward(numpy: Any, dy: Any, x: Any, w: Any) -> tuple[Any, ...]:
+    return dy @ w.T, x.T @ dy
+
+
+def _bias_backward(numpy: Any, dy: Any) -> tuple[Any, ...]:
+    return (dy.sum(axis=0),)
+
+
+def _sigmoid_backward(numpy: Any, dy: Any, y: Any) -> tuple[Any, ...]:
+    return (dy * y * (1 - y),)
+
+
+def _sigmoid_bias_backward(numpy: Any, dy: Any, y: Any) -> tuple[Any, ...]:
+    dz = dy * y * (1 - y)
+    return dz, dz.sum(axis=0)
+
+
+def _dense_sigmoid_backward(numpy: Any, dy: Any, y: Any, x: Any, w: Any) -> tuple[Any, ...]:
+    dz = dy * y * (1 - y)
+    return dz @ w.T, x.T @ dz, dz.sum(axis=0)
+
+
+def _sigmoid(numpy: Any, z: Any) -> tuple[Any, ...]:
+    return (1 / (1 + numpy.exp(-z)),)
+
+
+def _dense_sigmoid(numpy: Any, x: Any, w: Any, b: Any) -> tuple[Any, ...]:
+    return (1 / (1 + numpy.exp(-(x @ w + b))),)
 
 
 OPERATIONS = {
-    "matmul_backward": Operation(("dy", "x", "w"), ("dx", "dw"), wrt=("x", "w"), reads=1),
-    "bias_backward": Operation(("dy",), ("db",), reads=1),
-    "sigmoid_backward": Operation(("dy", "y"), ("dz",), reads=2, rows=False),
-    "sigmoid_bias_backward": Operation(("dy", "y"), ("dz", "db"), reads=2),
-    "dense_sigmoid_backward": Operation(
-        ("dy", "y", "x", "w"), ("dx", "dw", "db"), wrt=("x", "w", "b"), reads=2
+    "matmul_backward": Operation(
+        ("dy", "x", "w"),
+        ("dx", "dw"),
+        _matmul_backward,
+        wrt=("x", "w"),
+        products=("dx", "dw"),
+        reads=1,
     ),
-    "sigmoid": Operation(("z",), ("y",), reads=1, rows=False),
-    "dense_sigmoid": Operation(("x", "w", "b"), ("y",)),
+    "bias_backward": Operation(("dy",), ("db",), _bias_backward, reads=1),
+    "sigmoid_backward": Operation(
+        ("dy", "y"),
+        ("dz",),
+        _sigmoid_backward,
+        reads=2,
+        rows=False,
+        accumulates=False,
+        in_place=("dy", "y", "z"),
+    ),
+    "sigmoid_bias_backward": Operation(
+        ("dy", "y"), ("dz", "db"), _sigmoid_bias_backward, reads=2, in_place=("dy", "y", "z")
+    ),
+    "dense_sigmoid_backward": Operation(
+        ("dy", "y", "x", "w"),
+        ("dx", "dw", "db"),
+        _dense_sigmoid_backward,
+        wrt=("x", "w", "b"),
+        products=("dx", "dw"),
+        reads=2,
+    ),
+    "sigmoid": Operation(
+        ("z",), ("y",), _sigmoid, reads=1, rows=False, accumulates=False, in_place=("z",)
+    ),
+    "dense_sigmoid": Operation(
+        ("x", "w", "b"), ("y",), _dense_sigmoid, products=("y",), accumulates=False
+    ),
 }
+
+
+def elements(names: Sequence[str], n: int, k: int, m: int) -> int:
+    """Count the elements of operands or results of a layer."""
+    extents = {"n": n, "k": k, "m": m}
+    return sum(math.prod(extents[one] for one in DIMENSIONS[name]) for name in names)

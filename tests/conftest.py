@@ -13,7 +13,7 @@ import hypothesis
 import numpy as np
 import pytest
 
-from gpugrad import _repeats, dispatch
+from gpugrad import calls, dispatch
 from gpugrad.planning.plan import FUSED
 from tests import driver
 from tests.algorithms import (
@@ -177,7 +177,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(autouse=True)
 def nothing_remembered_of_other_tests() -> None:
     """Have every test plan its calls itself: many change what decides."""
-    _repeats.forget()
+    calls.cache.clear()
 
 
 def needs_gpu(test: Callable[..., Any]) -> Callable[..., Any]:

@@ -42,9 +42,10 @@ def expect_product(
         out={"dx": out.copy()} if accumulate else None,
     )["dx"]
     plan = gemm(rows, columns, contraction, tile, splits)
-    target = device.array(out)
-    operands = (device.array(left), device.array(right))
-    dmma.product(device.runtime, plan, *operands, target, accumulate)
+    target, program = device.array(out), device.program()
+    operands = [program.ref(device.array(one)) for one in (left, right)]
+    dmma.product(program.launches, plan, *operands, program.ref(target), accumulate)
+    program.run()
     return _checked(device.numpy(target), *answer)
 
 
@@ -61,8 +62,10 @@ def expect_forward(
     (n, k), m = x.shape, w.shape[1]
     answer = reference("dense_sigmoid", x=x, w=w, b=b)["y"]
     target = device.array(np.full((n, m), np.nan) if out is None else out)
-    operands = (device.array(x), device.array(w), None if b is None else device.array(b))
-    dmma.forward(device.runtime, gemm(n, m, k, tile), *operands, target)
+    program = device.program()
+    operands = [None if one is None else program.ref(device.array(one)) for one in (x, w, b)]
+    dmma.forward(program.launches, gemm(n, m, k, tile), *operands, program.ref(target))
+    program.run()
     return _checked(device.numpy(target), *answer)
 
 

@@ -1,15 +1,21 @@
 """The GPU runtime for tests without a GPU: NumPy arrays, and kernels on the emulator."""
 
 import functools
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from gpugrad.arrays.call import whole_elements
-from gpugrad.gpu import source
-from gpugrad.gpu.runtime import Kernel
+import numpy as np
+
+from gpugrad.arrays.layout import whole_elements
+from gpugrad.gpu import bind, launches, source
+from gpugrad.gpu.launches import ArrayRef, Copy, Launch, Program
+from gpugrad.operations import OPERATIONS
 from gpugrad.planning.gpu_costs import DeviceFacts
+from gpugrad.planning.plan import Plan
 from tests.emulator import Module, TensorMap, uninitialised
 
+BLANK = bytes(128)  # a tensor map of nothing
 FACTS = DeviceFacts(
     name="emulator",
     compute_capability=(9, 0),
@@ -46,12 +52,47 @@ class EmulatorRuntime:
     def facts(self, device: int | None) -> DeviceFacts:
         return FACTS
 
-    def kernel(
-        self, stem: str, function: str, defines: tuple[str, ...], shared_bytes: int = 0
-    ) -> Kernel:
-        launch = module(self.path(stem), defines).get_function(function)
-        return functools.partial(
-            launch, shared_mem=shared_bytes, policy=self.schedule, arithmetic=self.arithmetic
+    def bind(self, program: Program, arrays: int) -> Callable[[Sequence[Any]], None]:
+        """Return what runs a program; each part of the workspace is memory of its own."""
+
+        def run(given: Sequence[Any]) -> None:
+            parts = [uninitialised(one.shape, one.dtype) for one in program.parts]
+
+            def array(ref: ArrayRef) -> Any:
+                base = given[ref.place] if ref.place >= 0 else parts[~ref.place]
+                if (base.shape, base.strides) == (ref.shape, ref.strides):
+                    return base
+                return np.lib.stride_tricks.as_strided(base, ref.shape, ref.strides)
+
+            def argument(one: Any) -> Any:
+                if isinstance(one, ArrayRef):
+                    return array(one)
+                if not isinstance(one, launches.TensorMap):
+                    return one
+                return (
+                    TensorMap(array(one.array), one.box, one.swizzle) if one.array.size else BLANK
+                )
+
+            for step in program.steps:
+                if isinstance(step, Launch):
+                    self.launch(step, tuple(map(argument, step.args)))
+                elif isinstance(step, Copy):
+                    array(step.target)[...] = array(step.source)
+                else:
+                    array(step.target).fill(0)
+
+        return run
+
+    def launch(self, step: Launch, args: tuple[Any, ...]) -> None:
+        """Launch a kernel on NumPy arrays."""
+        kernel = module(self.path(step.stem), step.macros).get_function(step.function)
+        kernel(
+            step.grid,
+            step.block,
+            args,
+            shared_mem=step.shared_bytes,
+            policy=self.schedule,
+            arithmetic=self.arithmetic,
         )
 
     def path(self, stem: str) -> Path:
@@ -60,15 +101,6 @@ class EmulatorRuntime:
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
         return uninitialised(shape, dtype)
-
-    def tensor_map(self, array: Any, box: tuple[int, ...], swizzle: int) -> Any:
-        return TensorMap(array, box, swizzle) if array.size else bytes(128)
-
-    def compact(self, array: Any) -> Any:
-        return array.copy(order="C")
-
-    def write(self, array: Any, values: Any) -> None:
-        array[...] = values
 
     def to_device(self, array: Any) -> Any:
         """Give the array itself, for its strides and alignment are what a test wants to see.
@@ -84,3 +116,19 @@ class EmulatorRuntime:
 @functools.cache
 def module(path: Path, defines: tuple[str, ...]) -> Module:
     return Module(path, defines=defines)
+
+
+def bind_in_place(
+    runtime: EmulatorRuntime, plan: Plan, accumulate: Collection[str]
+) -> Callable[..., None]:
+    """Let kernels write buffers on the host where they are, in the place of `bind_to_host`."""
+    operation = OPERATIONS[plan.op]
+
+    def compute(*arrays: Any) -> None:
+        count = len(operation.arguments)
+        inputs = dict(zip(operation.arguments, arrays[:count], strict=True))
+        results = zip(operation.results, arrays[count:], strict=True)
+        outputs = {name: one for name, one in results if one is not None}
+        bind.bind(runtime, plan, inputs, outputs, accumulate)()
+
+    return compute

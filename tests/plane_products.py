@@ -69,11 +69,15 @@ def expect_product(
         dtypes={"dx": out.dtype},
     )["dx"]
     plan = gemm(device.algorithm, rows, columns, contraction, tile, planes, splits)
-    target, runtime = device.array(out), device.runtime
-    operands = (operand(runtime, device.array(one), planes) for one in (left, right))
-    plane_products.product(runtime, plan, left.dtype, *operands, target, accumulate)
+    target, program = device.array(out), device.program()
+    operands = (
+        operand(program.launches, program.ref(device.array(one)), planes) for one in (left, right)
+    )
+    into = program.ref(target)
+    plane_products.product(program.launches, plan, left.dtype, *operands, into, accumulate)
+    program.run()
     result = _checked(device.numpy(target), answer)
-    machine = getattr(runtime, "arithmetic", "")
+    machine = getattr(device.runtime, "arithmetic", "")
     if machine in MACHINES and left.size and right.size:
         split_length = plan.split_length if plan.splits > 1 else 0
         sums = by_tensor_cores(left, right, planes, machine, split_length, algorithm=plan.algorithm)
@@ -97,9 +101,11 @@ def expect_forward(
     (n, k), m = x.shape, w.shape[1]
     answer = reference("dense_sigmoid", x=x, w=w, b=b, planes={"y": planes})["y"]
     target = device.array(np.full((n, m), np.nan, x.dtype) if out is None else out)
-    operands = (device.array(x), device.array(w), None if b is None else device.array(b))
+    program = device.program()
+    operands = [None if one is None else program.ref(device.array(one)) for one in (x, w, b)]
     plan = gemm(device.algorithm, n, m, k, tile, planes)
-    plane_products.forward(device.runtime, plan, *operands, target)
+    plane_products.forward(program.launches, plan, *operands, program.ref(target))
+    program.run()
     return _checked(device.numpy(target), answer)
 
 

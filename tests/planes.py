@@ -10,6 +10,7 @@ import numpy as np
 from gpugrad.gpu import planes
 from gpugrad.gpu.arguments import defines, elementwise, flags, packed, strides
 from gpugrad.gpu.column_sum import launch_column_sum
+from gpugrad.gpu.launches import ArrayRef, Launches, ref_of
 from gpugrad.gpu.planes import Planes
 from gpugrad.gpu.runtime import Runtime
 from gpugrad.planning.plan import column_sum
@@ -36,8 +37,38 @@ class Device:
     def array(self, array: np.ndarray) -> Any:
         return self.backend.array(array)
 
+    def program(self) -> "TestProgram":
+        """Begin a program of the test's own."""
+        return TestProgram(self.runtime)
+
     def numpy(self, array: Any) -> np.ndarray:
         return np.asarray(self.backend.numpy(array))
+
+
+class TestProgram:
+    """A program in the making, of parts of operations, and the arrays that it runs on."""
+
+    __test__ = False
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.launches = Launches(runtime.facts(None).sm_count)
+        self._arrays: list[Any] = []
+
+    def ref(self, array: Any) -> ArrayRef:
+        """Have the program take an array of the device."""
+        self._arrays.append(array)
+        return ref_of(len(self._arrays) - 1, array)
+
+    def result(self, ref: ArrayRef) -> Any:
+        """Return an array of the device that will have the values of a part of the workspace."""
+        array = self.runtime.empty(ref.shape, ref.dtype)
+        self.launches.copy(ref, self.ref(array))
+        return array
+
+    def run(self) -> None:
+        """Run what has been added."""
+        self.runtime.bind(self.launches.program(), len(self._arrays))(self._arrays)
 
 
 # ---- data
@@ -135,13 +166,24 @@ def bound(matrix: np.ndarray, count: int, exponents: np.ndarray) -> np.ndarray:
 
 # ---- comparing
 
+Brought = tuple[Planes, Any, Any]  # and the values of the planes and of their exponents
+
+
+def brought(program: TestProgram, found: Planes | None) -> Brought | None:
+    """Have a program bring out what planes hold."""
+    if found is None:
+        return None
+    exponents = None if found.exponents is None else program.result(found.exponents)
+    return found, program.result(found.array), exponents
+
 
 @np.errstate(all="ignore")  # of infinities and NaNs
 def expect_planes(
-    device: Device, found: Planes, matrix: np.ndarray, count: int, outer: str
+    device: Device, brought: Brought, matrix: np.ndarray, count: int, outer: str
 ) -> None:
     """Assert that planes are those of a float32 matrix, bit by bit, and keep what they promise."""
     rows, columns = matrix.shape
+    found, array, found_exponents = brought
     assert (found.count, found.rows, found.columns) == (count, rows, columns)
     assert found.pitch % 8 == 0
     assert found.pitch >= columns
@@ -149,11 +191,11 @@ def expect_planes(
     exponents = None
     if count < 3:
         expected = exponents_of(matrix, 1 if outer == "rows" else 0)
-        np.testing.assert_array_equal(device.numpy(found.exponents), expected, "exponents")
+        np.testing.assert_array_equal(device.numpy(found_exponents), expected, "exponents")
         exponents = expected[:, None] if outer == "rows" else expected
     else:
         assert found.exponents is None
-    bits = device.numpy(found.array).view(np.uint16)
+    bits = device.numpy(array).view(np.uint16)
     expected = planes_of(matrix, count, exponents)
     wrong = bits != expected
     if count < 3:  # any NaN is one
@@ -178,13 +220,16 @@ def expect_split(
     device: Device, matrix: np.ndarray, count: int, outers: Sequence[str] = ("rows", "columns")
 ) -> None:
     """Split a matrix on the device, and compare."""
-    found = planes.split_both(
-        device.runtime,
-        device.array(matrix),
+    program = device.program()
+    both = planes.split_both(
+        program.launches,
+        program.ref(device.array(matrix)),
         count,
         by_row="rows" in outers,
         by_column="columns" in outers,
     )
+    found = [brought(program, one) for one in both]
+    program.run()
     for outer, one in zip(("rows", "columns"), found, strict=True):
         assert (one is not None) == (outer in outers)
         if one is not None:
@@ -203,41 +248,45 @@ def expect_split_gradient(
     accumulate_db: bool = False,
 ) -> None:
     """Split dz on the device; compare with the dz and db of the kernels that store them."""
-    runtime = device.runtime
-    dy, saved = device.array(dy), device.array(saved)
+    program = device.program()
+    launches = program.launches
+    of_dy, of_saved = program.ref(device.array(dy)), program.ref(device.array(saved))
     shape = (rows, columns) = dy.shape
     step = column_sum(rows, columns, "float32")
     macros = defines(dy.dtype, logits=logits)
-    dz = runtime.empty(shape, np.float32)
-    elementwise(runtime, "sigmoid_backward", macros, dy, saved, dz)
-    sums = expected = None
+    dz = device.runtime.empty(shape, np.dtype(np.float32))
+    elementwise(launches, "sigmoid_backward", macros, of_dy, of_saved, program.ref(dz))
+    sums = expected = of_sums = None
     if db is not None:
         sums, expected = device.array(db), device.array(db.copy())
+        of_sums = program.ref(sums)
         launch_column_sum(
-            runtime,
+            launches,
             step,
             "sigmoid_bias_backward",
             "sigmoid_bias_sum",
             macros,
-            (dy, *strides(dy), saved, *strides(saved)),
+            (of_dy, *strides(of_dy), of_saved, *strides(of_saved)),
             shape,
-            expected,
-            flags(packed(dy, saved), accumulate_db),
+            program.ref(expected),
+            flags(packed(of_dy, of_saved), accumulate_db),
         )
-    found = planes.split_gradient(
-        runtime,
+    both = planes.split_gradient(
+        launches,
         step,
-        dy,
-        saved,
+        of_dy,
+        of_saved,
         logits,
         count,
         by_row="rows" in outers,
         by_column="columns" in outers,
-        db=sums,
+        db=of_sums,
         accumulate_db=accumulate_db,
     )
     if count == 3 and len(outers) == 2:
-        assert found[0] is found[1]
+        assert both[0] is both[1]
+    found = [brought(program, one) for one in both]
+    program.run()
     for outer, one in zip(("rows", "columns"), found, strict=True):
         assert (one is not None) == (outer in outers)
         if one is not None:

@@ -29,6 +29,9 @@ class Tensor:
     def stride(self) -> tuple[int, ...]:
         return tuple(step // self.array.itemsize for step in self.array.strides)
 
+    def get_device(self) -> int:
+        return 0
+
     def numel(self) -> int:
         return int(self.array.size)
 

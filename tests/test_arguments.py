@@ -5,10 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gpugrad.arrays.call import whole_elements
+from gpugrad.arrays.layout import whole_elements
 from gpugrad.gpu import arguments
 from gpugrad.gpu.gemm import walk
+from gpugrad.gpu.launches import ref_of
 from tests.emulator_runtime import EmulatorRuntime
+from tests.planes import TestProgram
 
 RUNTIME: Any = EmulatorRuntime()
 CUBE = np.arange(24.0, dtype=np.float32).reshape(2, 3, 4)
@@ -30,15 +32,24 @@ CUBE = np.arange(24.0, dtype=np.float32).reshape(2, 3, 4)
     ],
 )
 def test_matrices_have_as_few_rows_as_strides_allow(array: Any, shape: tuple[int, int]) -> None:
-    (matrix,) = arguments.as_matrices(RUNTIME, (array,))
+    (matrix,) = matrices(array)
     assert matrix.shape == shape
     assert sorted(matrix.ravel()) == sorted(array.ravel())
+
+
+def matrices(*arrays: Any) -> list[Any]:
+    """View arrays as matrices, with the copies that this takes."""
+    program = TestProgram(RUNTIME)
+    refs = tuple(program.ref(one) for one in arrays)
+    found = [program.result(one) for one in arguments.as_matrices(program.launches, refs)]
+    program.run()
+    return found
 
 
 def test_arrays_are_walked_together() -> None:
     """The order of one array's elements is that of the other's, whatever their strides."""
     other = np.asfortranarray(CUBE)
-    a, b = arguments.as_matrices(RUNTIME, (CUBE, other))
+    a, b = matrices(CUBE, other)
     assert np.array_equal(a.ravel(), b.ravel())
 
 
@@ -60,14 +71,14 @@ def test_arrays_are_walked_together() -> None:
 def test_packed(array: Any, elements: int | None, expected: bool) -> None:
     start = (-array.ctypes.data) % 16  # NumPy's own alignment is 16 or more; be sure
     assert start == 0 or array.base is not None
-    assert arguments.packed(array, elements=elements) is expected
+    assert arguments.packed(ref_of(0, array), elements=elements) is expected
 
 
 def test_walks_follow_the_smaller_stride() -> None:
-    matrix = np.zeros((8, 8), np.float32)
+    matrix = ref_of(0, np.zeros((8, 8), np.float32))
     assert walk(matrix) == (1, 1)
     assert walk(matrix.T) == (0, 1)
-    assert walk(matrix[:, ::2]) == (1, 0)
+    assert walk(ref_of(0, np.zeros((8, 16), np.float32)[:, ::2])) == (1, 0)
     assert walk(matrix, matrix.T) == (1, 0)  # read together, in the first one's order
 
 

@@ -8,7 +8,7 @@ import pytest
 from threadpoolctl import ThreadpoolController
 
 import gpugrad
-from gpugrad import _repeats
+from gpugrad.calls import cache
 from gpugrad.cpu import products, threads
 from gpugrad.cpu.products import product_into
 from gpugrad.cpu.scratch import take
@@ -36,9 +36,9 @@ def kernels(request, monkeypatch):
     Where that is wrong, trying finds it out.
     """
     monkeypatch.setattr(threads, "_kernels_agree", lambda: request.param == "agree")
-    _repeats.forget()
+    cache.clear()
     yield request.param
-    _repeats.forget()
+    cache.clear()
 
 
 def on(number, work):

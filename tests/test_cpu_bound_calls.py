@@ -1,7 +1,6 @@
 """Bound calls: what a signature decides is decided once, the rest in every call."""
 
 import importlib
-import os
 import threading
 import warnings
 import weakref
@@ -11,7 +10,7 @@ import pytest
 from threadpoolctl import ThreadpoolController
 
 import gpugrad
-from gpugrad import _environment, _repeats
+from gpugrad.calls import cache
 from gpugrad.cpu import activation, threads
 from tests.cases import LAYOUTS, Layer, layer_arrays
 from tests.operations import OPERATIONS, same_bits
@@ -31,9 +30,9 @@ THREADS = (1, 2, 3)
 
 @pytest.fixture(autouse=True)
 def nothing_remembered():
-    _repeats.forget()
+    cache.clear()
     yield
-    _repeats.forget()
+    cache.clear()
 
 
 def operands(layer, dtype="float32"):
@@ -99,7 +98,7 @@ def test_the_bits_are_those_of_the_first_call(layer, dtype, call):
     for number in THREADS:
         found = on(number, lambda: results(call, arrays))
         assert all(map(same_bits, found, first)), number
-    assert len(_repeats.recipes) == 1
+    assert len(cache) == 1
 
 
 @pytest.mark.parametrize("side", [64, 128, 250])
@@ -111,7 +110,7 @@ def test_products_with_their_own_transpose_have_the_bits_of_the_first_call(given
     x, w = arrays["x"], arrays["w"]
     first = on(1, lambda: [*gpugrad.matmul_backward(*operands), gpugrad.dense_sigmoid(x, x)])
     for number in THREADS:
-        _repeats.forget()
+        cache.clear()
         gpugrad.matmul_backward(arrays["dy"], x, w)
         gpugrad.dense_sigmoid(x, w)
         found = on(
@@ -128,7 +127,7 @@ def test_other_layouts_of_the_same_shape(call, layout, which):
     results(call, arrays)
     arrays[which] = LAYOUTS[layout](arrays[which])
     found = results(call, arrays)
-    _repeats.forget()
+    cache.clear()
     assert all(map(same_bits, found, results(call, arrays)))
 
 
@@ -236,21 +235,3 @@ def test_several_threads_call_a_bound_call_at_once(operation, layer):
     for thread in callers:
         thread.join()
     assert not wrong
-
-
-# ---- environment variables
-
-
-def test_variables_are_looked_up_each_time(monkeypatch):
-    monkeypatch.delenv("GPUGRAD_DEVICE", raising=False)
-    assert _environment.raw("GPUGRAD_DEVICE") is None
-    monkeypatch.setenv("GPUGRAD_DEVICE", "cpu")
-    assert _environment.raw("GPUGRAD_DEVICE") in ("cpu", b"cpu")
-    del os.environ["GPUGRAD_DEVICE"]
-    assert _environment.raw("GPUGRAD_DEVICE") is None
-
-
-def test_variables_of_another_mapping(monkeypatch):
-    monkeypatch.setattr(os, "environ", {"GPUGRAD_DEVICE": "gpu"})
-    assert _environment.raw("GPUGRAD_DEVICE") == "gpu"
-    assert _environment.raw("GPUGRAD_NUM_THREADS") is None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import gpugrad
-from gpugrad import _repeats
+from gpugrad.calls import cache
 from gpugrad.cpu import activation, scratch
 from gpugrad.cpu.scratch import KEPT_BYTES, take
 from tests.cases import Layer, layer_arrays
@@ -101,11 +101,11 @@ def test_a_call_within_a_call(monkeypatch):
             depth.pop()
         return dz
 
-    _repeats.forget()
+    cache.clear()
     monkeypatch.setattr(activation, "gradient", gradient_before_a_call)
     for one, other in zip(call(outer), expected, strict=True):
         assert same_bits(one, other)
-    _repeats.forget()
+    cache.clear()
 
 
 @pytest.mark.parametrize("layer", [Layer((64,), 64, 64), Layer((4096,), 64, 64)], ids=str)

@@ -13,7 +13,7 @@ import pytest
 from threadpoolctl import ThreadpoolController
 
 import gpugrad
-from gpugrad import _repeats
+from gpugrad.calls import cache
 from gpugrad.cpu import activation, threads, workers
 from gpugrad.errors import ArgumentError
 from tests.cases import Layer, layer_arrays
@@ -138,14 +138,14 @@ def test_an_error_in_a_task_is_raised_when_the_others_have_ended(
         finally:
             working.pop()
 
-    _repeats.forget()
+    cache.clear()
     monkeypatch.setattr(activation, "gradient", fails_later)
     with pytest.raises(MemoryError):
         compute(Backend(), "dense_sigmoid_backward", arrays)
     assert not working
     assert blas_threads() == two_blas_threads
     monkeypatch.undo()
-    _repeats.forget()
+    cache.clear()
     compute(Backend(), "dense_sigmoid_backward", arrays)
 
 

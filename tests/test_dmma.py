@@ -1,11 +1,12 @@
 """Products on FP64 tensor cores: what gpugrad/gpu/dmma.py launches, tiles and layouts apart."""
 
 import functools
+from typing import Any
 
 import numpy as np
 import pytest
 
-from gpugrad.gpu.runtime import Kernel
+from gpugrad.gpu.launches import Launch
 from gpugrad.planning.gpu_costs import rates_of
 from tests.cases import LAYOUTS, WHOLE_ELEMENTS, WRITABLE_LAYOUTS, random_array
 from tests.conftest import BACKENDS, ON_A_GPU, needs_compiler
@@ -27,11 +28,11 @@ SHAPES = (  # rows, columns, contraction
 class Ampere(EmulatorRuntime):
     """The emulator, with the code for compute capability 8.0."""
 
-    def kernel(
-        self, stem: str, function: str, defines: tuple[str, ...], shared_bytes: int = 0
-    ) -> Kernel:
-        launch = _ampere(f"{self.kernels / stem}.cu", defines).get_function(function)
-        return functools.partial(launch, shared_mem=shared_bytes, policy=self.schedule)
+    def launch(self, step: Launch, args: tuple[Any, ...]) -> None:
+        module = _ampere(f"{self.kernels / step.stem}.cu", step.macros)
+        kernel = module.get_function(step.function)
+        shared = step.shared_bytes
+        kernel(step.grid, step.block, args, shared_mem=shared, policy=self.schedule)
 
 
 @functools.cache

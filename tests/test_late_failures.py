@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import gpugrad
-from gpugrad import _repeats
+from gpugrad.calls import cache
 from gpugrad.errors import ArgumentError
 from tests.cases import Layer, layer_arrays
 from tests.operations import OPERATIONS, Operation
@@ -23,9 +23,9 @@ def no_memory(monkeypatch: pytest.MonkeyPatch, operation: Operation) -> None:
     def fail(*_: object) -> None:
         raise MemoryError
 
-    _repeats.forget()
+    cache.clear()
     module = importlib.import_module(f"gpugrad.cpu.{operation.name}")
-    monkeypatch.setattr(module, "bind", lambda *_: fail)
+    monkeypatch.setattr(module, "bind", lambda *_, **__: fail)
 
 
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=list(OPERATIONS))
@@ -54,15 +54,15 @@ def test_a_repeated_call_that_fails_says_so_too(
             raise MemoryError
         ended.append(True)
 
-    _repeats.forget()
+    cache.clear()
     module = importlib.import_module(f"gpugrad.cpu.{operation.name}")
-    monkeypatch.setattr(module, "bind", lambda *_: fail_the_second_time)
+    monkeypatch.setattr(module, "bind", lambda *_, **__: fail_the_second_time)
     operation.function(*operands(operation), out=out, device="cpu")
-    assert len(_repeats.recipes) == 1
+    assert len(cache) == 1
     with pytest.raises(MemoryError) as caught:
         operation.function(*operands(operation), out=out, device="cpu")
     assert caught.value.__notes__ == [f"{operation.name}: out may have been written in part"]
-    _repeats.forget()
+    cache.clear()
 
 
 def test_a_refusal_says_nothing_of_the_kind() -> None:

@@ -24,7 +24,7 @@ from bench import (
     workload,
 )
 from bench.workload import Workload
-from gpugrad import _repeats
+from gpugrad.calls import cache
 from gpugrad.cli import operations, samples
 from gpugrad.cli.peers.cupy_cublas import no_cublas
 from gpugrad.operations import OPERATIONS
@@ -295,16 +295,16 @@ def test_the_choice_of_products_that_are_measured(capability, algorithm):
     plan = import_module("gpugrad.planning.plan")
     given = plan.fastest
     facts = replace(FACTS, compute_capability=capability)
-    _repeats.recipes.keep("planned before", object(), 2)
+    cache.keep("planned before", object())
     with products.on_tensor_cores():
-        assert len(_repeats.recipes) == 0
-        _repeats.recipes.keep("planned within", object(), 2)
+        assert len(cache) == 0
+        cache.keep("planned within", object())
         taken = [plan.fastest(None, one, facts) for one in ("ieee", "highest", "high", "medium")]
     expected = [0, 3, 2, 1] if capability >= (8, 0) else [0] * 4
     assert [one.planes for one in taken] == expected
     assert [one.algorithm for one in taken] == [algorithm if one else "ffma" for one in expected]
     assert plan.fastest is given
-    assert len(_repeats.recipes) == 0
+    assert len(cache) == 0
 
 
 def test_accuracy_out_of_bounds_fails_the_run(gpu, monkeypatch):

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from gpugrad.errors import ArgumentError
-from gpugrad.gpu import execute
+from gpugrad.gpu import bind
 from tests.cases import DTYPES, LAYOUTS, PACKED, WRITABLE_LAYOUTS, Layer, layer_arrays, random_array
 from tests.conftest import CupyBackend
+from tests.emulator_runtime import bind_in_place
 from tests.operations import OPERATIONS, compute, expect_right, same_bits
 
 FLAT, NESTED = Layer((67,), 19, 35), Layer((3, 2, 5), 6, 7)
@@ -16,8 +17,7 @@ BESIDE_NAN = ("sliced", "middle columns", "padded rows")
 @pytest.fixture
 def buffers_as_on_a_gpu(monkeypatch):
     """Let kernels write buffers on the host where they are."""
-    run = execute.execute
-    monkeypatch.setattr(execute, "execute", lambda *args, from_host: run(*args, from_host=False))
+    monkeypatch.setattr(bind, "bind_to_host", bind_in_place)
 
 
 @pytest.mark.parametrize("layer", [FLAT, NESTED], ids=["matrix", "leading dimensions"])

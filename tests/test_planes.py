@@ -77,7 +77,8 @@ def test_more_rows_than_a_grid_has(device, count, monkeypatch):
 def test_one_direction(device, count, outer):
     matrix = random_array((37, 41), "float32", 1)
     expect_split(device, matrix, count, (outer,))
-    found = planes.split(device.runtime, device.array(matrix), count, outer)
+    program = device.program()
+    found = planes.split(program.launches, program.ref(device.array(matrix)), count, outer)
     assert (found.exponents is None) == (count == 3)
 
 
@@ -164,18 +165,24 @@ def test_own_plane(device, shape, layout, dtype):
     matrix = random_array(shape, dtype, 1)
     if layout != "C":
         matrix = LAYOUTS[layout](matrix)
-    found = planes.own(device.runtime, device.array(matrix))
+    program = device.program()
+    found = planes.own(program.launches, program.ref(device.array(matrix)))
     assert (found.count, found.rows, found.columns) == (1, *shape)
     assert found.exponents is None
     assert found.pitch % 8 == 0
     assert found.array.dtype == dtype_of(dtype)
-    np.testing.assert_array_equal(device.numpy(found.array)[0], matrix)
+    brought = program.result(found.array)
+    program.run()
+    np.testing.assert_array_equal(device.numpy(brought)[0], matrix)
 
 
 @pytest.mark.parametrize("layout", ["C", "padded rows", "read-only"])
 def test_own_plane_is_a_view_where_rows_are_aligned(device, layout):
     matrix = random_array((5, 16), "float16", 1)
     matrix = device.array(matrix if layout == "C" else LAYOUTS[layout](matrix))
-    found = planes.own(device.runtime, matrix)
-    assert planes.address(found.array) == planes.address(matrix)
+    program = device.program()
+    given = program.ref(matrix)
+    found = planes.own(program.launches, given)
+    assert found.array.place == given.place
+    assert not program.launches.steps
     assert found.pitch == matrix.strides[0] // 2

@@ -5,7 +5,8 @@ from importlib import import_module
 import numpy as np
 import pytest
 
-from gpugrad import _repeats, dispatch
+from gpugrad import dispatch
+from gpugrad.calls import cache
 from tests import algorithms
 from tests.cases import DTYPES, LARGE_TILES, LAYOUTS, Layer, layer_arrays
 from tests.emulator_runtime import EmulatorRuntime
@@ -87,7 +88,7 @@ def test_rows_do_not_depend_on_the_number_of_launches(backend, dtype, layer, mon
         exchanged = algorithms.products_by(algorithms.in_one_launch, one_launch=one_launch)
         for attribute, value in exchanged.items():
             monkeypatch.setattr(plan, attribute, value)
-        _repeats.forget()
+        cache.clear()
         found.append(compute(backend, "dense_sigmoid_backward", arrays)["dx"])
     assert same_bits(*found)
 

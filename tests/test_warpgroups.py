@@ -10,6 +10,7 @@ from importlib import import_module
 import pytest
 
 from gpugrad import dispatch
+from gpugrad.gpu.launches import Launches
 from gpugrad.planning import warpgroup_tiles
 from gpugrad.planning.plan import MANY_ROWS, choose, gemm
 from gpugrad.planning.problem import Gemm, Problem
@@ -200,15 +201,14 @@ def test_one_launch_or_several_does_not_depend_on_the_rows(dtype):
     assert taken == {False, True}
 
 
-def test_the_grid_is_in_whole_clusters(monkeypatch):
+def test_the_grid_is_in_whole_clusters():
     from gpugrad.gpu import wgmma
 
-    runtime = EmulatorRuntime()
-    monkeypatch.setattr(runtime, "facts", lambda _: replace(FACTS, sm_count=133))
+    launches = Launches(133)
     plan = Gemm(4096, 4096, 64, 192, 1, 64, "wgmma", 3)
-    assert wgmma.launch_of(runtime, plan) == ((132,), (384,))
-    assert wgmma.launch_of(runtime, replace(plan, rows=100))[0] == (44,)
+    assert wgmma.launch_of(launches, plan) == ((132,), (384,))
+    assert wgmma.launch_of(launches, replace(plan, rows=100))[0] == (44,)
     of_four = replace(plan, planes=1)
-    assert wgmma.launch_of(runtime, of_four)[0] == (of_four.blocks,)
+    assert wgmma.launch_of(launches, of_four)[0] == (of_four.blocks,)
     alone = replace(plan, tile=64)
-    assert wgmma.launch_of(runtime, alone)[0] == (133,)
+    assert wgmma.launch_of(launches, alone)[0] == (133,)

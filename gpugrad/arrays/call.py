@@ -1,36 +1,39 @@
 """Operands and results of one call: recognised, checked, and the only builder of error messages."""
 
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from typing import Any, Never
 
 import numpy as np
 
 from gpugrad.arrays import kinds
+from gpugrad.arrays.layout import (
+    order_of,
+    overlap,
+    overlaps_itself,
+    same_memory,
+    whole_elements,
+)
 from gpugrad.arrays.view import OutOfReach, Seen, Unsupported
 from gpugrad.errors import ArgumentError, DeviceError, DTypeError, GpugradError, ShapeError
-from gpugrad.operations import OPERATIONS
+from gpugrad.operations import OPERATIONS, SUMS
 
 Array = Any  # a NumPy, CuPy, PyTorch or JAX array, or one that shows its memory by a protocol
 Shape = tuple[int, ...]
 
-OVERLAP_WORK = 100_000  # candidate solutions: well under a millisecond
 PRECISIONS = ("highest", "high", "medium", "ieee")
 
 
 class Call:
     """The arrays of one call of a public function, viewed as NumPy or CuPy arrays.
 
-    It is entered as a context, in which the arrays' device and stream are current: views, copies
-    and kernels belong there.
+    It is entered as a context, in which the arrays' device is current: views and copies belong
+    there.
 
     Parameters
     ----------
     op : str
         The public function's name, with which every error message starts.
-    key
-        What calls like this one are known by, if by anything; see `_repeats`.
     operands : dict
         The named inputs. b and the logits z may be None, and y where the logits are given.
 
@@ -38,19 +41,22 @@ class Call:
     ----------
     arrays : dict
         The inputs as NumPy or CuPy arrays, all of one dtype on one device.
-    kind, home, dtype
+    kind, home, dtype, place
         What they have in common.
-    shapes, results : dict
-        The shapes of all results, and the arrays of those that are wanted, once `outputs` has been
-        asked for them.
+    shapes, wanted, given, buffers, accumulate
+        Once `expect_results` has been asked: the shapes of all results, the names of those that are
+        wanted, the caller's buffers as they are and as NumPy or CuPy arrays, and the names of the
+        results that are added to them.
     """
 
-    def __init__(self, op: str, key: Any = None, /, **operands: Any) -> None:
+    def __init__(self, op: str, /, **operands: Any) -> None:
         self.op = op
-        self.key = key
-        self.shapes: Mapping[str, Shape] = {}
         self.arrays: dict[str, Any] = {}
-        self.results: Mapping[str, Any] = {}
+        self.shapes: dict[str, Shape] = {}
+        self.wanted: tuple[str, ...] = ()
+        self.given: dict[str, Any] = {}
+        self.buffers: dict[str, Any] = {}
+        self.accumulate: tuple[str, ...] = ()
         self._waited_for: set[int] = set()  # streams of other libraries
         optional = {"b"} if "dy" not in operands else {"z"}
         if operands.get("z") is not None:
@@ -63,12 +69,12 @@ class Call:
         self._first, value = next(iter(self._operands.items()))
         self.kind = self._kind(self._first, value)
         self.home = self._home(self._first, value)
-        self._place: Any = None
+        self.place: Any = None
 
     def __enter__(self) -> "Call":
         with ExitStack() as stack:
             try:
-                stack.enter_context(kinds.working_on(self.kind, self.home))
+                stack.enter_context(kinds.working_on(self.home))
             except Unsupported as reason:
                 self._refuse(self._first, reason)
             self._view_operands()
@@ -84,7 +90,7 @@ class Call:
         for name, value in self._operands.items():
             one = self._see(name, value)
             if name == self._first:
-                self.dtype, self._place = one.array.dtype, one.place
+                self.dtype, self.place = one.array.dtype, one.place
             self._supported(name, one.array.dtype)
             self._addressable(name, one)
             self._same_place(name, one)
@@ -147,10 +153,10 @@ class Call:
         return one
 
     def _same_place(self, name: str, one: Seen) -> None:
-        if one.place != self._place:
+        if one.place != self.place:
             self.fail(
                 DeviceError,
-                f"{name} is on device {one.place}, expected {self._place} "
+                f"{name} is on device {one.place}, expected {self.place} "
                 f"because {self._first} is there",
             )
 
@@ -230,66 +236,52 @@ class Call:
 
     # ---- results
 
-    def outputs(
-        self,
-        out: Any,
-        shapes: Mapping[str, Shape],
-        *,
-        wanted: Iterable[str] | None = None,
-        accumulate: bool = False,
-        sums: Sequence[str] = (),
-        in_place: Mapping[str, Sequence[str]] | None = None,
-    ) -> "Outputs":
-        """Check the caller's buffers and allocate those that are missing.
+    def expect_results(self, out: Any, accumulate: object, wanted: Sequence[str]) -> None:
+        """Check the caller's buffers.
 
         Parameters
         ----------
         out
             None, one buffer (if there is one result), or one buffer or None for each result.
-        shapes
-            The results by name, in order.
-        wanted
-            The results to compute; all if None.
         accumulate
             Whether values are added to the buffers that were given.
-        sums
-            Results that may be float32 where the inputs have 16 bits.
-        in_place
-            For a result, the inputs that it may overwrite element by element.
+        wanted : sequence of str
+            The results to compute.
         """
-        self.shapes = shapes
-        names = tuple(shapes)
-        wanted = names if wanted is None else tuple(wanted)
-        given = self._buffers(out, names)
+        operation = OPERATIONS[self.op]
+        names = operation.results
+        self.shapes = operation.result_shapes({k: v.shape for k, v in self.arrays.items()})
+        self.wanted = tuple(wanted)
+        self.given = self._buffers(out, names)
         if not isinstance(accumulate, bool | np.bool_):
             what = type(accumulate).__name__
             self.fail(DTypeError, f"accumulate is a {what}, expected True or False")
-        if accumulate and not given:
+        if accumulate and not self.given:
             self.fail(ArgumentError, "accumulate=True needs out, the buffers to add into")
-        seen: dict[str, Seen] = {}
-        for name, buffer in given.items():
+        for name, buffer in self.given.items():
             if name not in wanted:
                 self.fail(ArgumentError, f"out has a buffer for {name}, which wrt leaves out")
             label = name if len(names) > 1 else "out"
-            seen[name] = self._writable(label, buffer, shapes[name], name in sums)
-        self._no_overlaps(seen, in_place or {}, single=len(names) == 1)
-        arrays: dict[str, Any] = {}
-        made: dict[str, Any] = dict(given)
-        for name in wanted:
-            if name in seen:
-                arrays[name] = seen[name].array
-                continue
-            order = order_of(self.arrays["w"]) if name == "dw" else "C"
-            arrays[name], new = kinds.empty(self.kind, self.home, shapes[name], self.dtype, order)
-            if new is not None:
-                made[name] = new
-        self.results = arrays
-        return Outputs(self, names, arrays, given, made, tuple(given) if accumulate else ())
+            self.buffers[name] = self._writable(label, buffer, self.shapes[name], name in SUMS)
+        self._no_overlaps(() if accumulate else operation.in_place, single=len(names) == 1)
+        self.accumulate = tuple(self.given) if accumulate else ()
+
+    def new_results(self) -> dict[str, tuple[Shape, Any, str]]:
+        """Return shape, dtype and memory order of the results that have no buffer."""
+        return {
+            name: (
+                self.shapes[name],
+                self.dtype,
+                order_of(self.arrays["w"]) if name == "dw" else "C",
+            )
+            for name in OPERATIONS[self.op].results
+            if name in self.wanted and name not in self.buffers
+        }
 
     def give_back(self, array: Any) -> Any:
         """Give a result as an array of the inputs' kind, where they are."""
         try:
-            return kinds.wrap(array, self.kind, self._place)
+            return kinds.wrap(array, self.kind, self.place)
         except Unsupported as reason:
             self._refuse("the result", reason)
 
@@ -309,7 +301,7 @@ class Call:
             )
         return {name: one for name, one in zip(names, out, strict=True) if one is not None}
 
-    def _writable(self, label: str, buffer: Any, shape: Shape, is_sum: bool) -> Seen:
+    def _writable(self, label: str, buffer: Any, shape: Shape, is_sum: bool) -> Any:
         label = "out" if label == "out" else f"out's {label}"
         one = self._see(label, buffer)
         self._same_place(label, one)
@@ -326,150 +318,20 @@ class Call:
             self.fail(ArgumentError, f"{label} {obstacle}, expected an array that can be written")
         if overlaps_itself(one.array):
             self.fail(ArgumentError, f"{label} has elements that share memory with each other")
-        return one
+        return one.array
 
-    def _no_overlaps(
-        self,
-        seen: Mapping[str, Seen],
-        in_place: Mapping[str, Sequence[str]],
-        *,
-        single: bool,
-    ) -> None:
+    def _no_overlaps(self, in_place: Sequence[str], *, single: bool) -> None:
+        """Check that no buffer shares memory but where the first result may be in place."""
         checked: list[str] = []
-        for name, one in seen.items():
+        for name, buffer in self.buffers.items():
             label = "out" if single else f"out's {name}"
+            allowed = in_place if name == OPERATIONS[self.op].results[0] else ()
             for other, array in self.arrays.items():
-                if other in in_place.get(name, ()) and same_memory(one.array, array):
+                if other in allowed and same_memory(buffer, array):
                     continue
-                if overlap(one.array, array):
+                if overlap(buffer, array):
                     self.fail(ArgumentError, f"{label} shares memory with {other}")
             for other in checked:
-                if overlap(one.array, seen[other].array):
+                if overlap(buffer, self.buffers[other]):
                     self.fail(ArgumentError, f"{label} shares memory with out's {other}")
             checked.append(name)
-
-
-class Outputs:
-    """The arrays that a call writes, and their way back to the caller."""
-
-    def __init__(
-        self,
-        call: Call,
-        names: Sequence[str],
-        arrays: dict[str, Any],
-        given: Mapping[str, Any],
-        made: Mapping[str, Any],
-        accumulate: tuple[str, ...],
-    ) -> None:
-        self.arrays = arrays
-        self.accumulate = accumulate
-        self._call, self._names, self._given, self._made = call, names, given, made
-
-    @contextmanager
-    def writing(self, flattened: str = "") -> Iterator[dict[str, Any]]:
-        """Give the arrays to write, by name, with `flattened` as rows; finish them at the end.
-
-        Where the strides of the caller's buffer do not allow a flat view, a copy is written
-        first and brought back at the end. If something fails after the checks, memory or a
-        kernel's compilation, the error says that the caller's buffers may have been written.
-        """
-        arrays = dict(self.arrays)
-        if flattened in arrays:
-            arrays[flattened] = as_rows(arrays[flattened])
-        try:
-            yield arrays
-            if flattened in arrays:
-                rows, target = arrays[flattened], self.arrays[flattened]
-                if target.size and not overlap(rows, target):
-                    target[...] = rows.reshape(target.shape)
-        except (ArgumentError, DeviceError):  # of the choice of a device: nothing is written yet
-            raise
-        except BaseException as error:
-            if self._given:
-                error.add_note(f"{self._call.op}: out may have been written in part")
-            raise
-        for buffer in self._given.values():
-            kinds.tell_written(buffer, self._call.kind)
-
-    def results(self) -> list[Any]:
-        """Give the results in order: the caller's own buffers, new arrays of its kind, or None."""
-        return [
-            self._made[name]
-            if name in self._made
-            else self._call.give_back(self.arrays[name])
-            if name in self.arrays
-            else None
-            for name in self._names
-        ]
-
-
-def as_rows(array: Any) -> Any:
-    """Flatten the leading dimensions, (..., m) -> (n, m), without a copy where strides allow it."""
-    return array.reshape(math.prod(array.shape[:-1]), array.shape[-1])
-
-
-def address(array: Any) -> int:
-    """Give the address of an array's first element."""
-    if isinstance(array, np.ndarray):
-        return int(array.ctypes.data)
-    return int(array.data.ptr)
-
-
-def order_of(matrix: Any) -> str:
-    """Give the memory order of a matrix: "F" where only its columns are contiguous, or else "C"."""
-    flags = matrix.flags
-    return "F" if flags.f_contiguous and not flags.c_contiguous else "C"
-
-
-def whole_elements(array: Any) -> bool:
-    """Say whether an array's address and strides are multiples of its element size."""
-    size = array.dtype.itemsize
-    return address(array) % size == 0 and all(stride % size == 0 for stride in array.strides)
-
-
-def same_memory(a: Any, b: Any) -> bool:
-    """Say whether two arrays are the same elements in the same order."""
-    return address(a) == address(b) and a.shape == b.shape and a.strides == b.strides
-
-
-def overlap(a: Any, b: Any) -> bool:
-    """Say whether two arrays share an element (True where that is too hard to decide)."""
-    if a.size == 0 or b.size == 0:
-        return False
-    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and not np.may_share_memory(a, b):
-        return False  # the ranges of their addresses are disjoint: known in a tenth of the time
-    try:
-        shares: Any = np.shares_memory  # its stub knows only some values of max_work
-        return bool(shares(_Extent(a).array(), _Extent(b).array(), max_work=OVERLAP_WORK))
-    except np.exceptions.TooHardError:
-        return True
-
-
-def overlaps_itself(array: Any) -> bool:
-    """Say whether two elements of an array may share memory: strides that do not nest."""
-    if array.size == 0:
-        return False
-    reach = int(array.dtype.itemsize)
-    for stride, extent in sorted(
-        (abs(s), n) for s, n in zip(array.strides, array.shape, strict=True) if n > 1
-    ):
-        if stride < reach:
-            return True
-        reach += stride * (extent - 1)
-    return False
-
-
-class _Extent:
-    """The memory of an array on any device, for arithmetic on addresses; never read."""
-
-    def __init__(self, array: Any) -> None:
-        self.__array_interface__ = {
-            "version": 3,
-            "data": (address(array), True),
-            "shape": tuple(array.shape),
-            "strides": tuple(array.strides),
-            "typestr": f"|V{array.dtype.itemsize}",
-        }
-
-    def array(self) -> np.ndarray[Any, Any]:
-        return np.asarray(self)

@@ -14,8 +14,8 @@ import math
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,13 @@ def _kind_by_class(value: object) -> str | None:
     return None
 
 
+def torch_classes() -> tuple[type, ...]:
+    """Return the classes of PyTorch's plain tensors."""
+    torch: Any = sys.modules.get("torch")
+    found = (getattr(torch, "Tensor", None), getattr(getattr(torch, "nn", None), "Parameter", None))
+    return tuple(one for one in found if one is not None)
+
+
 def _name_of_type(value: object) -> str:
     package = type(value).__module__.partition(".")[0]
     return f"{package} {type(value).__name__}"
@@ -92,54 +99,12 @@ def home_of(value: Any, kind: str) -> str:
         return protocols.home_of_memory(value)
 
 
-@contextmanager
-def working_on(kind: str, home: str) -> Iterator[None]:
-    """Make the device and the stream of the caller's arrays current, for views, copies and kernels.
-
-    The stream is CuPy's current one; for PyTorch's tensors it is PyTorch's, and so is all memory
-    that is needed meanwhile.
-    """
+def working_on(home: str) -> AbstractContextManager[Any]:
+    """Return a context in which the device of the caller's arrays is current."""
     if home == "cpu":
-        yield
-        return
-    cupy = protocols.imported_cupy()
-    device = int(home[4:])
-    with cupy.cuda.Device(device):
-        if kind != "PyTorch":
-            yield
-            return
-        torch: Any = sys.modules["torch"]
-        stream = torch.cuda.current_stream(device)
-        if hasattr(cupy.cuda.Stream, "from_external") and hasattr(stream, "__cuda_stream__"):
-            current = cupy.cuda.Stream.from_external(stream)
-        else:
-            current = cupy.cuda.ExternalStream(stream.cuda_stream)
-        with current, cupy.cuda.using_allocator(functools.partial(_from_pytorch, device)):
-            yield
-
-
-def _from_pytorch(device: int, size: int) -> Any:
-    """Allocate memory for CuPy from PyTorch's allocator, which knows its streams and its graphs."""
-    torch: Any = sys.modules["torch"]
-    tensor = torch.empty(size, dtype=torch.uint8, device=f"cuda:{device}")
-    return _memory(tensor.data_ptr(), size, tensor, device)
-
-
-def _memory(address: int, size: int, tensor: Any, device: int) -> Any:
-    """Point to the memory of a tensor on a GPU."""
-    from cupy.cuda import MemoryPointer
-
-    return MemoryPointer(_class_of_memory()(address, size, tensor, device), 0)
-
-
-@functools.cache
-def _class_of_memory() -> Any:
-    from cupy.cuda import UnownedMemory
-
-    class MemoryOfATensor(UnownedMemory):  # type: ignore[misc, unused-ignore]
-        allocator_knows_graphs = True  # see gpugrad/gpu/captures.py
-
-    return MemoryOfATensor
+        return nullcontext()
+    device: AbstractContextManager[Any] = protocols.imported_cupy().cuda.Device(int(home[4:]))
+    return device
 
 
 def wait_for(stream: int) -> None:
@@ -200,35 +165,28 @@ def see(value: Any, kind: str) -> Seen:
         return _VIEWS.get(kind, protocols.see_memory)(value)
 
 
-def empty(
-    kind: str, home: str, shape: tuple[int, ...], dtype: Any, order: Any = "C"
-) -> tuple[Any, Any]:
+def empty(kind: str, home: str, shape: tuple[int, ...], dtype: Any) -> tuple[Any, Any]:
     """Allocate a result: the NumPy or CuPy array to write, and the caller's array if it is made.
-
-    `order` is "C", or "F" for a matrix whose columns are contiguous.
 
     On a GPU, PyTorch allocates for its tensors, so that its allocator knows on which stream their
     memory is used; other results are made by `wrap` when they have been written.
     """
-    if home == "cpu" and kind == "JAX":
-        memory = np.empty(math.prod(shape) * dtype.itemsize + JAX_ALIGNMENT, np.uint8)
-        start = -memory.ctypes.data % JAX_ALIGNMENT
-        return np.ndarray(shape, dtype, memory, start, order=order), None
     if home == "cpu":
-        return np.empty(shape, dtype, order), None
+        return (empty_for_jax if kind == "JAX" else np.empty)(shape, dtype), None
     if kind == "PyTorch":
         torch: Any = sys.modules["torch"]
-        turned = order == "F"
-        tensor = torch.empty(
-            shape[::-1] if turned else shape,
-            dtype=getattr(torch, dtype.name),
-            device=f"cuda:{home[4:]}",
-        )
-        tensor = tensor.t() if turned else tensor
+        tensor = torch.empty(shape, dtype=getattr(torch, dtype.name), device=f"cuda:{home[4:]}")
         return _see_torch(tensor).array, tensor
     import cupy
 
-    return cupy.empty(shape, dtype, order=order), None
+    return cupy.empty(shape, dtype), None
+
+
+def empty_for_jax(shape: tuple[int, ...], dtype: Any, order: Any = "C") -> Any:
+    """Allocate an array of the host that JAX takes over without a copy."""
+    memory = np.empty(math.prod(shape) * dtype.itemsize + JAX_ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % JAX_ALIGNMENT
+    return np.ndarray(shape, dtype, memory, start, order=order)
 
 
 def wrap(array: Any, kind: str, place: Any = None) -> Any:
@@ -310,8 +268,9 @@ def _at_its_address(tensor: Any) -> Any:
     shape, steps = tuple(tensor.shape), tensor.stride()
     last = sum(step * (extent - 1) for step, extent in zip(steps, shape, strict=True))
     size = (last + 1) * dtype.itemsize if tensor.numel() else 0
-    memory = _memory(tensor.data_ptr(), size, tensor, tensor.device.index)
-    return cupy.ndarray(shape, dtype, memory, tuple(step * dtype.itemsize for step in steps))
+    memory = cupy.cuda.UnownedMemory(tensor.data_ptr(), size, tensor, tensor.device.index)
+    pointer = cupy.cuda.MemoryPointer(memory, 0)
+    return cupy.ndarray(shape, dtype, pointer, tuple(step * dtype.itemsize for step in steps))
 
 
 def _see_jax(value: Any) -> Seen:

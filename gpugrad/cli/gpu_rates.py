@@ -13,7 +13,7 @@ import numpy as np
 from gpugrad import dispatch
 from gpugrad.cli import operations
 from gpugrad.cli.stopwatch import Stopwatch
-from gpugrad.gpu.execute import execute
+from gpugrad.gpu.bind import bind
 from gpugrad.gpu.runtime import Runtime
 from gpugrad.planning import gpu_costs
 from gpugrad.planning.gpu_costs import Copy, DeviceFacts, GpuRates
@@ -188,7 +188,7 @@ def _bandwidth(runtime: Runtime, clock: Clock, size: int, launch: float) -> floa
     plan = Plan(problem.op, "gpu", "elementwise", None, None, "to be measured")
     results = {"dz": runtime.empty((count,), near[0].dtype)}
     inputs: dict[str, Any] = {"dy": near[0], "y": near[1], "z": None}
-    work = functools.partial(execute, runtime, plan, inputs, results, (), from_host=False)
+    work = bind(runtime, plan, inputs, results)
     seconds = clock.on_device("pass", work)
     return (problem.bytes_in + problem.bytes_out) / max(seconds - launch, seconds / 2)
 
@@ -213,4 +213,4 @@ def _product(
     steps = steps_of(problem, algorithm, planes)
     plan = Plan(problem.op, "gpu", algorithm, None, None, "to be measured", steps)
     results = {"dx": runtime.empty(near["x"].shape, near["x"].dtype)}
-    return functools.partial(execute, runtime, plan, near, results, (), from_host=False)
+    return bind(runtime, plan, near, results)

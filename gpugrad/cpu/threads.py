@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from gpugrad import _environment
 from gpugrad.cpu.arithmetic import FLOAT64
 from gpugrad.cpu.scratch import Array
 from gpugrad.errors import ArgumentError
@@ -229,7 +228,7 @@ def allowed(threads: int, dtype: np.dtype[Any]) -> int:
     GPUGRAD_NUM_THREADS at most; 1 where trying has shown that their bits would not be those of one
     thread after all.
     """
-    if threads > 1 and _environment.raw("GPUGRAD_NUM_THREADS") is not None:
+    if threads > 1 and "GPUGRAD_NUM_THREADS" in os.environ:
         threads = min(threads, number_of_workers())
     return threads if _agree(threads, dtype) else 1
 

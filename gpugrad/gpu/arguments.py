@@ -4,8 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from gpugrad.arrays.call import address
-from gpugrad.gpu.runtime import Runtime
+from gpugrad.gpu.launches import ArrayRef, Launches, contiguous
 from gpugrad.planning.plan import THREADS, VECTOR_BYTES
 
 Arguments = tuple[Any, ...]
@@ -56,28 +55,29 @@ def packed(*matrices: Any, elements: int | None = None) -> bool:
         rows, columns = matrix.shape
         if columns > 1 and matrix.strides[1] != size:
             return False
-        if address(matrix) % align or (rows > 1 and matrix.strides[0] % align):
+        if matrix.misalignment % align or (rows > 1 and matrix.strides[0] % align):
             return False
     return True
 
 
-def aligned_rows(runtime: Runtime, shape: tuple[int, int], dtype: Any) -> Any:
+def aligned_rows(launches: Launches, shape: tuple[int, int], dtype: Any) -> Any:
     """Allocate a matrix whose rows can be moved in packs of 16 bytes, whatever their length."""
     rows, columns = shape
     vector = VECTOR_BYTES // dtype.itemsize
-    return runtime.empty((rows, -(-columns // vector) * vector), dtype)[:, :columns]
+    whole = launches.empty((rows, -(-columns // vector) * vector), dtype)
+    return whole.view((rows, columns), whole.strides)
 
 
-def partial_sums(runtime: Runtime, dtype: Any, shape: tuple[int, ...]) -> Any:
+def partial_sums(launches: Launches, dtype: Any, shape: tuple[int, ...]) -> Any:
     """Allocate the workspace of a split sum, in the accumulator's dtype."""
-    return runtime.empty(shape, np.float64 if dtype.name == "float64" else np.float32)
+    return launches.empty(shape, np.float64 if dtype.name == "float64" else np.float32)
 
 
-def elementwise(runtime: Runtime, stem: str, macros: tuple[str, ...], *arrays: Any) -> None:
+def elementwise(launches: Launches, stem: str, macros: tuple[str, ...], *arrays: Any) -> None:
     """Launch an element-wise kernel over arrays of one shape, any rank and strides."""
     if arrays[0].size == 0:
         return
-    matrices = as_matrices(runtime, arrays)
+    matrices = as_matrices(launches, arrays)
     rows, columns = matrices[0].shape
     vector = VECTOR_BYTES // matrices[0].dtype.itemsize
     grid = (-(-columns // (THREADS * vector)), min(rows, MAX_GRID_Y))
@@ -85,12 +85,14 @@ def elementwise(runtime: Runtime, stem: str, macros: tuple[str, ...], *arrays: A
     for matrix in matrices:
         args += [matrix, *strides(matrix)]
     args += [*integers(rows, columns), *flags(packed(*matrices))]
-    runtime.kernel(stem, stem, macros)(grid, (THREADS,), tuple(args))
-    if address(matrices[-1]) != address(arrays[-1]):
-        runtime.write(arrays[-1], matrices[-1].reshape(arrays[-1].shape))
+    launches.launch(stem, stem, macros, grid, (THREADS,), tuple(args))
+    if matrices[-1].place != arrays[-1].place:
+        result = arrays[-1]
+        steps = contiguous(result.shape, result.dtype.itemsize)
+        launches.copy(matrices[-1].view(result.shape, steps), result)
 
 
-def as_matrices(runtime: Runtime, arrays: tuple[Any, ...]) -> list[Any]:
+def as_matrices(launches: Launches, arrays: tuple[ArrayRef, ...]) -> list[ArrayRef]:
     """View arrays of one shape as matrices with as few rows as their strides allow.
 
     The dimensions are ordered by the first array's strides, so that whatever order all arrays have
@@ -111,18 +113,12 @@ def as_matrices(runtime: Runtime, arrays: tuple[Any, ...]) -> list[Any]:
                 del step[d - 1]
         d -= 1
     if len(shape) > 2:
-        return [runtime.compact(a).reshape(1, -1) for a in arrays]
+        whole = (1, arrays[0].size)
+        return [
+            launches.compact(a).view(whole, contiguous(whole, a.dtype.itemsize)) for a in arrays
+        ]
     full = (1,) * (2 - len(shape)) + tuple(shape)
     return [
-        view(a, full, (0,) * (2 - len(step)) + tuple(step))
+        a.view(full, (0,) * (2 - len(step)) + tuple(step))
         for a, step in zip(arrays, steps, strict=True)
     ]
-
-
-def view(array: Any, shape: tuple[int, ...], steps: tuple[int, ...]) -> Any:
-    """View an array's memory with another shape and other strides in bytes."""
-    if isinstance(array, np.ndarray):
-        return np.lib.stride_tricks.as_strided(array, shape, steps)
-    import cupy
-
-    return cupy.lib.stride_tricks.as_strided(array, shape, steps)

@@ -4,15 +4,15 @@ from typing import Any
 
 from gpugrad.gpu.arguments import defines, flags, packed, strides
 from gpugrad.gpu.column_sum import launch_column_sum
-from gpugrad.gpu.runtime import Runtime
+from gpugrad.gpu.launches import Launches
 
 
 def bias_backward(
-    runtime: Runtime, plan: Any, dy: Any, *, db: Any, accumulate: tuple[str, ...]
+    launches: Launches, plan: Any, dy: Any, *, db: Any, accumulate: tuple[str, ...]
 ) -> None:
     """Sum dy (n, m) over its rows into db (m,)."""
     launch_column_sum(
-        runtime,
+        launches,
         plan.column_sum("db"),
         "bias_backward",
         "bias_backward",

@@ -3,13 +3,13 @@
 from typing import Any
 
 from gpugrad.gpu.arguments import NULL, Arguments, defines, flags, integers, partial_sums, strides
-from gpugrad.gpu.runtime import Runtime
+from gpugrad.gpu.launches import Launches
 
 REDUCE_BLOCK = (32, 8)  # columns and lanes of kernels/reduce_splits.cu
 
 
 def launch_column_sum(
-    runtime: Runtime,
+    launches: Launches,
     plan: Any,
     stem: str,
     function: str,
@@ -23,7 +23,7 @@ def launch_column_sum(
 
     Parameters
     ----------
-    runtime : Runtime
+    launches : Launches
     plan : ColumnSum
     stem, function, macros
         The kernel.
@@ -41,7 +41,7 @@ def launch_column_sum(
         return
     partial = None
     if plan.splits > 1 and db is not None:
-        partial = partial_sums(runtime, matrices[0].dtype, (plan.splits, m))
+        partial = partial_sums(launches, matrices[0].dtype, (plan.splits, m))
     args = (
         *matrices,
         *((NULL, *integers(0)) if db is None else (db, *strides(db))),
@@ -50,12 +50,20 @@ def launch_column_sum(
         *switches,
     )
     grid = (plan.column_blocks, plan.splits)
-    runtime.kernel(stem, function, macros)(grid, plan.lanes, args)
+    launches.launch(stem, function, macros, grid, plan.lanes, args)
     if partial is not None:
-        reduce_splits(runtime, matrices[0].dtype, partial, db[None, :], bool(switches[-1]))
+        reduce_splits(
+            launches,
+            matrices[0].dtype,
+            partial,
+            db.view((1, m), (0, *db.strides)),
+            bool(switches[-1]),
+        )
 
 
-def reduce_splits(runtime: Runtime, element: Any, partial: Any, out: Any, accumulate: bool) -> None:
+def reduce_splits(
+    launches: Launches, element: Any, partial: Any, out: Any, accumulate: bool
+) -> None:
     """Add the partial sums (splits, …) in order into out (rows, columns)."""
     rows, columns = out.shape
     args = (
@@ -68,4 +76,4 @@ def reduce_splits(runtime: Runtime, element: Any, partial: Any, out: Any, accumu
     )
     macros = defines(element, result=out.dtype)
     grid = (-(-rows * columns // REDUCE_BLOCK[0]),)
-    runtime.kernel("reduce_splits", "reduce_splits", macros)(grid, REDUCE_BLOCK, args)
+    launches.launch("reduce_splits", "reduce_splits", macros, grid, REDUCE_BLOCK, args)

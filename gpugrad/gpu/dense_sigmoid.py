@@ -5,23 +5,23 @@ from typing import Any
 from gpugrad.gpu import dmma, plane_products
 from gpugrad.gpu.arguments import NULL, defines, integers, strides
 from gpugrad.gpu.gemm import launch_gemm, operand
-from gpugrad.gpu.runtime import Runtime
+from gpugrad.gpu.launches import Launches
 
 
 def dense_sigmoid(
-    runtime: Runtime, plan: Any, x: Any, w: Any, b: Any, *, y: Any, accumulate: tuple[str, ...]
+    launches: Launches, plan: Any, x: Any, w: Any, b: Any, *, y: Any, accumulate: tuple[str, ...]
 ) -> None:
     """Write y (n, m) from x (n, k), w (k, m) and b (m,)."""
     step = plan.gemm("y")
     if step.planes:
-        plane_products.forward(runtime, step, x, w, b, y)
+        plane_products.forward(launches, step, x, w, b, y)
         return
     if step.algorithm == "dmma":
-        dmma.forward(runtime, step, x, w, b, y)
+        dmma.forward(launches, step, x, w, b, y)
         return
     bias = (NULL, *integers(0)) if b is None else (b, *strides(b))
     launch_gemm(
-        runtime,
+        launches,
         step,
         x.dtype,
         "dense_sigmoid_ffma",

@@ -15,9 +15,9 @@ from gpugrad.gpu import dmma, fused, plane_products
 from gpugrad.gpu.arguments import Arguments, aligned_rows, defines, flags, integers, packed, strides
 from gpugrad.gpu.column_sum import launch_column_sum
 from gpugrad.gpu.gemm import launch_gemm, operand, walk
+from gpugrad.gpu.launches import Launches
 from gpugrad.gpu.plane_operands import Operand
 from gpugrad.gpu.planes import own, split_gradient
-from gpugrad.gpu.runtime import Runtime
 from gpugrad.planning.problem import Gemm
 
 
@@ -35,7 +35,7 @@ class Upstream(NamedTuple):
 
 
 def dense_sigmoid_backward(
-    runtime: Runtime,
+    launches: Launches,
     plan: Any,
     dy: Any,
     y: Any,
@@ -53,34 +53,34 @@ def dense_sigmoid_backward(
     if plan.layer is not None:
         apart = plan.dw_apart
         if apart is not None:
-            _dw(runtime, apart, upstream, x, w, dw, "dw" in accumulate)
+            _dw(launches, apart, upstream, x, w, dw, "dw" in accumulate)
             dw = None
         if any(one is not None for one in (dx, dw, db)):
             arrays = (upstream.dy, upstream.saved, x, w, dx, dw, db)
             logits = upstream.logits
-            fused.gradients(runtime, plan.layer, *arrays, logits=logits, accumulate=accumulate)
+            fused.gradients(launches, plan.layer, *arrays, logits=logits, accumulate=accumulate)
         return
     outputs = {name: out for name, out in (("dx", dx), ("dw", dw)) if out is not None}
     steps = {name: plan.gemm(name) for name in outputs}
     by = {name: step.algorithm for name, step in steps.items()}
     if any(step.planes for step in steps.values()):
-        planes = _planes(runtime, plan, upstream, steps, db, "db" in accumulate)
-        plane_products.both_products(runtime, steps, *planes, x, w, outputs, accumulate)
+        planes = _planes(launches, plan, upstream, steps, db, "db" in accumulate)
+        plane_products.both_products(launches, steps, *planes, x, w, outputs, accumulate)
     elif "dmma" in by.values():
-        dz = _dz(runtime, plan, upstream, db, "db" in accumulate)
+        dz = _dz(launches, plan, upstream, db, "db" in accumulate)
         for name, operands in (("dx", (dz, w)), ("dw", (x.T, dz.T))):
             if name in steps:
-                dmma.product(runtime, steps[name], *operands, outputs[name], name in accumulate)
+                dmma.product(launches, steps[name], *operands, outputs[name], name in accumulate)
     elif db is not None:
-        _sum(runtime, plan, "sigmoid_bias_sum", upstream, (), db, "db" in accumulate)
+        _sum(launches, plan, "sigmoid_bias_sum", upstream, (), db, "db" in accumulate)
     for name, algorithm in by.items():
         if algorithm == "ffma":
             product = _dx if name == "dx" else _dw
-            product(runtime, steps[name], upstream, x, w, outputs[name], name in accumulate)
+            product(launches, steps[name], upstream, x, w, outputs[name], name in accumulate)
 
 
 def _planes(
-    runtime: Runtime,
+    launches: Launches,
     plan: Any,
     upstream: Upstream,
     steps: dict[str, Gemm],
@@ -91,7 +91,7 @@ def _planes(
     count = {name: step.planes for name, step in steps.items() if step.planes}
     if upstream.dy.dtype.name == "float32":
         of_dx, of_dw = split_gradient(
-            runtime,
+            launches,
             plan.column_sum("db"),
             *upstream,
             max(count.values()),
@@ -101,7 +101,7 @@ def _planes(
             accumulate_db=accumulate_db,
         )
     else:
-        dz = own(runtime, _dz(runtime, plan, upstream, db, accumulate_db))
+        dz = own(launches, _dz(launches, plan, upstream, db, accumulate_db))
         of_dx, of_dw = (dz if name in count else None for name in ("dx", "dw"))
     return (
         None if of_dx is None else Operand(of_dx, along=True),
@@ -109,15 +109,15 @@ def _planes(
     )
 
 
-def _dz(runtime: Runtime, plan: Any, upstream: Upstream, db: Any, accumulate_db: bool) -> Any:
+def _dz(launches: Launches, plan: Any, upstream: Upstream, db: Any, accumulate_db: bool) -> Any:
     """Compute dz (n, m) in the dtype of dy, and db in the same pass."""
-    dz = aligned_rows(runtime, upstream.dy.shape, upstream.dy.dtype)
-    _sum(runtime, plan, "sigmoid_bias_backward", upstream, (dz,), db, accumulate_db)
+    dz = aligned_rows(launches, upstream.dy.shape, upstream.dy.dtype)
+    _sum(launches, plan, "sigmoid_bias_backward", upstream, (dz,), db, accumulate_db)
     return dz
 
 
 def _sum(
-    runtime: Runtime,
+    launches: Launches,
     plan: Any,
     function: str,
     upstream: Upstream,
@@ -136,7 +136,7 @@ def _sum(
     )
     switches = (packed(dy, saved, *dz), *(False for _ in dz), accumulate_db)
     launch_column_sum(
-        runtime,
+        launches,
         plan.column_sum("db"),
         "sigmoid_bias_backward",
         function,
@@ -149,11 +149,11 @@ def _sum(
 
 
 def _dx(
-    runtime: Runtime, step: Gemm, upstream: Upstream, x: Any, w: Any, dx: Any, accumulate: bool
+    launches: Launches, step: Gemm, upstream: Upstream, x: Any, w: Any, dx: Any, accumulate: bool
 ) -> None:
     dy, saved, logits = upstream
     launch_gemm(
-        runtime,
+        launches,
         step,
         dy.dtype,
         "dense_sigmoid_backward_dx_ffma",
@@ -167,11 +167,11 @@ def _dx(
 
 
 def _dw(
-    runtime: Runtime, step: Gemm, upstream: Upstream, x: Any, w: Any, dw: Any, accumulate: bool
+    launches: Launches, step: Gemm, upstream: Upstream, x: Any, w: Any, dw: Any, accumulate: bool
 ) -> None:
     dy, saved, logits = upstream
     launch_gemm(
-        runtime,
+        launches,
         step,
         dy.dtype,
         "dense_sigmoid_backward_dw_ffma",

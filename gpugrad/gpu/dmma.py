@@ -6,7 +6,7 @@ import numpy as np
 
 from gpugrad.gpu.arguments import NULL, Arguments, defines, integers, strides
 from gpugrad.gpu.gemm import launch_gemm, walk
-from gpugrad.gpu.runtime import Runtime
+from gpugrad.gpu.launches import Launches
 from gpugrad.planning.plan import GEMM_STEP
 from gpugrad.planning.problem import Gemm
 
@@ -15,11 +15,11 @@ PADDING = 2  # elements behind each outer index of a tile in shared memory
 
 
 def product(
-    runtime: Runtime, plan: Gemm, left: Any, right: Any, out: Any, accumulate: bool
+    launches: Launches, plan: Gemm, left: Any, right: Any, out: Any, accumulate: bool
 ) -> None:
     """Compute out = left rightᵀ, both operands (outer, contraction)."""
     _launch(
-        runtime,
+        launches,
         plan,
         "matmul_backward_dmma",
         left,
@@ -31,15 +31,15 @@ def product(
     )
 
 
-def forward(runtime: Runtime, plan: Gemm, x: Any, w: Any, b: Any, y: Any) -> None:
+def forward(launches: Launches, plan: Gemm, x: Any, w: Any, b: Any, y: Any) -> None:
     """Compute y = σ(x w + b)."""
     bias = (NULL, *integers(0)) if b is None else (b, *strides(b))
     extents = integers(plan.rows, plan.columns, plan.contraction)
-    _launch(runtime, plan, "dense_sigmoid_dmma", x, w.T, bias, y, None, extents)
+    _launch(launches, plan, "dense_sigmoid_dmma", x, w.T, bias, y, None, extents)
 
 
 def _launch(
-    runtime: Runtime,
+    launches: Launches,
     plan: Gemm,
     stem: str,
     left: Any,
@@ -60,7 +60,7 @@ def _launch(
         operands += (matrix, *steps, packed)
         across += [] if along else [name]
     launch_gemm(
-        runtime,
+        launches,
         plan,
         left.dtype,
         stem,

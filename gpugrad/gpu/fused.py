@@ -14,7 +14,7 @@ from gpugrad.gpu.arguments import (
 )
 from gpugrad.gpu.column_sum import REDUCE_BLOCK, reduce_splits
 from gpugrad.gpu.gemm import QUAD
-from gpugrad.gpu.runtime import Runtime
+from gpugrad.gpu.launches import Launches
 from gpugrad.planning.plan import THREADS
 from gpugrad.planning.problem import FusedLayer
 
@@ -22,7 +22,7 @@ STEM = "dense_sigmoid_backward_fused_"  # and the algorithm
 
 
 def gradients(
-    runtime: Runtime,
+    launches: Launches,
     plan: FusedLayer,
     dy: Any,
     saved: Any,
@@ -39,7 +39,7 @@ def gradients(
     element = dy.dtype
     # Sums of several blocks, and those that leave wider than the inputs, go by way of a workspace.
     parts = {
-        name: partial_sums(runtime, element, (plan.splits, *out.shape))
+        name: partial_sums(launches, element, (plan.splits, *out.shape))
         for name, out in (("dw", dw), ("db", db))
         if out is not None and (plan.splits > 1 or out.dtype != element)
     }
@@ -62,13 +62,13 @@ def gradients(
     if plan.planes > 1:
         macros += (f"PLANES={plan.planes}",)
     macros += (f"TILE={plan.tile}",)
-    kernel = runtime.kernel(stem, stem, macros, plan.shared_bytes)
-    kernel((plan.blocks, plan.splits), (THREADS,), args)
-    _reduce(runtime, element, parts, dw, db, accumulate)
+    grid = (plan.blocks, plan.splits)
+    launches.launch(stem, stem, macros, grid, (THREADS,), args, plan.shared_bytes)
+    _reduce(launches, element, parts, dw, db, accumulate)
 
 
 def _reduce(
-    runtime: Runtime,
+    launches: Launches,
     element: Any,
     parts: dict[str, Any],
     dw: Any,
@@ -82,17 +82,15 @@ def _reduce(
             return
         args = (
             *parts.values(),
-            *integers(len(parts["dw"])),
+            *integers(parts["dw"].shape[0]),
             *(dw, *strides(dw), db, *strides(db)),
             *integers(*dw.shape),
             *flags("dw" in accumulate, "db" in accumulate),
         )
-        kernel = runtime.kernel(
-            "reduce_splits", "reduce_layer_splits", defines(element, result=dw.dtype)
-        )
-        kernel((-(-count // REDUCE_BLOCK[0]),), REDUCE_BLOCK, args)
+        grid, macros = (-(-count // REDUCE_BLOCK[0]),), defines(element, result=dw.dtype)
+        launches.launch("reduce_splits", "reduce_layer_splits", macros, grid, REDUCE_BLOCK, args)
         return
     for name, out in (("dw", dw), ("db", db)):
         if name in parts and out.size:
-            rows = out if out.ndim == 2 else out[None, :]
-            reduce_splits(runtime, element, parts[name], rows, name in accumulate)
+            rows = out if out.ndim == 2 else out.view((1, *out.shape), (0, *out.strides))
+            reduce_splits(launches, element, parts[name], rows, name in accumulate)

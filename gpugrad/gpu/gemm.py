@@ -4,7 +4,7 @@ from typing import Any
 
 from gpugrad.gpu.arguments import NULL, Arguments, flags, packed, partial_sums, strides
 from gpugrad.gpu.column_sum import reduce_splits
-from gpugrad.gpu.runtime import Runtime
+from gpugrad.gpu.launches import Launches
 from gpugrad.planning.plan import THREADS
 from gpugrad.planning.problem import Gemm
 
@@ -39,7 +39,7 @@ def operand(matrix: Any) -> Arguments:
 
 
 def launch_gemm(
-    runtime: Runtime,
+    launches: Launches,
     plan: Gemm,
     element: Any,
     stem: str,
@@ -57,7 +57,7 @@ def launch_gemm(
 
     Parameters
     ----------
-    runtime : Runtime
+    launches : Launches
     plan : Gemm
     element : dtype
         Of the call's arrays.
@@ -80,14 +80,14 @@ def launch_gemm(
     partial: tuple[Any, ...] = ()
     if function in WITH_PARTIAL:
         shape = (plan.splits, *out.shape)
-        partial = (partial_sums(runtime, element, shape) if plan.splits > 1 else NULL,)
+        partial = (partial_sums(launches, element, shape) if plan.splits > 1 else NULL,)
     switches = (packed(out, elements=QUAD), *(() if accumulate is None else (accumulate,)))
     args = (*operands, out, *strides(out), *partial, *flags(*switches), *extents)
     macros = (*macros, f"TILE={plan.tile}")
     grid, block = launch or ((plan.blocks, plan.splits), (THREADS,))
-    runtime.kernel(stem, function, macros, shared_bytes)(grid, block, args)
+    launches.launch(stem, function, macros, grid, block, args, shared_bytes)
     if plan.splits > 1:
-        reduce_splits(runtime, element, partial[0], out, bool(accumulate))
+        reduce_splits(launches, element, partial[0], out, bool(accumulate))
 
 
 WITH_PARTIAL = (

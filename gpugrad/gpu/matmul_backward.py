@@ -5,13 +5,13 @@ from typing import Any
 from gpugrad.gpu import dmma, plane_products
 from gpugrad.gpu.arguments import defines, integers
 from gpugrad.gpu.gemm import launch_gemm, operand
+from gpugrad.gpu.launches import Launches
 from gpugrad.gpu.plane_operands import of_both_products
-from gpugrad.gpu.runtime import Runtime
 from gpugrad.planning.problem import Gemm
 
 
 def matmul_backward(
-    runtime: Runtime,
+    launches: Launches,
     plan: Any,
     dy: Any,
     x: Any,
@@ -27,21 +27,21 @@ def matmul_backward(
     planes = {name: step.planes for name, step in steps.items() if step.planes}
     if planes:
         of_dx, of_dw = of_both_products(
-            runtime, dy, max(planes.values()), dx="dx" in planes, dw="dw" in planes
+            launches, dy, max(planes.values()), dx="dx" in planes, dw="dw" in planes
         )
-        plane_products.both_products(runtime, steps, of_dx, of_dw, x, w, outputs, accumulate)
+        plane_products.both_products(launches, steps, of_dx, of_dw, x, w, outputs, accumulate)
     operands = {"dx": (dy, w), "dw": (x.T, dy.T)}
     for name in outputs.keys() - planes.keys():
         product = dmma.product if steps[name].algorithm == "dmma" else _product
-        product(runtime, steps[name], *operands[name], outputs[name], name in accumulate)
+        product(launches, steps[name], *operands[name], outputs[name], name in accumulate)
 
 
 def _product(
-    runtime: Runtime, plan: Gemm, left: Any, right: Any, out: Any, accumulate: bool
+    launches: Launches, plan: Gemm, left: Any, right: Any, out: Any, accumulate: bool
 ) -> None:
     """Compute out = left rightᵀ, both operands (outer, contraction)."""
     launch_gemm(
-        runtime,
+        launches,
         plan,
         left.dtype,
         "matmul_backward_ffma",

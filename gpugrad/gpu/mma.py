@@ -1,12 +1,12 @@
 """How products from planes are launched by mma.sync: kernels/gemm_mma.cuh."""
 
+from gpugrad.gpu.launches import Launches
 from gpugrad.gpu.plane_operands import WORD_BYTES, Operand, Way
-from gpugrad.gpu.runtime import Runtime
 from gpugrad.planning.plan import LARGE_TILE
 from gpugrad.planning.problem import Gemm
 
 
-def way(runtime: Runtime, plan: Gemm, left: Operand, right: Operand) -> Way:
+def way(launches: Launches, plan: Gemm, left: Operand, right: Operand) -> Way:
     """Give what is this kernel's own in a launch: a block for each tile of each split."""
     return Way(shared_bytes(plan.tile, plan.planes))
 

@@ -4,8 +4,8 @@ from typing import Any, NamedTuple
 
 from gpugrad.gpu.arguments import NULL, Arguments, defines, integers
 from gpugrad.gpu.gemm import Launch
+from gpugrad.gpu.launches import Launches
 from gpugrad.gpu.planes import Planes, own, split, split_both
-from gpugrad.gpu.runtime import Runtime
 
 WORD_BYTES = 2
 
@@ -52,28 +52,28 @@ class Way(NamedTuple):
     splits: tuple[int, ...] = ()
 
 
-def operand(runtime: Runtime, matrix: Any, count: int) -> Operand:
+def operand(launches: Launches, matrix: Any, count: int) -> Operand:
     """Bring a matrix (outer, contraction) into planes, in the order that it has in memory."""
     along = rows_are_contiguous(matrix)
     rows = matrix if along else matrix.T
     if matrix.dtype.itemsize == WORD_BYTES:
-        return Operand(own(runtime, rows), along)
-    return Operand(split(runtime, rows, count, "rows" if along else "columns"), along)
+        return Operand(own(launches, rows), along)
+    return Operand(split(launches, rows, count, "rows" if along else "columns"), along)
 
 
 def of_both_products(
-    runtime: Runtime, dy: Any, count: int, *, dx: bool, dw: bool
+    launches: Launches, dy: Any, count: int, *, dx: bool, dw: bool
 ) -> tuple[Operand | None, Operand | None]:
     """Bring dy (n, m) into planes, as the left operand of dx and the right one of dw."""
     straight = rows_are_contiguous(dy)
     rows = dy if straight else dy.T
     if dy.dtype.itemsize == WORD_BYTES:
-        planes = own(runtime, rows)
+        planes = own(launches, rows)
         found = (planes if dx else None, planes if dw else None)
     elif straight:
-        found = split_both(runtime, rows, count, by_row=dx, by_column=dw)
+        found = split_both(launches, rows, count, by_row=dx, by_column=dw)
     else:
-        found = split_both(runtime, rows, count, by_row=dw, by_column=dx)[::-1]
+        found = split_both(launches, rows, count, by_row=dw, by_column=dx)[::-1]
     for_dx, for_dw = found
     return (
         None if for_dx is None else Operand(for_dx, straight),

@@ -8,15 +8,15 @@ from typing import Any
 from gpugrad.gpu import mma, wgmma
 from gpugrad.gpu.arguments import NULL, integers, strides
 from gpugrad.gpu.gemm import launch_gemm
+from gpugrad.gpu.launches import Launches
 from gpugrad.gpu.plane_operands import Operand, macros, operand
-from gpugrad.gpu.runtime import Runtime
 from gpugrad.planning.problem import Gemm
 
 BY = {"mma": mma, "wgmma": wgmma}
 
 
 def both_products(
-    runtime: Runtime,
+    launches: Launches,
     steps: dict[str, Gemm],
     dz_of_dx: Operand | None,
     dz_of_dw: Operand | None,
@@ -27,21 +27,21 @@ def both_products(
 ) -> None:
     """Compute dx = dz wᵀ and dw = xᵀ dz, as far as dz is given."""
     if dz_of_dx is not None:
-        right = operand(runtime, w, dz_of_dx.planes.count)
-        product(runtime, steps["dx"], x.dtype, dz_of_dx, right, outputs["dx"], "dx" in accumulate)
+        right = operand(launches, w, dz_of_dx.planes.count)
+        product(launches, steps["dx"], x.dtype, dz_of_dx, right, outputs["dx"], "dx" in accumulate)
     if dz_of_dw is not None:
-        left = operand(runtime, x.T, dz_of_dw.planes.count)
-        product(runtime, steps["dw"], x.dtype, left, dz_of_dw, outputs["dw"], "dw" in accumulate)
+        left = operand(launches, x.T, dz_of_dw.planes.count)
+        product(launches, steps["dw"], x.dtype, left, dz_of_dw, outputs["dw"], "dw" in accumulate)
 
 
-def forward(runtime: Runtime, plan: Gemm, x: Any, w: Any, b: Any, y: Any) -> None:
+def forward(launches: Launches, plan: Gemm, x: Any, w: Any, b: Any, y: Any) -> None:
     """Compute y = σ(x w + b)."""
-    left, right = operand(runtime, x, plan.planes), operand(runtime, w.T, plan.planes)
+    left, right = operand(launches, x, plan.planes), operand(launches, w.T, plan.planes)
     bias = (NULL, *integers(0)) if b is None else (b, *strides(b))
     kernel = f"dense_sigmoid_{plan.algorithm}"
-    way = BY[plan.algorithm].way(runtime, plan, left, right)
+    way = BY[plan.algorithm].way(launches, plan, left, right)
     launch_gemm(
-        runtime,
+        launches,
         plan,
         y.dtype,
         kernel,
@@ -57,7 +57,7 @@ def forward(runtime: Runtime, plan: Gemm, x: Any, w: Any, b: Any, y: Any) -> Non
 
 
 def product(
-    runtime: Runtime,
+    launches: Launches,
     plan: Gemm,
     element: Any,
     left: Operand,
@@ -67,10 +67,10 @@ def product(
 ) -> None:
     """Compute out = left rightᵀ; element is the dtype of the call's arrays."""
     kernel = f"matmul_backward_{plan.algorithm}"
-    way = BY[plan.algorithm].way(runtime, plan, left, right)
+    way = BY[plan.algorithm].way(launches, plan, left, right)
     extents = [plan.rows, plan.columns, plan.contraction, plan.split_length]
     launch_gemm(
-        runtime,
+        launches,
         plan,
         element,
         kernel,

@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gpugrad.arrays.call import address
 from gpugrad.gpu.arguments import (
     MAX_GRID_Y,
     NULL,
@@ -21,7 +20,7 @@ from gpugrad.gpu.arguments import (
     strides,
 )
 from gpugrad.gpu.column_sum import REDUCE_BLOCK, launch_column_sum
-from gpugrad.gpu.runtime import Runtime
+from gpugrad.gpu.launches import Launches
 from gpugrad.planning.plan import THREADS, column_sum
 from gpugrad.planning.problem import ColumnSum
 
@@ -74,33 +73,33 @@ class Planes:
         return self.rows * self.pitch
 
 
-def own(runtime: Runtime, matrix: Any) -> Planes:
+def own(launches: Launches, matrix: Any) -> Planes:
     """Take a matrix of 16-bit elements as its own only plane: a view where its rows are aligned."""
     rows, columns = matrix.shape
     if packed(matrix) and (rows <= 1 or matrix.strides[0] >= columns * matrix.dtype.itemsize):
-        return Planes(matrix[None])
-    copy = _empty(runtime, 1, rows, columns, matrix.dtype)
-    runtime.write(copy[0].view(np.uint16), matrix.view(np.uint16))
+        return Planes(matrix.view((1, *matrix.shape), (0, *matrix.strides)))
+    copy = _empty(launches, 1, rows, columns, matrix.dtype)
+    launches.copy(matrix, copy.view(matrix.shape, copy.strides[1:]))
     return Planes(copy)
 
 
-def split(runtime: Runtime, matrix: Any, count: int, outer: Literal["rows", "columns"]) -> Planes:
+def split(launches: Launches, matrix: Any, count: int, outer: Literal["rows", "columns"]) -> Planes:
     """Split a float32 matrix, with exponents for its rows or columns where they are needed."""
     by_row = outer == "rows"
-    planes = split_both(runtime, matrix, count, by_row=by_row, by_column=not by_row)
+    planes = split_both(launches, matrix, count, by_row=by_row, by_column=not by_row)
     wanted = planes[0 if by_row else 1]
     assert wanted is not None
     return wanted
 
 
 def split_both(
-    runtime: Runtime, matrix: Any, count: int, *, by_row: bool, by_column: bool
+    launches: Launches, matrix: Any, count: int, *, by_row: bool, by_column: bool
 ) -> tuple[Planes | None, Planes | None]:
     """Split a float32 matrix for a product over its columns, for one over its rows, or for both.
 
     Parameters
     ----------
-    runtime : Runtime
+    launches : Launches
     matrix : array of shape (rows, columns)
     count : {1, 2, 3}
         Planes.
@@ -113,17 +112,19 @@ def split_both(
     tuple of Planes or None
     """
     if count == EXACT:
-        planes = Planes(_split(runtime, matrix, count, None, None))
+        planes = Planes(_split(launches, matrix, count, None, None))
         return planes if by_row else None, planes if by_column else None
-    of_rows, of_columns = _exponents(runtime, (matrix,), False, by_row, by_column)
+    of_rows, of_columns = _exponents(launches, (matrix,), False, by_row, by_column)
     return (
-        Planes(_split(runtime, matrix, count, of_rows, None), of_rows) if by_row else None,
-        Planes(_split(runtime, matrix, count, None, of_columns), of_columns) if by_column else None,
+        Planes(_split(launches, matrix, count, of_rows, None), of_rows) if by_row else None,
+        Planes(_split(launches, matrix, count, None, of_columns), of_columns)
+        if by_column
+        else None,
     )
 
 
 def split_gradient(
-    runtime: Runtime,
+    launches: Launches,
     step: ColumnSum,
     dy: Any,
     saved: Any,
@@ -139,7 +140,7 @@ def split_gradient(
 
     Parameters
     ----------
-    runtime : Runtime
+    launches : Launches
     step : ColumnSum
         The plan of the sum over rows; without db, of the same work.
     dy, saved : arrays of shape (n, m)
@@ -152,17 +153,19 @@ def split_gradient(
     n, m = dy.shape
     of_rows = of_columns = rows = columns = None
     if count < EXACT:
-        of_rows, of_columns = _exponents(runtime, (dy, saved), logits, by_row, by_column)
+        of_rows, of_columns = _exponents(launches, (dy, saved), logits, by_row, by_column)
     if by_row or count == EXACT:
-        rows = Planes(_empty(runtime, count, n, m, WORD), of_rows)
+        rows = Planes(_empty(launches, count, n, m, WORD), of_rows)
     if by_column:
-        columns = rows if count == EXACT else Planes(_empty(runtime, count, n, m, WORD), of_columns)
+        columns = (
+            rows if count == EXACT else Planes(_empty(launches, count, n, m, WORD), of_columns)
+        )
     outputs: list[Any] = []
     for planes in (rows, None if columns is rows else columns):
         outputs += [NULL, NULL] if planes is None else [planes.array, _pointer(planes.exponents)]
     if n > 0 or db is not None:
         launch_column_sum(
-            runtime,
+            launches,
             step,
             "sigmoid_bias_planes",
             "sigmoid_bias_planes",
@@ -175,10 +178,10 @@ def split_gradient(
     return rows if by_row else None, columns
 
 
-def _split(runtime: Runtime, matrix: Any, count: int, of_rows: Any, of_columns: Any) -> Any:
+def _split(launches: Launches, matrix: Any, count: int, of_rows: Any, of_columns: Any) -> Any:
     """Give a float32 matrix as planes, with the exponents that were found for it."""
     rows, columns = matrix.shape
-    planes = _empty(runtime, count, rows, columns, WORD)
+    planes = _empty(launches, count, rows, columns, WORD)
     if matrix.size == 0:
         return planes
     macros = (*defines(matrix.dtype), f"PLANES={count}")
@@ -191,20 +194,20 @@ def _split(runtime: Runtime, matrix: Any, count: int, of_rows: Any, of_columns: 
         *(_pointer(of_rows), _pointer(of_columns)),
         *(*integers(rows, columns), *flags(packed(matrix))),
     )
-    runtime.kernel("split_planes", "split_planes", macros)(grid, (lanes_x, lanes_y), args)
+    launches.launch("split_planes", "split_planes", macros, grid, (lanes_x, lanes_y), args)
     return planes
 
 
 def _exponents(
-    runtime: Runtime, matrices: tuple[Any, ...], logits: bool, by_row: bool, by_column: bool
+    launches: Launches, matrices: tuple[Any, ...], logits: bool, by_row: bool, by_column: bool
 ) -> tuple[Any, Any]:
     """Find the exponents of a matrix, or of dz from dy and y or z: by row, by column, or both."""
     matrix, *saved = matrices
     rows, columns = matrix.shape
     step = column_sum(rows, columns, matrix.dtype.name)
     macros = defines(matrix.dtype, logits=logits) + (("GRADIENT",) if saved else ())
-    row_maxima = runtime.empty((step.column_blocks, rows), np.uint32) if by_row else None
-    column_maxima = runtime.empty((step.splits, columns), np.uint32) if by_column else None
+    row_maxima = launches.empty((step.column_blocks, rows), np.uint32) if by_row else None
+    column_maxima = launches.empty((step.splits, columns), np.uint32) if by_column else None
     if matrix.size:
         args = (
             *(matrix, *strides(matrix)),
@@ -212,33 +215,32 @@ def _exponents(
             *(_pointer(row_maxima), _pointer(column_maxima)),
             *(*integers(rows, columns, step.split_length), *flags(packed(*matrices))),
         )
-        kernel = runtime.kernel("plane_exponents", "plane_maxima", macros)
-        kernel((step.column_blocks, step.splits), step.lanes, args)
+        grid = (step.column_blocks, step.splits)
+        launches.launch("plane_exponents", "plane_maxima", macros, grid, step.lanes, args)
     of_rows, of_columns = (
-        None if maxima is None else _exponents_of(runtime, macros, maxima, empty=not matrix.size)
+        None if maxima is None else _exponents_of(launches, macros, maxima, empty=not matrix.size)
         for maxima in (row_maxima, column_maxima)
     )
     return of_rows, of_columns
 
 
-def _exponents_of(runtime: Runtime, macros: tuple[str, ...], maxima: Any, *, empty: bool) -> Any:
+def _exponents_of(launches: Launches, macros: tuple[str, ...], maxima: Any, *, empty: bool) -> Any:
     """Reduce partial maxima (parts, count) to exponents (count,); of an empty matrix, to zeros."""
     parts, count = maxima.shape
-    exponents = runtime.empty((count,), np.int32)
+    exponents = launches.empty((count,), np.int32)
     if empty:
-        runtime.write(exponents, 0)
+        launches.fill(exponents)
         return exponents
     args = (maxima, *integers(parts), exponents, *integers(count))
-    kernel = runtime.kernel("plane_exponents", "plane_exponents", macros)
-    kernel((-(-count // REDUCE_BLOCK[0]),), REDUCE_BLOCK, args)
+    grid = (-(-count // REDUCE_BLOCK[0]),)
+    launches.launch("plane_exponents", "plane_exponents", macros, grid, REDUCE_BLOCK, args)
     return exponents
 
 
-def _empty(runtime: Runtime, count: int, rows: int, columns: int, dtype: Any) -> Any:
+def _empty(launches: Launches, count: int, rows: int, columns: int, dtype: Any) -> Any:
     """Allocate planes, every row of them aligned."""
-    array = runtime.empty((count, rows, _pitch(columns)), dtype)
-    assert address(array) % 16 == 0
-    return array[..., :columns]
+    array = launches.empty((count, rows, _pitch(columns)), dtype)
+    return array.view((count, rows, columns), array.strides)
 
 
 def _pitch(columns: int) -> int:

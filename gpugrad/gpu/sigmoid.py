@@ -3,9 +3,9 @@
 from typing import Any
 
 from gpugrad.gpu.arguments import defines, elementwise
-from gpugrad.gpu.runtime import Runtime
+from gpugrad.gpu.launches import Launches
 
 
-def sigmoid(runtime: Runtime, plan: Any, z: Any, *, y: Any, accumulate: tuple[str, ...]) -> None:
+def sigmoid(launches: Launches, plan: Any, z: Any, *, y: Any, accumulate: tuple[str, ...]) -> None:
     """Write σ(z) into y; both of any one shape."""
-    elementwise(runtime, "sigmoid", defines(z.dtype), z, y)
+    elementwise(launches, "sigmoid", defines(z.dtype), z, y)

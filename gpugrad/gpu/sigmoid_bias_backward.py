@@ -4,11 +4,11 @@ from typing import Any
 
 from gpugrad.gpu.arguments import defines, flags, packed, strides
 from gpugrad.gpu.column_sum import launch_column_sum
-from gpugrad.gpu.runtime import Runtime
+from gpugrad.gpu.launches import Launches
 
 
 def sigmoid_bias_backward(
-    runtime: Runtime,
+    launches: Launches,
     plan: Any,
     dy: Any,
     y: Any,
@@ -21,7 +21,7 @@ def sigmoid_bias_backward(
     """Write dz (n, m) and its column sums db (m,)."""
     saved = y if z is None else z
     launch_column_sum(
-        runtime,
+        launches,
         plan.column_sum("db"),
         "sigmoid_bias_backward",
         "sigmoid_bias_backward",

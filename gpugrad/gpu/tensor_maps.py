@@ -9,15 +9,11 @@ import ctypes
 import functools
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from gpugrad.arrays.call import address
 from gpugrad.errors import DeviceError
 from gpugrad.gpu.availability import driver
 
 ALIGNMENT = 16  # bytes, of every stride
 BYTES = 128  # of a map, CUtensorMap
-DTYPE = np.dtype([("opaque", np.uint64, BYTES // 8)])
 REMEMBERED = 4096  # maps: arrays of later calls have the addresses of earlier ones
 
 # CUtensorMapDataType, -Interleave, -Swizzle, -L2promotion and -FloatOOBfill of cuda.h
@@ -35,41 +31,10 @@ class Layout(NamedTuple):
     strides: tuple[int, ...]
 
 
-class TensorMap:
-    """The map of an array of 16-bit elements; encoded when it is needed, for the address then.
-
-    Parameters
-    ----------
-    array : array
-        Aligned to 16 bytes, with strides that are multiples of 16 bytes, but for the last axis,
-        which is contiguous.
-    box : tuple of int
-        Extents of what is copied at once, along the array's axes. What of it is outside the array
-        is filled with zeros.
-    swizzle : {64, 128}
-        Bytes of a row of the box in shared memory, by which its 16-byte pieces are exchanged.
-
-    Attributes
-    ----------
-    size : int
-        Bytes of a map.
-    encode : function
-        Returns the map of such an array at an address, and does not hold this one.
-    """
-
-    def __init__(self, array: Any, box: tuple[int, ...], swizzle: int) -> None:
-        self.array, self.size = array, BYTES
-        self.encode = functools.partial(encode, layout(array), box, swizzle)
-
-    def by_value(self) -> np.ndarray:
-        """Give the map as CuPy takes a structure; blank if the array is empty."""
-        if self.array.size == 0:
-            return np.zeros(1, DTYPE)
-        return np.frombuffer(self.encode(address(self.array)), DTYPE)
-
-
 def layout(array: Any) -> Layout:
-    """Describe an array whose last axis is contiguous.
+    """Return what the driver is told of an array of 16-bit elements.
+
+    It is aligned to 16 bytes, and so are its strides, but for the last axis, which is contiguous.
 
     Where a dimension has one element, its stride means nothing: any that the driver takes will do.
     """

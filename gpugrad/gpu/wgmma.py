@@ -4,8 +4,8 @@ import math
 
 from gpugrad.gpu.arguments import Arguments
 from gpugrad.gpu.gemm import Launch
+from gpugrad.gpu.launches import Launches, TensorMap
 from gpugrad.gpu.plane_operands import WORD_BYTES, Operand, Way
-from gpugrad.gpu.runtime import Runtime
 from gpugrad.planning.problem import WARPGROUP_ROWS, Gemm
 
 THREADS = 384  # of a block: three warpgroups
@@ -17,17 +17,17 @@ MOST_STAGES = 6
 PAIR = 2  # multiprocessors that are always side by side
 
 
-def way(runtime: Runtime, plan: Gemm, left: Operand, right: Operand) -> Way:
+def way(launches: Launches, plan: Gemm, left: Operand, right: Operand) -> Way:
     """Give what is this kernel's own in a launch."""
     return Way(
         shared_bytes(plan.tile, plan.planes),
-        launch_of(runtime, plan),
-        maps(runtime, plan, left, right),
+        launch_of(launches, plan),
+        maps(plan, left, right),
         (plan.splits,),
     )
 
 
-def launch_of(runtime: Runtime, plan: Gemm) -> Launch:
+def launch_of(launches: Launches, plan: Gemm) -> Launch:
     """Give the grid and the block.
 
     Blocks stay, one on each multiprocessor, and take one tile after another. Of clusters of four,
@@ -35,16 +35,16 @@ def launch_of(runtime: Runtime, plan: Gemm) -> Launch:
     """
     blocks, cluster = plan.blocks * plan.splits, math.prod(plan.cluster)
     if cluster <= PAIR:
-        blocks = min(blocks, runtime.facts(None).sm_count // cluster * cluster)
+        blocks = min(blocks, launches.sm_count // cluster * cluster)
     return (blocks,), (THREADS,)
 
 
-def maps(runtime: Runtime, plan: Gemm, left: Operand, right: Operand) -> Arguments:
+def maps(plan: Gemm, left: Operand, right: Operand) -> Arguments:
     """Give the tensor maps of both operands."""
     down, across = plan.cluster
     return (
-        runtime.tensor_map(left.planes.array, *box(left, WARPGROUP_ROWS, across)),
-        runtime.tensor_map(right.planes.array, *box(right, plan.tile, down)),
+        TensorMap(left.planes.array, *box(left, WARPGROUP_ROWS, across)),
+        TensorMap(right.planes.array, *box(right, plan.tile, down)),
     )
 
 

@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 
 from gpugrad.gpu import dmma, plane_products, source
+from gpugrad.gpu.launches import Launch, TensorMap
 from gpugrad.gpu.plane_operands import Operand
 from gpugrad.gpu.planes import Planes
-from gpugrad.gpu.runtime import Kernel
 from gpugrad.planning.gpu_costs import DeviceFacts
 from tests import dmma as dmma_plans
 from tests import plane_products as plane_plans
 from tests.emulator import Module, cache
 from tests.emulator_runtime import EmulatorRuntime
+from tests.planes import TestProgram
 
 HERE = Path(__file__).resolve().parent
 PRODUCT = np.dtype(
@@ -60,21 +61,16 @@ class RecordingRuntime(EmulatorRuntime):
         self.multiprocessors = multiprocessors
         self.maps: list[tuple[tuple[int, ...], int]] = []
 
-    def kernel(
-        self, stem: str, function: str, defines: tuple[str, ...], shared_bytes: int = 0
-    ) -> Kernel:
-        self.module = _module(self.kernels, stem, defines, self.arch)
+    def launch(self, step: Launch, args: tuple[Any, ...]) -> None:
+        self.module = _module(self.kernels, step.stem, step.macros, self.arch)
         for name in ("product_count", "event_count", "number"):
             self._recorded(name, np.int32, 1)[:] = 0
-        launch = self.module.get_function(function)
-        return functools.partial(launch, shared_mem=shared_bytes)
+        self.maps += [(one.box, one.swizzle) for one in step.args if isinstance(one, TensorMap)]
+        kernel = self.module.get_function(step.function)
+        kernel(step.grid, step.block, args, shared_mem=step.shared_bytes)
 
     def facts(self, device: int | None) -> DeviceFacts:
         return replace(super().facts(device), sm_count=self.multiprocessors)
-
-    def tensor_map(self, array: Any, box: tuple[int, ...], swizzle: int) -> Any:
-        self.maps.append((box, swizzle))
-        return super().tensor_map(array, box, swizzle)
 
     def recording(
         self, instruction: str, planes: int, orders: str, contraction: int, result: np.ndarray
@@ -124,17 +120,20 @@ def of_planes(
     """
     rows, columns, contraction = shape
     runtime = RecordingRuntime(kernels, multiprocessors=multiprocessors)
-    operands = []
+    program, operands = TestProgram(runtime), []
     for order, outer, bit in zip(orders, (rows, columns), (0, RIGHT), strict=True):
         numbers = np.arange(planes * outer * contraction) % RIGHT | bit
         matrix = numbers.astype(np.uint16).reshape(planes, outer, contraction)
         stored = np.ascontiguousarray(matrix if order == "K" else matrix.swapaxes(1, 2))
-        exponents = None if planes in (1, 3) else np.zeros(outer, np.int32)
-        operands.append(Operand(Planes(stored.view(np.float16), exponents), order == "K"))
+        exponents = None if planes in (1, 3) else program.ref(np.zeros(outer, np.int32))
+        array = program.ref(stored.view(np.float16))
+        operands.append(Operand(Planes(array, exponents), order == "K"))
     plan = plane_plans.gemm(algorithm, rows, columns, contraction, tile, planes)
     result = np.full((rows, columns), np.nan, np.float32)
     element = np.dtype(np.float16 if planes == 1 else np.float32)
-    plane_products.product(runtime, plan, element, *operands, result, False)
+    into = program.ref(result)
+    plane_products.product(program.launches, plan, element, *operands, into, False)
+    program.run()
     instruction = {"wgmma": "wgmma", "mma": "mma_bf16" if planes == 3 else "mma_f16"}[algorithm]
     return runtime.recording(instruction, planes, orders, contraction, result)
 
@@ -149,14 +148,15 @@ def of_float64(
     """Record a product of float64 matrices whose elements are their numbers, as of one plane."""
     rows, columns, contraction = shape
     runtime = RecordingRuntime(kernels, arch)
-    operands = []
+    program, operands = TestProgram(runtime), []
     for order, outer, bit in zip(orders, (rows, columns), (0, RIGHT), strict=True):
         numbers = np.arange(outer * contraction) | bit
         matrix = numbers.reshape(outer, contraction).astype(np.float64)
-        operands.append(np.array(matrix, order="C" if order == "K" else "F"))
+        operands.append(program.ref(np.array(matrix, order="C" if order == "K" else "F")))
     result = np.full((rows, columns), np.nan)
     plan = dmma_plans.gemm(rows, columns, contraction, tile)
-    dmma.product(runtime, plan, operands[0], operands[1], result, False)
+    dmma.product(program.launches, plan, *operands, program.ref(result), False)
+    program.run()
     return runtime.recording(
         "mma_f64_large" if arch == 900 else "mma_f64", 1, orders, contraction, result
     )

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from unittest import mock
 
 from gpugrad import dispatch
 from gpugrad.gpu import source
-from gpugrad.gpu.runtime import Kernel
+from gpugrad.gpu.launches import Launch
 from tests.emulator import EmulatorError
 from tests.emulator_runtime import EmulatorRuntime, module
 from tests.instantiations import INSTANTIATIONS
@@ -95,11 +95,9 @@ class _Runtime(EmulatorRuntime):
         mutated = super().path(stem)
         return mutated if mutated.exists() else source.directory() / mutated.name
 
-    def kernel(
-        self, stem: str, function: str, defines: tuple[str, ...], shared_bytes: int = 0
-    ) -> Kernel:
-        _build(self.path(stem), defines)
-        return super().kernel(stem, function, defines, shared_bytes)
+    def launch(self, step: Launch, args: tuple[Any, ...]) -> None:
+        _build(self.path(step.stem), step.macros)
+        super().launch(step, args)
 
 
 def _build(path: Path, defines: tuple[str, ...]) -> None:

@@ -14,7 +14,7 @@ from unittest import mock
 
 import numpy as np
 
-from gpugrad.gpu import arguments, execute
+from gpugrad.gpu import arguments, bind
 from tests.algorithms import (
     by_mma,
     by_multiply_adds,
@@ -25,6 +25,7 @@ from tests.algorithms import (
 )
 from tests.cases import LAYOUTS, Layer, elementwise_arrays, layer_arrays, random_array
 from tests.conftest import EmulatedBackend
+from tests.emulator_runtime import bind_in_place
 from tests.operations import OPERATIONS, expect_right
 
 MAX_GRID_Y = arguments.MAX_GRID_Y
@@ -155,19 +156,12 @@ class Probe:
         with ExitStack() as stack:
             stack.enter_context(mock.patch.multiple(plan, **exchanged))
             if self.on_device:
-                stack.enter_context(mock.patch.object(execute, "execute", _execute_on_device))
+                stack.enter_context(mock.patch.object(bind, "bind_to_host", bind_in_place))
             if self.large_tiles:
                 stack.enter_context(mock.patch.object(plan, "LARGE_TILE_FROM", 1))
                 stack.enter_context(mock.patch.object(plan, "LARGE_TILE_PADDING", float("inf")))
             stack.enter_context(mock.patch.object(arguments, "MAX_GRID_Y", self.grid_rows))
             yield
-
-
-_execute = execute.execute
-
-
-def _execute_on_device(*args: Any, from_host: bool) -> None:
-    _execute(*args, from_host=False)
 
 
 def _range(lowest: float, highest: float, dtype: str = "float32") -> Callable[[], np.ndarray]:

@@ -1,6 +1,5 @@
-"""Repeated calls on CuPy arrays: the same bits as the ordinary way, whatever changes in between."""
+"""Bound calls on CuPy arrays: the bits of a call bound anew, whatever changes in between."""
 
-import ast
 import ctypes
 import subprocess
 import sys
@@ -11,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import cupy
@@ -19,12 +17,11 @@ import numpy as np
 import pytest
 
 import gpugrad
-from gpugrad import _repeats, dispatch
-from gpugrad._recipes import Recipes
+from gpugrad import calls
 from gpugrad.errors import ArgumentError, DeviceError, DTypeError, KernelCompileError, ShapeError
-from gpugrad.gpu import captures, cupy_runtime, execute, replay
-from gpugrad.gpu.frame import WIDE, Frame
-from gpugrad.gpu.recording import ALIGNMENT, ByAddress, Recorder
+from gpugrad.gpu import bound, cupy_runtime, memory
+from gpugrad.gpu.bound import WIDE, BoundProgram, GpuCall
+from gpugrad.gpu.launches import WORKSPACE_ALIGNMENT, Launches, TensorMap, new_ref
 from tests import algorithms, driver
 from tests.cases import (
     DTYPES,
@@ -50,22 +47,23 @@ WAYS = {
 
 @pytest.fixture
 def noted(gpu: None, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """How each call was carried out: "ordinary", planned and checked, or "repeated"."""
+    """How each call was carried out: "bound" anew, or "found" bound."""
     found: list[str] = []
+    init, call = GpuCall.__init__, GpuCall.__call__
 
-    def noting(where: Any, name: str, what: str) -> None:
-        function = getattr(where, name)
+    def bind(self: GpuCall, *args: Any, **options: Any) -> None:
+        found.append("bound")
+        init(self, *args, **options)
 
-        def called(*args: Any, **options: Any) -> Any:
-            found.append(what)
-            return function(*args, **options)
+    def find(self: GpuCall, *args: Any) -> Any:
+        results = call(self, *args)
+        if results is not None:
+            found.append("found")
+        return results
 
-        monkeypatch.setattr(where, name, called)
-
-    noting(execute, "execute", "ordinary")
-    noting(replay.Recipe, "launch", "repeated")
-    monkeypatch.setattr(captures, "of_graphs", {})
-    dispatch.runtime()  # from now on calls on CuPy's arrays are looked up
+    monkeypatch.setattr(GpuCall, "__init__", bind)
+    monkeypatch.setattr(GpuCall, "__call__", find)
+    monkeypatch.setattr(memory, "of_graphs", {})
     return found
 
 
@@ -74,30 +72,29 @@ def set_way(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
         monkeypatch.setattr(import_module("gpugrad.planning.plan"), name, value)
 
 
-def ordinary(name: str, arrays: Any, **options: Any) -> dict[str, Any]:
-    """Compute without any recipe."""
+def bound_anew(name: str, arrays: Any, **options: Any) -> dict[str, Any]:
+    """Compute with nothing in the cache."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_repeats, "find_on_gpu", lambda *_: (None, None))
+        patch.setattr(calls, "cache", calls.Cache())
         return compute(BACKEND, name, arrays, **options)
 
 
-def expect_repeated(
+def expect_found(
     noted: list[str],
     name: str,
     arrays: Any,
     others: Any,
     *,
     out: Any = None,
-    repeated: bool = True,
     **options: Any,
 ) -> None:
-    """Assert that a call on others is a repetition of one on arrays, with the bits of its own."""
+    """Assert that a call on others is found bound by one on arrays, with the bits of its own."""
     copies: list[Any] = [out and {k: alike(one) for k, one in out.items()} for _ in range(3)]
-    expected = ordinary(name, others, out=copies[0], **options)
+    expected = bound_anew(name, others, out=copies[0], **options)
     compute(BACKEND, name, arrays, out=copies[1], **options)
     noted.clear()
     found = compute(BACKEND, name, others, out=copies[2], **options)
-    assert set(noted) == {"repeated" if repeated else "ordinary"}
+    assert set(noted) == {"found"}
     for one, result in expected.items():
         assert (result is None) == (found[one] is None)
         assert result is None or same_bits(found[one], result), one
@@ -119,16 +116,6 @@ def options_of(name: str) -> list[dict[str, Any]]:
     return [{}, {"from_z": True}] if OPERATIONS[name].takes_z else [{}]
 
 
-def repeats(way: str, name: str, dtype: str) -> bool:
-    """Say whether calls on rows that are not aligned are launches alone.
-
-    16-bit matrices are copied on their way to tensor cores, but where one launch does it all.
-    """
-    in_products = name in ("matmul_backward", "dense_sigmoid", "dense_sigmoid_backward")
-    fused = way == "one-launch" and name == "dense_sigmoid_backward"
-    return way == "multiply-adds" or not (in_products and dtype.endswith("float16")) or fused
-
-
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("layer", ["flat", "split", "packed"])
@@ -137,12 +124,11 @@ def test_the_same_bits(noted, monkeypatch, name, layer, dtype, way):
     set_way(monkeypatch, way)
     extents = {"flat": FLAT, "split": SPLIT, "packed": PACKED[dtype]}[layer]
     for options in options_of(name):
-        expect_repeated(
+        expect_found(
             noted,
             name,
             layer_arrays(extents, dtype),
             layer_arrays(extents, dtype, seed=5),
-            repeated=layer == "packed" or repeats(way, name, dtype),
             **options,
         )
 
@@ -157,26 +143,23 @@ def test_layouts_of_operands(noted, monkeypatch, name, layout, way):
             {k: LAYOUTS[layout](a) for k, a in layer_arrays(FLAT, "float32", seed).items()}
             for seed in (0, 5)
         )
-        expect_repeated(noted, name, one, other, **options)
+        expect_found(noted, name, one, other, **options)
 
 
 @pytest.mark.parametrize("layout", WHOLE_ELEMENTS)
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_leading_dimensions_of_any_strides(noted, name, layout):
-    """Where rows cannot be viewed they are copied: such calls are not repeated, and right."""
+    """Where rows cannot be viewed, the program copies them."""
     one, other = (
         {k: LAYOUTS[layout](a) for k, a in layer_arrays(NESTED, "float32", seed).items()}
         for seed in (0, 5)
     )
-    expected = ordinary(name, other)
+    expected = bound_anew(name, other)
     compute(BACKEND, name, one)
     noted.clear()
     found = compute(BACKEND, name, other)
     assert all(same_bits(found[k], expected[k]) for k in expected)
-    with_gaps = layout in ("sliced", "middle columns")
-    viewed = layout in ("padded rows", "element offset", "read-only")
-    if with_gaps or viewed:  # of the others it depends on the operation
-        assert set(noted) == {"ordinary" if with_gaps else "repeated"}
+    assert set(noted) == {"found"}
 
 
 @pytest.mark.parametrize("layout", [one for one in WRITABLE_LAYOUTS if one in WHOLE_ELEMENTS])
@@ -191,13 +174,12 @@ def test_layouts_of_buffers(noted, name, layout, layer):
             for one in OPERATIONS[name].results
         }
         options = {"accumulate": True} if accumulate else {}
-        expected = ordinary(name, others, out={k: alike(a) for k, a in out.items()}, **options)
+        expected = bound_anew(name, others, out={k: alike(a) for k, a in out.items()}, **options)
         compute(BACKEND, name, arrays, out={k: alike(a) for k, a in out.items()}, **options)
         noted.clear()
         found = compute(BACKEND, name, others, out=out, **options)
         assert all(same_bits(found[one], expected[one]) for one in out)
-        if layer is FLAT:
-            assert set(noted) == {"repeated"}
+        assert set(noted) == {"found"}
 
 
 def shape_of(result: str, arrays: Any) -> tuple[int, ...]:
@@ -209,9 +191,9 @@ def shape_of(result: str, arrays: Any) -> tuple[int, ...]:
 def test_what_is_not_wanted(noted, monkeypatch, wrt, way):
     set_way(monkeypatch, way)
     arrays, others = (layer_arrays(FLAT, "float32", seed) for seed in (0, 5))
-    expect_repeated(noted, "dense_sigmoid_backward", arrays, others, wrt=wrt)
+    expect_found(noted, "dense_sigmoid_backward", arrays, others, wrt=wrt)
     if "b" not in wrt:
-        expect_repeated(noted, "matmul_backward", arrays, others, wrt=wrt)
+        expect_found(noted, "matmul_backward", arrays, others, wrt=wrt)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -227,7 +209,7 @@ def test_some_buffers(noted, monkeypatch, accumulate, dtype, way):
             for one in given
         }
         options = {"accumulate": True} if accumulate else {}
-        expect_repeated(noted, "dense_sigmoid_backward", arrays, others, out=out, **options)
+        expect_found(noted, "dense_sigmoid_backward", arrays, others, out=out, **options)
 
 
 def test_dw_in_the_order_of_w(noted):
@@ -235,7 +217,7 @@ def test_dw_in_the_order_of_w(noted):
         {k: np.asfortranarray(a) for k, a in layer_arrays(FLAT, "float32", seed).items()}
         for seed in (0, 5)
     )
-    expect_repeated(noted, "matmul_backward", arrays, others)
+    expect_found(noted, "matmul_backward", arrays, others)
     dw = gpugrad.matmul_backward(*(BACKEND.array(arrays[k]) for k in ("dy", "x", "w"))).dw
     assert dw.flags.f_contiguous
     assert not dw.flags.c_contiguous
@@ -259,7 +241,7 @@ def operands(noted: list[str]) -> list[Any]:
     arrays = brought("dy", "y", "x", "w")
     for _ in range(2):
         gpugrad.dense_sigmoid_backward(*arrays)
-    assert noted[-1] == "repeated"
+    assert noted[-1] == "found"
     noted.clear()
     return arrays
 
@@ -288,17 +270,17 @@ def test_other_arrays_are_checked(noted, operands):
         gpugrad.dense_sigmoid_backward(dy, None, x, w)
     with pytest.raises(DTypeError, match="dy is a float"):
         gpugrad.dense_sigmoid_backward(1.0, y, x, w)
-    assert "repeated" in noted
-    assert "ordinary" not in noted
+    assert "found" in noted
+    assert "bound" not in noted
 
 
 def test_dtypes_of_one_size(noted):
     for dtype in ("float16", "bfloat16"):
         dy, y = brought("dy", "y", dtype=dtype)
-        expected = ordinary("sigmoid_backward", layer_arrays(FLAT, dtype))["dz"]
+        expected = bound_anew("sigmoid_backward", layer_arrays(FLAT, dtype))["dz"]
         for _ in range(2):
             assert same_bits(host(gpugrad.sigmoid_backward(dy, y)), expected)
-        assert noted[-1] == "repeated"
+        assert noted[-1] == "found"
     with pytest.raises(DTypeError, match="dy has dtype int16"):
         gpugrad.sigmoid_backward(dy.view(np.int16), y.view(np.int16))
     with pytest.raises(DTypeError, match="y has dtype float16"):
@@ -310,12 +292,12 @@ def test_other_strides_and_alignments_are_planned_anew(noted, dtype):
     operands = brought("dy", "y", "x", "w", dtype=dtype)
     gpugrad.dense_sigmoid_backward(*operands)
     dy, y, x, w = (host(one) for one in operands)
-    expected = ordinary("dense_sigmoid_backward", {"dy": dy, "y": y, "x": x, "w": w})
+    expected = bound_anew("dense_sigmoid_backward", {"dy": dy, "y": y, "x": x, "w": w})
     for change in ("reversed", "element offset", "padded rows", "fortran"):
         noted.clear()
         changed = [BACKEND.array(LAYOUTS[change](one)) for one in (dy, y, x, w)]
         results = gpugrad.dense_sigmoid_backward(*changed)
-        assert set(noted) == {"ordinary"}
+        assert set(noted) == {"bound"}
         for one, name in zip(results, ("dx", "dw", "db"), strict=True):
             assert np.allclose(host(one), expected[name], rtol=1e-4, atol=1e-4)
 
@@ -355,7 +337,7 @@ def test_a_single_buffer_is_no_tuple_of_one(noted):
 def test_the_variable_for_the_device_is_not_for_arrays_on_a_gpu(noted, operands, monkeypatch):
     monkeypatch.setenv("GPUGRAD_DEVICE", "cpu")
     gpugrad.dense_sigmoid_backward(*operands)
-    assert set(noted) == {"repeated"}
+    assert set(noted) == {"found"}
     assert host(gpugrad.sigmoid(operands[0])).shape == operands[0].shape
 
 
@@ -365,7 +347,7 @@ def test_results_of_earlier_calls_as_buffers(noted, operands):
     for _ in range(2):
         again = gpugrad.dense_sigmoid_backward(*operands, out=grads)
         assert all(a is b for a, b in zip(again, grads, strict=True))
-    assert noted[-1] == "repeated"
+    assert noted[-1] == "found"
 
 
 class Memory:
@@ -385,7 +367,7 @@ def test_overlaps_are_looked_for_in_every_call(noted, shift):
     dy, y = memory.at(1000, 12, 5), memory.at(1100, 12, 5)
     for _ in range(2):
         gpugrad.sigmoid_backward(dy, y, out=memory.at(1200 + shift, 12, 5))
-    assert noted[-1] == "repeated"
+    assert noted[-1] == "found"
     noted.clear()
     for first, operand in ((1156 + shift, "y"), (1040 + shift, "dy"), (944 + shift, "dy")):
         out = memory.at(first, 12, 5)
@@ -393,7 +375,7 @@ def test_overlaps_are_looked_for_in_every_call(noted, shift):
             with pytest.raises(ArgumentError, match=f"out shares memory with {operand}"):
                 gpugrad.sigmoid_backward(dy, y, out=out)
     gpugrad.sigmoid_backward(dy, y, out=memory.at(1160 + shift, 12, 5))  # right behind y
-    assert noted == ["repeated"]
+    assert noted == ["found"]
 
 
 def test_buffers_that_overlap_each_other(noted):
@@ -402,7 +384,7 @@ def test_buffers_that_overlap_each_other(noted):
     apart = memory.at(0, 12, 4), memory.at(48, 4)
     for _ in range(2):
         gpugrad.sigmoid_bias_backward(dy, y, out=apart)
-    assert noted[-1] == "repeated"
+    assert noted[-1] == "found"
     for _ in range(2):
         with pytest.raises(ArgumentError, match="out's db shares memory with out's dz"):
             gpugrad.sigmoid_bias_backward(dy, y, out=(apart[0], memory.at(44, 4)))
@@ -414,13 +396,13 @@ def test_buffers_that_run_backwards(noted):
     dy, y = memory.at(1000, 12, 5), memory.at(1100, 12, 5)
     for _ in range(2):
         gpugrad.sigmoid_backward(dy, y, out=memory.at(1200, 12, 5)[::-1])
-    assert noted[-1] == "repeated"
+    assert noted[-1] == "found"
     for first in (1144, 1156):
         with pytest.raises(ArgumentError, match="out shares memory with y"):
             gpugrad.sigmoid_backward(dy, y, out=memory.at(first, 12, 5)[::-1])
     noted.clear()
     gpugrad.sigmoid_backward(dy, y, out=memory.at(1160, 12, 5)[::-1])
-    assert noted == ["repeated"]
+    assert noted == ["found"]
 
 
 def test_in_place(noted):
@@ -436,7 +418,7 @@ def test_in_place(noted):
             assert same_bits(host(out), expected)
             assert target == "dy" or same_bits(host(dy), before[0])
             assert target == "y" or same_bits(host(y), before[1])
-        assert noted[-1] == "repeated"
+        assert noted[-1] == "found"
 
 
 def test_an_operand_twice(noted):
@@ -446,29 +428,37 @@ def test_an_operand_twice(noted):
     for _ in range(2):
         found = host(gpugrad.sigmoid_backward(dy, y))
         assert not same_bits(found, twice[0])
-        assert same_bits(found, ordinary("sigmoid_backward", layer_arrays(FLAT, "float32"))["dz"])
+        assert same_bits(found, bound_anew("sigmoid_backward", layer_arrays(FLAT, "float32"))["dz"])
     again = gpugrad.sigmoid_backward(y, y)
     assert same_bits(host(again), twice[0])
     assert same_bits(twice[0], twice[1])
 
 
-def test_empty_arrays_are_not_repeated(noted):
+def test_empty_arrays(noted):
     for layer in (Layer((0,), 3, 4), Layer((4,), 0, 3), Layer((4,), 3, 0)):
         arrays = brought("dy", "y", "x", "w", layer=layer)
         for _ in range(2):
-            gpugrad.dense_sigmoid_backward(*arrays)
-    assert "repeated" not in noted
+            grads = gpugrad.dense_sigmoid_backward(*arrays)
+        assert noted[-1] == "found"
+        expected = gpugrad.dense_sigmoid_backward(*map(host, arrays), device="cpu")
+        assert all(np.allclose(host(a), b) for a, b in zip(grads, expected, strict=True))
 
 
 @pytest.mark.skipif(ON_A_GPU, reason="needs a GPU that is played: two devices")
 def test_another_device(noted, operands):
-    """Arrays of a device that is not the current one go the ordinary way, and back again."""
+    """Arrays are computed where they are, whatever device is current."""
+    expected = gpugrad.dense_sigmoid_backward(*operands)
     with cupy.cuda.Device(1):
-        gpugrad.dense_sigmoid_backward(*operands)
-    assert set(noted) == {"ordinary"}
-    noted.clear()
-    gpugrad.dense_sigmoid_backward(*operands)
-    assert set(noted) == {"repeated"}
+        there = [cupy.asarray(host(one)) for one in operands]
+        grads = gpugrad.dense_sigmoid_backward(*operands)
+        assert cupy.cuda.runtime.getDevice() == 1
+    assert set(noted) == {"found"}
+    others = gpugrad.dense_sigmoid_backward(*there)
+    assert noted[-1] == "bound"
+    for one, other, exact in zip(grads, others, expected, strict=True):
+        assert (one.device.id, other.device.id) == (0, 1)
+        assert same_bits(host(one), host(exact))
+        assert same_bits(host(other), host(exact))
 
 
 def test_arrays_of_several_devices(noted, operands):
@@ -490,26 +480,24 @@ def test_the_driver_is_not_asked_for_others_arrays(noted):
     assert driver.calls() == before
 
 
-def test_a_subclass_goes_the_ordinary_way(noted, operands):
+def test_a_subclass_is_bound_anew(noted, operands):
     class Array(cupy.ndarray):
         pass
 
     dy, *others = operands
     gpugrad.dense_sigmoid_backward(dy.view(Array), *others)
-    assert set(noted) == {"ordinary"}
+    assert set(noted) == {"bound"}
 
 
 def test_memory_that_is_not_aligned(noted, operands):
-    """Of an allocator that is not CuPy's own: kernels that move packs are not for it."""
+    """Of an allocator that is not CuPy's own: results and workspace are aligned nevertheless."""
     expected = [host(one) for one in gpugrad.dense_sigmoid_backward(*operands)]
     allocate = cupy.cuda.get_allocator()
-    noted.clear()
     with cupy.cuda.using_allocator(lambda size: allocate(size + 4) + 4):
         found = gpugrad.dense_sigmoid_backward(*operands)
-    assert set(noted) == {"ordinary"}
-    assert all(one.data.ptr % 16 == 4 for one in found)
+    assert all(one.data.ptr % 16 == 0 for one in found)
     for one, before in zip(found, expected, strict=True):
-        assert np.allclose(host(one), before, rtol=1e-4, atol=1e-4)
+        assert same_bits(host(one), before)
 
 
 def test_a_kernel_that_does_not_compile_is_asked_for_again(noted, monkeypatch):
@@ -519,15 +507,15 @@ def test_a_kernel_that_does_not_compile_is_asked_for_again(noted, monkeypatch):
         raise KernelCompileError("it does not", log="", source="")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cupy_runtime.CupyRuntime, "kernel", broken)
+        patch.setattr(cupy_runtime, "kernel", broken)
         for _ in range(3):
             with pytest.raises(KernelCompileError):
                 gpugrad.sigmoid_backward(*operands)
-    assert len(_repeats.recipes) == 0
+    assert len(calls.cache) == 0
     noted.clear()
     for _ in range(2):
         gpugrad.sigmoid_backward(*operands)
-    assert noted == ["ordinary", "repeated"]
+    assert noted == ["bound", "found"]
 
 
 def test_a_launch_that_fails(noted, operands, monkeypatch):
@@ -550,7 +538,7 @@ def test_a_launch_that_fails(noted, operands, monkeypatch):
             gpugrad.dense_sigmoid_backward(*operands, wrt=("x",))
         assert not hasattr(caught.value, "__notes__")
     found = gpugrad.dense_sigmoid_backward(*operands, out=grads)
-    assert noted[-1] == "repeated"
+    assert noted[-1] == "found"
     assert all(same_bits(host(one), before) for one, before in zip(found, expected, strict=True))
 
 
@@ -574,7 +562,7 @@ def split_operands(noted: list[str]) -> list[Any]:
     arrays = brought("dy", "y", "x", "w", layer=SPLIT)
     for _ in range(2):
         gpugrad.dense_sigmoid_backward(*arrays)
-    assert noted[-1] == "repeated"
+    assert noted[-1] == "found"
     return arrays
 
 
@@ -600,7 +588,7 @@ def test_a_call_allocates_its_results_and_one_workspace(noted):
         grads = gpugrad.dense_sigmoid_backward(*operands)
     *results, workspace = asked.sizes
     assert results == [one.nbytes for one in grads]
-    assert workspace % ALIGNMENT == 0
+    assert workspace % WORKSPACE_ALIGNMENT == 0
     gpugrad.dense_sigmoid_backward(*operands, out=grads)
     with Allocations() as asked:
         gpugrad.dense_sigmoid_backward(*operands, out=grads)
@@ -627,14 +615,14 @@ def test_a_workspace_is_given_back(noted):
     pool = cupy.get_default_memory_pool()
     before = pool.used_bytes()
     grads = gpugrad.dense_sigmoid_backward(*operands)
-    rounded = [-(-one.nbytes // ALIGNMENT) * ALIGNMENT for one in grads]
+    rounded = [-(-one.nbytes // WORKSPACE_ALIGNMENT) * WORKSPACE_ALIGNMENT for one in grads]
     assert pool.used_bytes() == before + sum(rounded)
     del grads
     assert pool.used_bytes() == before
 
 
 def kept_by_graphs() -> list[Any]:
-    return [memory for of in captures.of_graphs.values() for _, memory in of]
+    return [one for of in memory.of_graphs.values() for _, one in of]
 
 
 @contextmanager
@@ -669,13 +657,12 @@ def test_workspaces_of_graphs_are_kept(noted):
             assert call() == 2
         with capturing(other):
             assert call() == 3  # beside the other stream, and at the same time
-        with ThreadPoolExecutor(1) as thread:  # whose first call is an ordinary one
+        with ThreadPoolExecutor(1) as thread:
 
             def in_thread() -> int:
                 with one:
                     return call()
 
-            thread.submit(gpugrad.dense_sigmoid_backward, *operands).result()
             assert thread.submit(in_thread).result() == 4
     with one:
         assert call() == 4
@@ -685,7 +672,7 @@ def test_workspaces_of_graphs_are_kept(noted):
 
 def test_a_capture_of_unknown_number_shares_nothing(noted, monkeypatch):
     operands = split_operands(noted)
-    monkeypatch.setattr(captures, "_capture", lambda stream: None)
+    monkeypatch.setattr(memory, "capture_number", lambda stream: None)
     with capturing(cupy.cuda.Stream(non_blocking=True)):
         for count in (1, 2, 3):
             gpugrad.dense_sigmoid_backward(*operands)
@@ -708,23 +695,21 @@ def test_the_number_of_a_capture(noted):
     stream, numbers = cupy.cuda.Stream(non_blocking=True), []
     for _ in range(2):
         with capturing(stream):
-            numbers.append(captures._capture(stream.ptr))
+            numbers.append(memory.capture_number(stream.ptr))
     assert len({*numbers} - {None}) == 2
     with cupy.cuda.Device():
-        assert captures._capture(1 << 40) is None  # where the driver has no answer
+        assert memory.capture_number(1 << 40) is None  # where the driver has no answer
 
 
-def test_memory_of_a_captured_ordinary_call_is_kept(noted):
+def test_the_workspace_of_a_captured_first_call_is_kept(noted):
     operands = split_operands(noted)
-    _repeats.forget()
+    calls.cache.clear()
     with capturing(cupy.cuda.Stream(non_blocking=True)):
-        for count in (2, 2):
-            gpugrad.dense_sigmoid_backward(*operands)  # parts of dw and db; then a repetition
-            assert len(kept_by_graphs()) >= count
-    assert len({one.ptr for one in kept_by_graphs()}) == len(kept_by_graphs()) == 3
-    _repeats.forget()
+        for _ in range(2):
+            gpugrad.dense_sigmoid_backward(*operands)
+            assert len(kept_by_graphs()) == 1
     gpugrad.dense_sigmoid_backward(*operands)
-    assert len(kept_by_graphs()) == 3
+    assert len(kept_by_graphs()) == 1
 
 
 def test_memory_of_another_allocator_is_kept_for_a_graph(noted):
@@ -736,10 +721,10 @@ def test_memory_of_another_allocator_is_kept_for_a_graph(noted):
         memory = allocate(size)
         return cupy.cuda.MemoryPointer(cupy.cuda.UnownedMemory(memory.ptr, size, memory, 0), 0)
 
-    _repeats.forget()
+    calls.cache.clear()
     with capturing(cupy.cuda.Stream(non_blocking=True)), cupy.cuda.using_allocator(unowned):
         gpugrad.dense_sigmoid_backward(*operands)
-    assert len(kept_by_graphs()) == 2
+    assert len(kept_by_graphs()) == 1
 
 
 def test_no_array_is_kept(noted):
@@ -750,7 +735,7 @@ def test_no_array_is_kept(noted):
         gpugrad.dense_sigmoid_backward(*operands)
         grads = gpugrad.dense_sigmoid_backward(*operands)
         gpugrad.dense_sigmoid_backward(*operands, out=grads)
-    assert noted[-1] == "repeated"
+    assert noted[-1] == "found"
     seen = [weakref.ref(one) for one in (*operands, *grads)]
     del operands, grads
     assert [one() for one in seen] == [None] * len(seen)
@@ -761,12 +746,13 @@ def test_no_array_is_kept(noted):
 
 
 def test_threads(noted, monkeypatch):
-    """Each has its own arguments, and its first call is the ordinary one."""
+    """Each has parameters of its own, and the first call of each makes the context current."""
     names = ("dy", "y", "x", "w")
     gpugrad.dense_sigmoid_backward(*brought(*names))
     gpugrad.dense_sigmoid_backward(*brought(*names))
     expected = [
-        ordinary("dense_sigmoid_backward", layer_arrays(FLAT, "float32", seed)) for seed in range(4)
+        bound_anew("dense_sigmoid_backward", layer_arrays(FLAT, "float32", seed))
+        for seed in range(4)
     ]
     meeting = threading.Barrier(4)
     launch = cupy.cuda.driver.launchKernel
@@ -775,15 +761,13 @@ def test_threads(noted, monkeypatch):
         meeting.wait(20)  # all have filled their arguments in
         launch(*args)
 
-    before: list[str] = []
     wrong: list[Any] = []
 
     def work(seed: int) -> None:
         operands = brought(*names, seed=seed)
-        gpugrad.dense_sigmoid_backward(*operands)  # the ordinary way
+        gpugrad.dense_sigmoid_backward(*operands)
         meeting.wait(20)
         if seed == 0:
-            before.extend(noted)
             monkeypatch.setattr(cupy.cuda.driver, "launchKernel", slow)
         meeting.wait(20)
         for _ in range(3):
@@ -799,53 +783,53 @@ def test_threads(noted, monkeypatch):
     for one in threads:
         one.join(120)
     assert wrong == []
-    assert before
-    assert set(before) == {"ordinary"}
-    assert set(noted[len(before) :]) == {"repeated"}
+    assert set(noted) == {"found"}
 
 
 def test_a_forked_process_forgets():
     code = """
 import os, signal
-from gpugrad import dispatch, _repeats
-from gpugrad.gpu import replay
-_repeats.recipes.keep("key", "recipe", 10)
-replay._thread.devices.add(0)
-_repeats.recipes._lock.acquire()
+from gpugrad import calls
+from gpugrad.gpu import bound
+calls.cache.keep("key", "call")
+bound.thread.devices.add(0)
+calls.cache._lock.acquire()
 child = os.fork()
 if child == 0:
     signal.alarm(60)  # where it waits for a lock that nobody holds
-    _repeats.recipes.keep("other", "recipe", 10)
-    os._exit(len(_repeats.recipes) - 1 + len(replay._thread.devices))
+    calls.cache.keep("other", "call")
+    os._exit(len(calls.cache) - 1 + len(bound.thread.devices))
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-assert len(_repeats.recipes) == 1
+assert len(calls.cache) == 1
 """
     root = Path(gpugrad.__file__).parents[1]
     subprocess.run([sys.executable, "-c", code], cwd=root, check=True, timeout=120)
 
 
-def test_recipes_are_bounded_and_those_in_use_stay():
-    recipes = Recipes()
+def test_the_cache_is_bounded_and_what_is_in_use_stays(monkeypatch):
+    monkeypatch.setattr(calls, "MAX_CALLS", 10)
+    cache = calls.Cache()
     for number in range(100):
-        recipes.keep(number, str(number), 10)
-        assert recipes.get(0, 10) == "0"
-        assert recipes.get(number, 10) == str(number)
-        assert len(recipes) <= 10
-    assert recipes.get(50, 10) is None
-    recipes.clear()
-    assert len(recipes) == 0
+        cache.keep(number, str(number))
+        assert cache.get(0) == "0"
+        assert cache.get(number) == str(number)
+        assert len(cache) <= 10
+    assert cache.get(50) is None
+    cache.clear()
+    assert len(cache) == 0
 
 
-def test_recipes_by_threads():
-    recipes = Recipes()
+def test_the_cache_and_threads(monkeypatch):
+    monkeypatch.setattr(calls, "MAX_CALLS", 20)
+    cache = calls.Cache()
     failed: list[BaseException] = []
 
     def work(first: int) -> None:
         try:
             for number in range(first, first + 2000):
-                recipes.keep(number % 50, number % 50, 20)
-                assert recipes.get((number * 7) % 50, 20) in (None, (number * 7) % 50)
-                assert len(recipes) <= 20
+                cache.keep(number % 50, number % 50)
+                assert cache.get((number * 7) % 50) in (None, (number * 7) % 50)
+                assert len(cache) <= 20
         except BaseException as error:
             failed.append(error)
 
@@ -857,96 +841,42 @@ def test_recipes_by_threads():
     assert failed == []
 
 
-# ---- recording
+# ---- programs
 
 
-def test_nothing_in_the_gpu_package_writes_arrays_behind_a_recorders_back():
-    """What is assigned to elements of an array goes through the runtime, which the recorder is."""
-    folder = Path(replay.__file__).parent
-    for path in sorted(folder.glob("*.py")):
-        if path.stem == "cupy_runtime":
-            continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            targets = [*getattr(node, "targets", []), getattr(node, "target", None)]
-            for one in targets:
-                if isinstance(one, ast.Subscript):
-                    parts = ast.walk(one.slice)
-                    whole = any(
-                        isinstance(part, ast.Constant) and part.value is ... for part in parts
-                    )
-                    assert not whole, f"{path.name}:{one.lineno}"
-            name = getattr(getattr(node, "func", None), "attr", "")
-            assert name not in ("fill", "set", "copy", "astype"), f"{path.name}: {name}"
+def test_parameters_are_as_the_driver_reads_them(gpu, monkeypatch):
+    """Addresses, scalars, and maps that are encoded for an address, once."""
+    encoded: list[int] = []
 
+    def encode(layout: Any, box: Any, swizzle: int, where: int) -> bytes:
+        encoded.append(where)
+        return where.to_bytes(8, "little") * 16
 
-class Map:
-    """An argument with an address in it, as a tensor map is."""
+    monkeypatch.setattr(bound, "encode", encode)
+    launches = Launches(132)
+    x, y = (new_ref(place, (4, 8), np.dtype(np.uint16), "C") for place in range(2))
+    part = launches.empty((4, 8), np.uint16)
+    args = (np.int32(3), TensorMap(x, (1, 8), 128), y, TensorMap(part, (1, 8), 128), np.int64(-1))
+    launches.launch("stem", "function", ("MACRO",), (2, 3), (256,), args, 7)
+    program = launches.program()
+    assert program.offsets == (0, 512)
+    assert str(program).startswith("function [MACRO] grid 2×3, block 256, 7 bytes of shared")
+    made = BoundProgram(program, 2, [1])
+    launched: list[Any] = []
 
-    size = 128
-
-    def __init__(self, array: Any) -> None:
-        self.array = array
-
-    def encode(self, address: int) -> bytes:
-        return address.to_bytes(8, "little") * 16
-
-
-def test_arguments_with_an_address_in_them_are_made_anew(noted):
-    noted: list[Any] = []
-    runtime: Any = SimpleNamespace(
-        kernel=lambda *_: lambda grid, block, args: noted.append(args), empty=cupy.empty
-    )
-    x, y = brought("dy", "y")
-    recorder = Recorder(runtime)
-    workspace = recorder.empty((100,), np.float32)
-    args = (np.int32(3), Map(x), y, Map(workspace[8:]), np.int64(-1))
-    recorder.kernel("stem", "function", ())((2, 3), (256,), args)
-    template = recorder.template([y.data.ptr, x.data.ptr])
-    assert template is not None
-    assert template.workspace == 512
-    assert (template.addresses, template.parts) == (3, (32,))
-    (launch,) = template.launches
-    assert [one[0] for one in launch.args if isinstance(one, ByAddress)] == [1, 2]
-    frame = Frame(template, [(1, 2, 3, 1, 256, 1, 1, 0)])
-    for base in (1 << 40, 1 << 41):
-        frame.insert([base, base + 512, base + 1024])
-        ((head, parameters),) = frame.calls
+    def note(*args: int) -> None:
+        *head, stream, parameters, extra = args
         places = [ctypes.c_uint64.from_address(parameters + 8 * i).value for i in range(5)]
         read = [ctypes.c_uint64.from_address(at).value for at in places]
-        assert [read[0] & 0xFFFFFFFF, *read[1:]] == [3, base + 512, base, base + 1024, 2**64 - 1]
-        assert ctypes.string_at(places[3], 128) == Map(x).encode(base + 1024)
-        assert places[3] % WIDE == 0
-    assert head == (1, 2, 3, 1, 256, 1, 1, 0)
+        maps = [ctypes.string_at(places[i], 128) for i in (1, 3)]
+        assert all(places[i] % WIDE == 0 for i in (1, 3))
+        launched.append((tuple(head), stream, read[0] & 0xFFFFFFFF, *read[2::2], *maps, extra))
 
-
-def test_memory_of_unknown_origin_is_not_repeated(noted):
-    runtime: Any = SimpleNamespace(
-        kernel=lambda *_: lambda grid, block, args: None, empty=cupy.empty
-    )
-    (x,) = brought("x")
-    structure = np.zeros(1, [("map", "V128")])
-    for argument in (cupy.empty(3), "text", x[1:], structure[0], structure, np.uint64(1 << 40), 3):
-        recorder = Recorder(runtime)
-        recorder.kernel("stem", "function", ())((1,), (1,), (argument,))
-        assert recorder.template([x.data.ptr]) is None
-    assert Recorder(runtime).template([x.data.ptr]) is None
-
-
-def test_a_call_that_does_more_than_launch_is_not_repeated(noted):
-    (x,) = brought("x")
-    beside = {
-        "write": lambda recorder: recorder.write(x, 0),
-        "compact": lambda recorder: recorder.compact(x),
-        "to_device": lambda recorder: recorder.to_device(host(x)),
-        "to_host": lambda recorder: recorder.to_host(x, host(x)),
-        "nothing": lambda recorder: recorder.facts(0),
-    }
-    for what, act in beside.items():
-        runtime: Any = SimpleNamespace(
-            kernel=lambda *_: lambda grid, block, args: None,
-            **{one: lambda *_: None for one in (*beside, "facts")},
-        )
-        recorder = Recorder(runtime)
-        act(recorder)
-        recorder.kernel("stem", "function", ())((1,), (1,), (x,))
-        assert (recorder.template([x.data.ptr]) is not None) == (what == "nothing")
+    monkeypatch.setattr(cupy.cuda.driver, "launchKernel", note)
+    for base in (1 << 40, 1 << 41, 1 << 41):
+        launched.clear()
+        made.run([base, base + 512, base + 1024], 9)
+        maps = [one.to_bytes(8, "little") * 16 for one in (base, base + 1024)]
+        head = (1, 2, 3, 1, 256, 1, 1, 7)
+        assert launched == [(head, 9, 3, base + 512, 2**64 - 1, *maps, 0)]
+    assert len(encoded) == 4

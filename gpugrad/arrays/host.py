@@ -1,0 +1,163 @@
+"""Calls bound for arrays of the host, whatever computes them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gpugrad.arrays.layout import as_rows, may_overlap
+from gpugrad.operations import OPERATIONS
+
+Spec = tuple[tuple[int, ...], Any, str]  # shape, dtype and memory order of a result
+Named = Mapping[str, Any]
+
+
+class HostCall:
+    """A call on arrays of the host, for all arrays of one signature.
+
+    Parameters
+    ----------
+    op : str
+    inputs : dict
+        Arrays like the call's operands, in the order of the operation's arguments; None for those
+        that are not read.
+    results : dict
+        Shape, dtype and memory order of the results to allocate.
+    buffers : dict
+        Arrays like the caller's buffers.
+    bind : function
+        From operands and results, rows flattened if `flatten`, to what computes them: a function of
+        all arguments and all results in order.
+    flatten : bool
+    empty : function
+        Allocates a result.
+    finish : function or None
+        Makes a result an array of the caller's kind, where that is not NumPy's.
+    written : function or None
+        Tells the arrays' framework that a buffer has been written.
+    """
+
+    def __init__(
+        self,
+        op: str,
+        inputs: Named,
+        results: Mapping[str, Spec],
+        buffers: Named,
+        bind: Callable[[Named, Named], Callable[..., None]],
+        *,
+        flatten: bool = True,
+        empty: Callable[..., Any] = np.empty,
+        finish: Callable[[Any], Any] | None = None,
+        written: Callable[[Any], None] | None = None,
+    ) -> None:
+        self.op, self._empty, self._finish, self._written = op, empty, finish, written
+        operation = OPERATIONS[op]
+        self._unread = [place for place, one in enumerate(inputs.values()) if one is None]
+        self._results = [results.get(name) for name in operation.results]
+        outputs = {
+            name: buffers[name] if name in buffers else np.empty(*results[name])  # type: ignore[call-overload]
+            for name in operation.results
+            if name in buffers or name in results
+        }
+        flat = {
+            name: as_rows(one)
+            if one is not None and flatten and operation.is_flattened(name)
+            else one
+            for name, one in (*inputs.items(), *outputs.items())
+        }
+        given = [*inputs.items(), *((name, outputs.get(name)) for name in operation.results)]
+        rows = [
+            None if one is None or flat[name].shape == one.shape else flat[name].shape
+            for name, one in given
+        ]
+        self._rows = rows if any(one is not None for one in rows) else None
+        self._copied = [  # whose rows are a copy, to be brought back
+            place
+            for place, name in enumerate(operation.results)
+            if name in outputs and outputs[name].size
+            if not np.may_share_memory(flat[name], outputs[name])
+        ]
+        self._is_plain = self._rows is None and not self._unread and finish is None
+        self._compute = bind(
+            {name: flat[name] for name in inputs}, {name: flat[name] for name in outputs}
+        )
+
+    def __call__(
+        self,
+        operands: Sequence[Any],
+        given: Sequence[Any] | None = None,
+        buffers: Sequence[Any] | None = None,
+    ) -> list[Any] | None:
+        """Compute as `compute` does; None where a buffer may overlap another array."""
+        if given is None and self._is_plain:  # without what is decided below: 1 µs
+            empty = self._empty
+            results = [None if one is None else empty(*one) for one in self._results]
+            self._compute(*operands, *results)
+            return results
+        if buffers is not None and may_overlap(buffers, operands):
+            return None
+        return self.compute(operands, given, buffers)
+
+    def compute(
+        self,
+        operands: Sequence[Any],
+        given: Sequence[Any] | None = None,
+        buffers: Sequence[Any] | None = None,
+    ) -> list[Any]:
+        """Compute the results.
+
+        Parameters
+        ----------
+        operands : sequence
+            NumPy arrays in the order of the arguments, and None.
+        given : sequence, optional
+            The caller's buffers, None for each result that is to be allocated.
+        buffers : sequence, optional
+            The same as NumPy arrays.
+
+        Returns
+        -------
+        list
+            The results in order, None in the place of those not wanted.
+        """
+        empty, finish = self._empty, self._finish
+        if given is None or buffers is None:
+            results = [None if one is None else empty(*one) for one in self._results]
+            self._write(operands, results)
+            if finish is None:
+                return results
+            return [None if one is None else finish(one) for one in results]
+        results = [
+            (None if one is None else empty(*one)) if buffer is None else buffer
+            for one, buffer in zip(self._results, buffers, strict=True)
+        ]
+        try:
+            self._write(operands, results)
+        except BaseException as error:
+            error.add_note(f"{self.op}: out may have been written in part")
+            raise
+        for place, one in enumerate(given):
+            if one is not None:
+                results[place] = one
+                if self._written is not None:
+                    self._written(one)
+            elif finish is not None and results[place] is not None:
+                results[place] = finish(results[place])
+        return results
+
+    def _write(self, operands: Sequence[Any], results: Sequence[Any]) -> None:
+        if self._unread:
+            operands = [*operands]
+            for place in self._unread:
+                operands[place] = None
+        if self._rows is None:
+            self._compute(*operands, *results)
+            return
+        arrays = [
+            one if flat is None else one.reshape(flat)
+            for one, flat in zip((*operands, *results), self._rows, strict=True)
+        ]
+        self._compute(*arrays)
+        for place in self._copied:
+            target = results[place]
+            target[...] = arrays[len(operands) + place].reshape(target.shape)

@@ -1,0 +1,402 @@
+"""The one way of a call: its signature finds a bound call, which computes it.
+
+What is checked and planned follows from a call's options and from kinds, shapes, strides, dtypes
+and alignment of its arrays: its signature. The first call of a signature is checked, planned and
+bound; it runs what every later one runs. What else may differ between two calls is looked at by
+the bound call each time: whether buffers of the caller's overlap anything; on a GPU the current
+device and stream, and a capture (gpu/bound.py); on the CPU operands that share memory, and the
+threads that the BLAS has.
+
+A call whose arrays cannot be signed, of types that are not known to be plain, is checked, planned
+and bound each time.
+"""
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy import ndarray
+
+from gpugrad import dispatch
+from gpugrad.arrays import kinds
+from gpugrad.arrays.call import Call
+from gpugrad.arrays.host import HostCall
+from gpugrad.arrays.view import Unsupported
+from gpugrad.operations import OPERATIONS
+from gpugrad.planning.plan import Plan
+
+if TYPE_CHECKING:
+    from gpugrad.gpu import bound
+
+MAX_CALLS = 4096  # that are kept: a kilobyte each, and on a GPU some kilobytes
+MISALIGNED = 15  # the bits of an address that decide whether 16 bytes can be moved at once
+
+Bound = Any  # HostCall or gpu.bound.GpuCall
+
+
+class Cache:
+    """Bound calls by signature, in two generations: what the young one drops, the old one has.
+
+    A call that is found among the old is young again. So those in use stay, as where the least
+    recently used are dropped, but finding one takes no note of it: that would hash the key twice.
+    """
+
+    def __init__(self) -> None:
+        self._young: dict[Hashable, Bound] = {}
+        self._old: dict[Hashable, Bound] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._young.keys() | self._old.keys())
+
+    def get(self, key: Hashable) -> Bound | None:
+        """Return a bound call, or None; TypeError where the key has no hash."""
+        bound = self._young.get(key)
+        if bound is None and self._old:
+            bound = self._old.get(key)
+            if bound is not None:
+                self.keep(key, bound)
+        return bound
+
+    def keep(self, key: Hashable, bound: Bound) -> None:
+        """Keep a bound call, and of all no more than MAX_CALLS."""
+        with self._lock:
+            if len(self._young) >= MAX_CALLS // 2:
+                self._young, self._old = {}, self._young
+            self._young[key] = bound
+
+    def clear(self) -> None:
+        """Drop all, also in a process that was forked while a thread held the lock."""
+        self._young, self._old, self._lock = {}, {}, threading.Lock()
+
+
+cache = Cache()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=cache.clear)  # CUDA does not survive a fork
+
+
+def call(
+    op: str,
+    operands: tuple[Any, ...],
+    out: Any = None,
+    accumulate: Any = False,
+    device: str = "auto",
+    precision: str = "highest",
+    wrt: Any = (),
+) -> list[Any]:
+    """Compute an operation.
+
+    Parameters
+    ----------
+    op : str
+    operands : tuple
+        In the order of the operation's arguments.
+    out, accumulate, device, precision, wrt
+        The caller's, as they are.
+
+    Returns
+    -------
+    list
+        The results in order, None for those that are not wanted.
+    """
+    key = bound = None
+    sign = _signers.get(type(operands[0])) or _signer(type(operands[0]))
+    signed = None if sign is None else sign(operands, out)
+    if signed is not None and (accumulate is False or accumulate is True):
+        layout, args = signed
+        where = device
+        if sign is not _of_cupy and device == "auto":
+            where = os.environ.get("GPUGRAD_DEVICE") or device
+        key = (op, where, precision, wrt, accumulate, *layout)
+        try:
+            bound = cache.get(key)
+        except TypeError:  # an option that has no hash
+            key = None
+    if bound is not None:
+        results: list[Any] | None = bound(*args)
+        if results is not None:
+            return results
+        key = None  # its buffers have to be looked at more closely
+    return _bind_and_compute(op, operands, out, accumulate, (device, precision, wrt), key)
+
+
+def _bind_and_compute(
+    op: str,
+    operands: tuple[Any, ...],
+    out: Any,
+    accumulate: Any,
+    options: tuple[Any, ...],
+    key: Hashable,
+) -> list[Any]:
+    """Check a call, plan it, bind it, keep that by its key unless it is None, and compute."""
+    operation, (device, precision, wrt) = OPERATIONS[op], options
+    named = dict(zip(operation.arguments, operands, strict=True))
+    in_order = (*operation.operands, *(["z"] if operation.takes_z else []))
+    with Call(op, **{name: named[name] for name in in_order}) as checked:
+        checked.expect_operands()
+        if operation.products:
+            checked.expect_precision(precision)
+        names = checked.expect_wrt(wrt, operation.wrt) if operation.wrt else ()
+        checked.expect_results(out, accumulate, operation.wanted(names))
+        problem = dispatch.problem_of(checked, names)
+        plan = dispatch.decide(checked, problem, device, precision)
+        bound, args = (_on_the_host if checked.home == "cpu" else _on_a_gpu)(checked, plan)
+        computed: list[Any] = bound.compute(*args)
+        if key is not None and all(type(one) in (str, tuple) for one in options):
+            cache.keep(key, bound)
+    return computed
+
+
+def _on_the_host(checked: Call, plan: Plan) -> tuple[HostCall, tuple[Any, ...]]:
+    """Bind a call on arrays of the host; return it, and what it is given."""
+    op, accumulate = plan.op, checked.accumulate
+    operation, kind, place = OPERATIONS[op], checked.kind, checked.place
+    if plan.device == "cpu":
+        bind: Any = partial(import_module(f"gpugrad.cpu.{op}").bind, accumulate=accumulate)
+    else:
+        from gpugrad.gpu.bind import bind_to_host
+
+        def bind(inputs: Any, outputs: Any) -> Callable[..., None]:
+            return bind_to_host(dispatch.runtime(), plan, accumulate)
+
+    inputs = _read(checked)
+    bound = HostCall(
+        op,
+        inputs,
+        checked.new_results(),
+        checked.buffers,
+        bind,
+        flatten=plan.device == "cpu",
+        empty=kinds.empty_for_jax if kind == "JAX" else np.empty,
+        finish=_finish(kind, place),
+        written=partial(kinds.tell_written, kind=kind) if kind == "PyTorch" else None,
+    )
+    operands = tuple(inputs.values())
+    if not checked.given:
+        return bound, (operands,)
+    given, buffers = (
+        [arrays.get(name) for name in operation.results]
+        for arrays in (checked.given, checked.buffers)
+    )
+    return bound, (operands, given, buffers)
+
+
+def _on_a_gpu(checked: Call, plan: Plan) -> tuple[Any, tuple[Any, ...]]:
+    """Bind a call on arrays of a GPU, which is the current one; return it, and what it is given."""
+    from gpugrad.gpu import bind, bound, launches
+    from gpugrad.gpu.memory import CupyMemory, TorchMemory
+
+    operation, device = OPERATIONS[plan.op], int(checked.home[4:])
+    is_torch = checked.kind == "PyTorch"
+    inputs, new = _read(checked), checked.new_results()
+    known = [
+        *(checked.arrays[name] for name in operation.arguments if name in checked.arrays),
+        *(checked.buffers[name] for name in operation.results if name in checked.buffers),
+    ]
+    runtime = dispatch.runtime()
+    places = {id(one): place for place, one in enumerate(known)}
+    outputs = {
+        name: launches.ref_of(places[id(checked.buffers[name])], checked.buffers[name])
+        if name in checked.buffers
+        else launches.new_ref(len(known) + list(new).index(name), *new[name])
+        for name in operation.results
+        if name in checked.wanted
+    }
+    program = bind.program(
+        plan,
+        {
+            name: None if one is None else launches.ref_of(places[id(one)], one)
+            for name, one in inputs.items()
+        },
+        outputs,
+        checked.accumulate,
+        runtime.facts(device).sm_count,
+    )
+    addresses = [one.data.ptr for one in known]
+    made = bound.GpuCall(
+        plan.op,
+        device,
+        cast("bound.BoundProgram", runtime.bind(program, len(known) + len(new))),
+        TorchMemory(device) if is_torch else CupyMemory(),
+        tuple((operation.results.index(name), *told) for name, told in new.items()),
+        len(operation.results),
+        bound.extents_of(known, addresses),
+        finish=None if is_torch else _finish(checked.kind, checked.place),
+        written=partial(kinds.tell_written, kind="PyTorch") if is_torch else None,
+    )
+    given = [checked.given.get(name) for name in operation.results] if checked.given else None
+    return made, (addresses, given)
+
+
+def _read(checked: Call) -> dict[str, Any]:
+    """Return the operands in the order of the arguments, None for those that are not read."""
+    inputs = {name: checked.arrays.get(name) for name in OPERATIONS[checked.op].arguments}
+    if inputs.get("z") is not None and "y" in inputs:
+        inputs["y"] = None
+    return inputs
+
+
+def _finish(kind: str, place: Any) -> Callable[[Any], Any] | None:
+    """Return what makes a result an array of the caller's kind, where it is not one already."""
+    if kind in ("NumPy", "CuPy") and place is None:
+        return None
+    return partial(kinds.wrap, kind=kind, place=place)
+
+
+# ---- signatures: what a bound call depends on, and what it is given, or None
+
+Signature = tuple[list[Hashable], tuple[Any, ...]] | None
+
+
+def _of_numpy(operands: Sequence[Any], out: Any) -> Signature:
+    layout: list[Hashable] = []
+    for one in operands:
+        if type(one) is ndarray:
+            layout += (one.shape, one.strides, one.dtype)
+        elif one is None:
+            layout.append(None)
+        else:
+            return None
+    if out is None:
+        return layout, (operands,)
+    several = isinstance(out, tuple | list)
+    buffers = tuple(out) if several else (out,)
+    layout.append(several)
+    for one in buffers:
+        if one is None:
+            layout.append(None)
+        elif type(one) is ndarray and one.flags.behaved:  # aligned and writeable
+            layout += (one.shape, one.strides, one.dtype)
+        else:
+            return None
+    layout.append(_those_twice([id(one) for one in (*operands, *buffers) if one is not None]))
+    return layout, (operands, buffers, buffers)
+
+
+def _of_cupy(operands: Sequence[Any], out: Any) -> Signature:
+    kind: Any = type(operands[0])
+    device = operands[0].data.device_id
+    layout: list[Hashable] = [kind, device]
+    arrays, given = (operands, None) if out is None else _with_buffers(layout, operands, out)
+    addresses: list[int] = []
+    for one in arrays:
+        if one is None:
+            layout.append(None)
+            continue
+        if type(one) is not kind or one.data.device_id != device:
+            return None
+        at = one.data.ptr
+        addresses.append(at)
+        layout += (one.shape, one.strides, one.dtype, at & MISALIGNED)
+    if len(set(addresses)) < len(addresses):
+        layout.append(_those_twice(addresses))
+    return layout, (addresses, given)
+
+
+def _of_torch(operands: Sequence[Any], out: Any) -> Signature:
+    known, device = kinds.torch_classes(), operands[0].get_device()
+    if device < 0:
+        return _of_views("PyTorch", known, operands, out)
+    layout: list[Hashable] = [known, device]
+    arrays, given = (operands, None) if out is None else _with_buffers(layout, operands, out)
+    addresses: list[int] = []
+    try:
+        for place, one in enumerate(arrays):
+            if one is None:
+                layout.append(None)
+                continue
+            if type(one) not in known or one.get_device() != device or one.is_neg():
+                return None
+            if place >= len(operands) and one.requires_grad:
+                return None
+            at = one.data_ptr()
+            addresses.append(at)
+            layout += (one.shape, one.stride(), one.dtype, at & MISALIGNED)
+    except RuntimeError:  # of a tensor without strides, or without memory
+        return None
+    if len(set(addresses)) < len(addresses):
+        layout.append(_those_twice(addresses))
+    return layout, (addresses, given)
+
+
+def _of_jax(operands: Sequence[Any], out: Any) -> Signature:
+    kind: Any = type(operands[0])
+    if out is not None:  # which cannot be written
+        return None
+    try:
+        home = kinds.home_of(operands[0], "JAX")
+        if home == "cpu":
+            return _of_views("JAX", (kind,), operands, None)
+        if any(one is not None and kinds.home_of(one, "JAX") != home for one in operands):
+            return None
+        with kinds.working_on(home):
+            views = [None if one is None else kinds.see(one, "JAX").array for one in operands]
+    except (Unsupported, AttributeError):  # which an array of another library has not
+        return None
+    signed = _of_cupy(views, None)
+    return None if signed is None else ([kind, *signed[0]], (*signed[1], views))
+
+
+def _of_views(kind: str, known: Sequence[type], operands: Sequence[Any], out: Any) -> Signature:
+    """Sign arrays of the host that are another library's, by views of them."""
+    several = isinstance(out, tuple | list)
+    given = () if out is None else tuple(out) if several else (out,)
+    views: list[Any] = []
+    places: list[Any] = []
+    try:
+        for one in (*operands, *given):
+            if one is None:
+                views.append(None)
+                continue
+            if type(one) not in known or kinds.home_of(one, kind) != "cpu":
+                return None
+            seen = kinds.see(one, kind)
+            if seen.obstacle and len(views) >= len(operands):
+                return None
+            views.append(seen.array)
+            places.append(seen.place)
+    except Unsupported:
+        return None
+    if any(one != places[0] for one in places):
+        return None
+    buffers = tuple(views[len(operands) :])
+    signed = _of_numpy(views[: len(operands)], None if out is None else buffers)
+    if signed is None:
+        return None
+    layout, (seen_operands, *_) = signed
+    if out is not None:
+        return [kind, places[0], several, *layout], (seen_operands, given, buffers)
+    return [kind, places[0], *layout], (seen_operands,)
+
+
+def _with_buffers(layout: list[Hashable], operands: Sequence[Any], out: Any) -> tuple[Any, Any]:
+    """Return all arrays, and the caller's buffers; add to the layout which of these there are."""
+    several = isinstance(out, tuple | list)
+    given = tuple(out) if several else (out,)
+    layout += (several, *[one is not None for one in given])
+    return (*operands, *given), given
+
+
+def _those_twice(addresses: list[int]) -> tuple[int, ...]:
+    """Return which arrays are the same: calls with an array twice have signatures of their own."""
+    return tuple(map(addresses.index, addresses))
+
+
+def _signer(kind: type) -> Callable[[Sequence[Any], Any], Signature] | None:
+    """Return what signs a call by the type of its first operand."""
+    cupy, jax = sys.modules.get("cupy"), sys.modules.get("jax")
+    if cupy is not None and kind is getattr(cupy, "ndarray", None):
+        return _signers.setdefault(kind, _of_cupy)
+    if kind in kinds.torch_classes():
+        return _of_torch
+    if jax is not None and issubclass(kind, getattr(jax, "Array", ())):
+        return _of_jax
+    return None
+
+
+_signers: dict[type, Callable[[Sequence[Any], Any], Signature]] = {ndarray: _of_numpy}
