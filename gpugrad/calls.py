@@ -146,7 +146,10 @@ def _bind_and_compute(
         problem = dispatch.problem_of(checked, names)
         plan = dispatch.decide(checked, problem, device, precision)
         bound, args = (_on_the_host if checked.home == "cpu" else _on_a_gpu)(checked, plan)
-        computed: list[Any] = bound.compute(*args)
+        try:
+            computed: list[Any] = bound.compute(*args)
+        except Unsupported as reason:
+            checked.refuse("the result", reason)
         if key is not None and all(type(one) in (str, tuple) for one in options):
             cache.keep(key, bound)
     return computed

@@ -674,6 +674,12 @@ def test_tensors_on_a_gpu_without_cupy(monkeypatch):
     class Tensor:
         device = SimpleNamespace(type="cuda", index=0)
 
+        def get_device(self) -> int:
+            return 0
+
+        def is_neg(self) -> bool:
+            return True
+
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(Tensor=Tensor))
     monkeypatch.setitem(sys.modules, "cupy", None)
     with pytest.raises(DeviceError, match=r"^sigmoid: z is on a GPU, which needs CuPy"):

@@ -76,7 +76,7 @@ class Call:
             try:
                 stack.enter_context(kinds.working_on(self.home))
             except Unsupported as reason:
-                self._refuse(self._first, reason)
+                self.refuse(self._first, reason)
             self._view_operands()
             self._context = stack.pop_all()
         return self
@@ -108,7 +108,8 @@ class Call:
         """Raise `error` with the function's name before the text."""
         raise error(f"{self.op}: {text}")
 
-    def _refuse(self, name: str, reason: Unsupported) -> Never:
+    def refuse(self, name: str, reason: Unsupported) -> Never:
+        """Say why an array cannot be used."""
         error = DeviceError if isinstance(reason, OutOfReach) else DTypeError
         self.fail(error, f"{name} {reason}")
 
@@ -116,7 +117,7 @@ class Call:
         try:
             kind = kinds.kind_of(value)
         except Unsupported as reason:
-            self._refuse(name, reason)
+            self.refuse(name, reason)
         if kind is None:
             what = "None" if value is None else f"a {type(value).__name__}"
             self.fail(DTypeError, f"{name} is {what}, expected a NumPy, CuPy, PyTorch or JAX array")
@@ -126,7 +127,7 @@ class Call:
         try:
             return kinds.home_of(value, self.kind)
         except Unsupported as reason:
-            self._refuse(name, reason)
+            self.refuse(name, reason)
 
     def _see(self, name: str, value: Any) -> Seen:
         """View an array that must be of this call's kind, on its device."""
@@ -149,7 +150,7 @@ class Call:
                 kinds.wait_for(one.stream)
                 self._waited_for.add(one.stream)
         except Unsupported as reason:
-            self._refuse(name, reason)
+            self.refuse(name, reason)
         return one
 
     def _same_place(self, name: str, one: Seen) -> None:
@@ -283,7 +284,7 @@ class Call:
         try:
             return kinds.wrap(array, self.kind, self.place)
         except Unsupported as reason:
-            self._refuse("the result", reason)
+            self.refuse("the result", reason)
 
     def _buffers(self, out: Any, names: Sequence[str]) -> dict[str, Any]:
         if out is None:

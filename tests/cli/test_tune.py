@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import functools
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ import pytest
 import gpugrad
 from gpugrad import _host, dispatch
 from gpugrad.cli import cpu_rates, gpu_rates, main
-from gpugrad.gpu import cache
+from gpugrad.gpu import bind, cache
 from gpugrad.operations import OPERATIONS
 from gpugrad.planning import cpu_costs, machine_profile
 from gpugrad.planning.gpu_costs import Copy, product_work
@@ -267,9 +268,16 @@ def small_gpu(gpu, large_tiles, monkeypatch):
         usual.delenv("GPUGRAD_CACHE_DIR")
         kernels = cache.folder()
     monkeypatch.setattr(cache, "folder", lambda: kernels)  # whose kernels are compiled already
+    monkeypatch.setattr(gpu_rates, "bind", bound_and_told)
     monkeypatch.setattr(gpu_rates, "SIDES", (65, 16))
     monkeypatch.setattr(gpu_rates, "COPY_BYTES", (64, 4096, 65536))
     monkeypatch.setattr(gpu_rates, "PASS_BYTES", 1 << 12)
+
+
+def bound_and_told(runtime, plan, inputs, outputs):
+    """Return what computes a call, with the arguments that it is bound by."""
+    work = bind.bind(runtime, plan, inputs, outputs)
+    return functools.partial(lambda *_: work(), runtime, plan, inputs)
 
 
 def facts_of_gpu():
