@@ -117,7 +117,7 @@ def compare(op: str, dtype: str, *, quick: bool) -> Finding:
     for size in sizes:
         for kind in DATA:
             operands = draw(op, size, dtype, kind)
-            with_z = [False, True] if operations.takes_z(op) and not quick else [False]
+            with_z = [False, True] if OPERATIONS[op].takes_z and not quick else [False]
             for from_z in with_z:
                 _compare(finding, with_logits(operands) if from_z else operands, kind, others)
     return finding
@@ -139,7 +139,7 @@ def draw(op: str, size: tuple[int, int, int], dtype: str, kind: str) -> dict[str
     spread = SATURATED if kind == "saturated" else 1.0
     wanted = operations.dtype_of(dtype)
     operands: dict[str, Array] = operations.arrays(op, size, wanted, seed=1, spread=spread)
-    if operations.takes_z(op):
+    if OPERATIONS[op].takes_z:
         drawn = operations.arrays(op, size, wanted, seed=1, spread=spread, from_z=True)
         operands["logits"] = drawn["z"]
     if kind == "graded":
@@ -171,7 +171,7 @@ def _compare(
     from_z = "z" in host and "z" not in OPERATIONS[op].operands
     device = {name: workload.as_device(array) for name, array in host.items()}
     planes = operations.planes(op, device, device="auto")
-    answers = _reference.reference(op, wrt=operations.wrt(op), planes=planes, **host)
+    answers = _reference.reference(op, wrt=OPERATIONS[op].wrt, planes=planes, **host)
     terms = magnitudes(op, host)
     results = operations.call(op, device, device="auto")
     ours = {name: cupy.asnumpy(one) for name, one in results.items()}

@@ -50,7 +50,7 @@ def call(benchmark: Any, who: str, layer: Layer, dtype: str) -> Iterator[Callabl
 
     def bound(op: str) -> Callable[[], Any]:
         arrays = layer_arrays(layer, dtype)
-        names = (*OPERATIONS[op].operands, *(["z"] if operations.takes_z(op) else []))
+        names = (*OPERATIONS[op].operands, *(["z"] if OPERATIONS[op].takes_z else []))
         drawn = {name: arrays[name] for name in names}
         benchmark.extra_info.update(op=op, layer=[*layer.lead, layer.k, layer.m], dtype=dtype)
         on_gpu = who in ("gpugrad-gpu", "cupy")

@@ -70,7 +70,7 @@ def by_multiply_adds() -> Iterator[Call]:
     """List calls without tensor cores: every size, then what else there are kernels for."""
     for op, dtype in itertools.product(OPERATIONS, DTYPES):
         adds = op in ACCUMULATING
-        for from_z in (False, True) if operations.takes_z(op) else (False,):
+        for from_z in (False, True) if OPERATIONS[op].takes_z else (False,):
             for size, accumulate in itertools.product(SIZES, (False, True) if adds else (False,)):
                 yield Call(op, dtype, size, from_z, accumulate)
             large = op in PRODUCTS and dtype != "float64"

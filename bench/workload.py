@@ -145,7 +145,7 @@ def exact(workload: Workload, operands: Set) -> dict[str, Any]:
 
     names = OPERATIONS[workload.op].operands
     wide = {name: widen(operands[name]) for name in names}
-    if not operations.has_products(workload.op) or cupy_cublas.no_cublas() is None:
+    if not OPERATIONS[workload.op].products or cupy_cublas.no_cublas() is None:
         return operations.plain(workload.op, cupy, wide)
     host = {name: cupy.asnumpy(one) for name, one in wide.items()}
     results = operations.plain(workload.op, np, host)

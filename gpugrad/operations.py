@@ -4,7 +4,7 @@ Everything that asks which operations have what asks here.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -176,7 +176,12 @@ OPERATIONS = {
 }
 
 
-def elements(names: Sequence[str], n: int, k: int, m: int) -> int:
+def shape_of(name: str, size: tuple[int, int, int]) -> tuple[int, ...]:
+    """Return the shape of an operand or a result of a layer of n rows, k inputs and m outputs."""
+    extents = dict(zip("nkm", size, strict=True))
+    return tuple(extents[one] for one in DIMENSIONS[name])
+
+
+def elements(names: Iterable[str], size: tuple[int, int, int]) -> int:
     """Count the elements of operands or results of a layer."""
-    extents = {"n": n, "k": k, "m": m}
-    return sum(math.prod(extents[one] for one in DIMENSIONS[name]) for name in names)
+    return sum(math.prod(shape_of(name, size)) for name in names)

@@ -1,67 +1,29 @@
 """The public functions as a table, called on any backend and compared with their reference."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 import gpugrad
 from gpugrad._reference import check, reference
+from gpugrad.operations import SUMS
 from tests.conftest import Backend
 
 
-@dataclass(frozen=True)
 class Operation:
-    """What a public function takes and gives.
+    """A row of the package's table, with the public function."""
 
-    `operands` are its positional arguments, `results` what it returns, `sums` the results that
-    may be float32 beside 16-bit inputs, `wrt` the names that it differentiates with respect to.
-    """
-
-    name: str
-    operands: tuple[str, ...]
-    results: tuple[str, ...]
-    sums: tuple[str, ...] = ()
-    wrt: tuple[str, ...] = ()
-    accumulates: bool = True
-    takes_z: bool = False
-    takes_precision: bool = False
-
-    @property
-    def function(self) -> Any:
-        return getattr(gpugrad, self.name)
+    def __init__(self, name: str) -> None:
+        row = gpugrad.operations.OPERATIONS[name]
+        self.name, self.function = name, getattr(gpugrad, name)
+        self.operands, self.results, self.wrt = row.operands, row.results, row.wrt
+        self.sums = tuple(one for one in row.results if one in SUMS)
+        self.accumulates, self.takes_z = row.accumulates, row.takes_z
+        self.takes_precision = bool(row.products)
 
 
-OPERATIONS = {
-    operation.name: operation
-    for operation in (
-        Operation(
-            "matmul_backward",
-            ("dy", "x", "w"),
-            ("dx", "dw"),
-            sums=("dw",),
-            wrt=("x", "w"),
-            takes_precision=True,
-        ),
-        Operation("bias_backward", ("dy",), ("db",), sums=("db",)),
-        Operation("sigmoid_backward", ("dy", "y"), ("dz",), accumulates=False, takes_z=True),
-        Operation("sigmoid_bias_backward", ("dy", "y"), ("dz", "db"), sums=("db",), takes_z=True),
-        Operation(
-            "dense_sigmoid_backward",
-            ("dy", "y", "x", "w"),
-            ("dx", "dw", "db"),
-            sums=("dw", "db"),
-            wrt=("x", "w", "b"),
-            takes_z=True,
-            takes_precision=True,
-        ),
-        Operation("sigmoid", ("z",), ("y",), accumulates=False),
-        Operation(
-            "dense_sigmoid", ("x", "w", "b"), ("y",), accumulates=False, takes_precision=True
-        ),
-    )
-}
+OPERATIONS = {name: Operation(name) for name in gpugrad.operations.OPERATIONS}
 
 Arrays = Mapping[str, Any]
 

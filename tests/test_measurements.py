@@ -171,11 +171,11 @@ def test_a_row_of_timings(few_calls, op, dtype):
         assert ours["error"] <= workload.TOLERANCES["tf32" if name == "medium" else dtype]
         assert ours["device"]["count"] == 2
         assert ours["of_copy"] > 0
-        if no_cublas() is None or not operations.has_products(op):
+        if no_cublas() is None or not OPERATIONS[op].products:
             assert ours["ratios"]["CuPy"]["median"] > 0
-    by_class = operations.has_products(op) and dtype == "float32"
+    by_class = bool(OPERATIONS[op].products) and dtype == "float32"
     assert next(iter(found["ours"])) == ("highest" if by_class else "gpugrad")
-    if operations.has_products(op) and no_cublas() is not None:
+    if OPERATIONS[op].products and no_cublas() is not None:
         assert found["left_out"] == {"CuPy": f"ImportError: {no_cublas()}"}
     else:
         assert found["left_out"] == {}
@@ -249,7 +249,7 @@ def test_accuracy(gpu, monkeypatch):
     for finding in one.data["findings"]:
         assert finding["ok"]
         assert finding["errors"]["gpugrad"]["largest"] < 50
-        with_blas = no_cublas() is None or not operations.has_products(finding["op"])
+        with_blas = no_cublas() is None or not bool(OPERATIONS[finding["op"]].products)
         assert ("CuPy" in finding["errors"]) == with_blas
     assert "28 of 28 within bounds" in one.summary
     assert "err/bound" in report.accuracy(one.data["findings"])

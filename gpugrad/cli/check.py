@@ -111,7 +111,7 @@ def _check(op: str, dtype: np.dtype[Any], places: tuple[str, ...], seed: int) ->
     findings = [Finding(op, dtype.name, device) for device in places]
     for size in SIZES:
         for (spread_name, spread), from_z in itertools.product(SPREADS.items(), (False, True)):
-            if from_z and not operations.takes_z(op):
+            if from_z and not OPERATIONS[op].takes_z:
                 continue
             operands = operations.arrays(op, size, dtype, seed=seed, spread=spread, from_z=from_z)
             case = f"n = {size[0]}, k = {size[1]}, m = {size[2]}, {spread_name} logits"
@@ -131,7 +131,7 @@ def _compare(finding: Finding, operands: operations.Arrays, case: str) -> None:
         finding.exception = f"{type(error).__name__}: {error}"
         finding.where = case
         return
-    answers = _reference.reference(op, wrt=operations.wrt(op), planes=planes, **operands)
+    answers = _reference.reference(op, wrt=OPERATIONS[op].wrt, planes=planes, **operands)
     for name, answer in answers.items():
         ratio = _reference.check(results[name], *answer)
         if ratio > finding.ratio or not finding.where:

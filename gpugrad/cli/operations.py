@@ -1,6 +1,6 @@
 """The operations as the commands run them: their arrays, their calls, and the same in NumPy."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ import gpugrad
 from gpugrad.arrays import kinds
 from gpugrad.arrays.view import Unsupported
 from gpugrad.cli.exits import Unusable
-from gpugrad.operations import OPERATIONS
+from gpugrad.operations import OPERATIONS, shape_of
 
 Arrays = dict[str, Any]
 Size = tuple[int, int, int]  # n, k, m
@@ -26,17 +26,13 @@ def dtype_of(name: str) -> np.dtype[Any]:
 
 
 def shapes(op: str, size: Size) -> dict[str, tuple[int, ...]]:
-    """Give the shapes of an operation's operands for a layer of n rows, k inputs, m outputs."""
-    n, k, m = size
-    known = {"x": (n, k), "w": (k, m), "b": (m,)}
-    return {name: known.get(name, (n, m)) for name in OPERATIONS[op].operands}
+    """Return the shapes of an operation's operands for a layer of n rows, k inputs, m outputs."""
+    return {name: shape_of(name, size) for name in OPERATIONS[op].operands}
 
 
 def result_shapes(op: str, size: Size) -> dict[str, tuple[int, ...]]:
-    """Give the shapes of an operation's results."""
-    n, k, m = size
-    known = {"dx": (n, k), "dw": (k, m), "db": (m,)}
-    return {name: known.get(name, (n, m)) for name in OPERATIONS[op].results}
+    """Return the shapes of an operation's results."""
+    return {name: shape_of(name, size) for name in OPERATIONS[op].results}
 
 
 def arrays(
@@ -93,7 +89,7 @@ def consistent_arrays(op: str, size: Size, dtype: np.dtype[Any], *, seed: int) -
     y is the sigmoid of the layer's own x w, or else of logits, which come with it under "z": those
     who go backwards through a forward pass of their own then have the same gradients.
     """
-    if "y" not in OPERATIONS[op].operands:
+    if not OPERATIONS[op].takes_z:
         return arrays(op, size, dtype, seed=seed)
     if "x" in OPERATIONS[op].operands:
         result = arrays(op, size, dtype, seed=seed, without=("y",))
@@ -107,7 +103,7 @@ def consistent_arrays(op: str, size: Size, dtype: np.dtype[Any], *, seed: int) -
 def call(op: str, operands: Mapping[str, Any], *, device: str, **options: Any) -> Arrays:
     """Call an operation of the library; its results by name. Logits z are an option."""
     positional = [operands.get(name) for name in OPERATIONS[op].operands]
-    if "z" in operands and "z" not in OPERATIONS[op].operands:
+    if "z" in operands and OPERATIONS[op].takes_z:
         options["z"] = operands["z"]
     results = getattr(gpugrad, op)(*positional, device=device, **options)
     return dict(
@@ -122,24 +118,9 @@ def call(op: str, operands: Mapping[str, Any], *, device: str, **options: Any) -
 def planes(op: str, operands: Mapping[str, Any], *, device: str, **options: Any) -> dict[str, int]:
     """Ask how many planes the operands of a call's products have, by result."""
     positional = [operands.get(name) for name in OPERATIONS[op].operands]
-    if "z" in operands and "z" not in OPERATIONS[op].operands:
+    if "z" in operands and OPERATIONS[op].takes_z:
         options["z"] = operands["z"]
     return gpugrad.plan(op, *positional, device=device, **options).planes
-
-
-def takes_z(op: str) -> bool:
-    """Say whether an operation can read logits in place of the sigmoid's result."""
-    return "y" in OPERATIONS[op].operands
-
-
-def has_products(op: str) -> bool:
-    """Say whether an operation multiplies matrices, and so has a precision."""
-    return "w" in OPERATIONS[op].operands
-
-
-def wrt(op: str) -> tuple[str, ...]:
-    """Give what an operation differentiates with respect to."""
-    return OPERATIONS[op].wrt
 
 
 # ---- what one writes without the library, for NumPy and CuPy alike
@@ -150,48 +131,7 @@ def plain(op: str, numpy: Any, operands: Mapping[str, Any]) -> Arrays:
     dtype = next(iter(operands.values())).dtype
     half = dtype.name in kinds.HALVES
     wide = {name: one.astype(np.float32) if half else one for name, one in operands.items()}
-    results = _PLAIN[op](numpy, **wide)
+    results = OPERATIONS[op].plain(numpy, **wide)
     if half:
         results = tuple(one.astype(dtype) for one in results)
     return dict(zip(OPERATIONS[op].results, results, strict=True))
-
-
-def _matmul_backward(numpy: Any, dy: Any, x: Any, w: Any) -> tuple[Any, ...]:
-    return dy @ w.T, x.T @ dy
-
-
-def _bias_backward(numpy: Any, dy: Any) -> tuple[Any, ...]:
-    return (dy.sum(axis=0),)
-
-
-def _sigmoid_backward(numpy: Any, dy: Any, y: Any) -> tuple[Any, ...]:
-    return (dy * y * (1 - y),)
-
-
-def _sigmoid_bias_backward(numpy: Any, dy: Any, y: Any) -> tuple[Any, ...]:
-    dz = dy * y * (1 - y)
-    return dz, dz.sum(axis=0)
-
-
-def _dense_sigmoid_backward(numpy: Any, dy: Any, y: Any, x: Any, w: Any) -> tuple[Any, ...]:
-    dz = dy * y * (1 - y)
-    return dz @ w.T, x.T @ dz, dz.sum(axis=0)
-
-
-def _sigmoid(numpy: Any, z: Any) -> tuple[Any, ...]:
-    return (1 / (1 + numpy.exp(-z)),)
-
-
-def _dense_sigmoid(numpy: Any, x: Any, w: Any, b: Any) -> tuple[Any, ...]:
-    return (1 / (1 + numpy.exp(-(x @ w + b))),)
-
-
-_PLAIN: dict[str, Callable[..., tuple[Any, ...]]] = {
-    "matmul_backward": _matmul_backward,
-    "bias_backward": _bias_backward,
-    "sigmoid_backward": _sigmoid_backward,
-    "sigmoid_bias_backward": _sigmoid_bias_backward,
-    "dense_sigmoid_backward": _dense_sigmoid_backward,
-    "sigmoid": _sigmoid,
-    "dense_sigmoid": _dense_sigmoid,
-}

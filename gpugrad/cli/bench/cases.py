@@ -37,7 +37,7 @@ class Case:
         operation, (n, k, m) = OPERATIONS[self.op], self.size
         if not operation.rows:
             return Problem(self.op, 1, 0, n * m, self.dtype, reads=operation.reads)
-        k = k if operations.has_products(self.op) else 0
+        k = k if OPERATIONS[self.op].products else 0
         return Problem(self.op, n, k, m, self.dtype, operation.wrt, operation.reads)
 
     @property
@@ -59,7 +59,7 @@ def product(
     """Combine all; precisions only where they mean something: for products of float32 matrices."""
     found = []
     for op, dtype, precision, size in itertools.product(ops, dtypes, precisions, sizes):
-        means = dtype == "float32" and operations.has_products(op)
+        means = dtype == "float32" and OPERATIONS[op].products
         found.append(Case(op, dtype, precision if means else "highest", size))
     return list(dict.fromkeys(found))
 
@@ -90,7 +90,7 @@ def host_bytes(case: Case, peers: Sequence[Peer]) -> int:
     n, k, m = case.size
     wide = np.dtype(np.longdouble if case.dtype == "float64" else np.float64).itemsize
     sampled = verification.SAMPLED
-    part = n * sampled * (2 + operations.has_products(case.op)) + sampled * (k + m)
+    part = n * sampled * (2 + bool(OPERATIONS[case.op].products)) + sampled * (k + m)
     reference = REFERENCE_ARRAYS * wide * part
     copies = sum(peer.copies for peer in peers)
     return _arrays_bytes(case, copies) + reference

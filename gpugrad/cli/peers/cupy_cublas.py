@@ -8,7 +8,6 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gpugrad.cli import operations
 from gpugrad.cli.peers import Way
 from gpugrad.operations import OPERATIONS
 
@@ -37,7 +36,7 @@ def call(op: str, operands: Mapping[str, Any]) -> Callable[[], Any]:
     ImportError
         It multiplies matrices, and there is no cuBLAS.
     """
-    if operations.has_products(op):
+    if OPERATIONS[op].products:
         expect_cublas()
     return functools.partial(_COMPOSED[op], *(operands.get(one) for one in OPERATIONS[op].operands))
 
