@@ -17,16 +17,18 @@ def work(section_: section.Section) -> None:
     arch = f"sm_{capability}"
     start = time.perf_counter()
     seconds: dict[str, float] = {}
-    of_stem = {stem: compiler.architecture(stem, capability) for stem, _ in LONGEST}
-    wanted = [one for one in LONGEST if exists_for(one[0], of_stem[one[0]])]
+    of_stem = {one.stem: compiler.architecture(one.stem, capability) for one in LONGEST}
+    wanted = [one for one in LONGEST if exists_for(one.stem, of_stem[one.stem])]
     section_.data |= {"arch": arch, "count": len(wanted), "seconds": seconds}
     spawn = multiprocessing.get_context("spawn")  # a CUDA context does not survive a fork
     pool = ProcessPoolExecutor(min(machine.cores(), len(wanted)), mp_context=spawn)
-    started = {pool.submit(build, *one, of_stem[one[0]]): one for one in wanted}
+    started = {
+        pool.submit(build, one.stem, one.macros, of_stem[one.stem]): f"{one.stem} {one.label}"
+        for one in wanted
+    }
     try:
         for future in as_completed(started, timeout=section_.left()):
-            stem, macros = started[future]
-            name = " ".join((stem, *macros))
+            name = started[future]
             try:
                 seconds[name] = round(future.result(), 3)
             except Exception as error:  # a compiler's or a worker's end is a finding
@@ -48,7 +50,7 @@ def build(stem: str, macros: tuple[str, ...], arch: str) -> float:
     return time.perf_counter() - start
 
 
-LONGEST = sorted(INSTANTIATIONS, key=lambda one: "ffma" not in one[0])  # products first
+LONGEST = sorted(INSTANTIATIONS, key=lambda one: "ffma" not in one.stem)  # products first
 
 if __name__ == "__main__":
     section.main(work)

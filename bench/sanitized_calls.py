@@ -21,11 +21,12 @@ from gpugrad.calls import cache
 from gpugrad.cli import operations
 from gpugrad.gpu import compiler
 from gpugrad.operations import OPERATIONS
-from gpugrad.planning import warpgroup_tiles
+from gpugrad.planning import configurations, tiles
 from tests.algorithms import products_by
 from tests.instantiations import exists_for
 
 plan = import_module("gpugrad.planning.plan")
+SMALL_TILE = configurations.FFMA["float32"][0].BLOCK_N
 SIZES = (
     (65, 17, 129),  # edges in every dimension
     (64, 32, 128),  # whole packs of 16 bytes
@@ -52,7 +53,7 @@ class Call(NamedTuple):
     wide_sums: bool = False  # dw and db in float32
     algorithm: str = "ffma"  # of its products
     planes: int = 0
-    tile: int = plan.SMALL_TILE
+    tile: int = SMALL_TILE
     transposed: tuple[str, ...] = ()  # operands
     one_launch: bool = False  # for all gradients of a layer
 
@@ -61,7 +62,7 @@ def calls(capability: tuple[int, int], *, quick: bool) -> list[Call]:
     """List the calls on a device: with `quick` those of float32, of one size and small tiles."""
     every = [*by_multiply_adds(), *on_tensor_cores(capability), *in_one_launch(capability)]
     if quick:
-        wanted = ("float32", SIZES[0], plan.SMALL_TILE)
+        wanted = ("float32", SIZES[0], SMALL_TILE)
         every = [one for one in every if (one.dtype, one.size, one.tile) == wanted]
     return list(dict.fromkeys(every))
 
@@ -73,8 +74,8 @@ def by_multiply_adds() -> Iterator[Call]:
         for from_z in (False, True) if OPERATIONS[op].takes_z else (False,):
             for size, accumulate in itertools.product(SIZES, (False, True) if adds else (False,)):
                 yield Call(op, dtype, size, from_z, accumulate)
-            large = op in PRODUCTS and dtype != "float64"
-            for tile in (plan.SMALL_TILE, *[plan.LARGE_TILE] * large):
+            widths = configurations.FFMA[dtype] if op in PRODUCTS else ()
+            for tile in [one.BLOCK_N for one in widths] or [SMALL_TILE]:
                 for wide in (False, True) if adds and dtype in HALVES else (False,):
                     size = SIZES[2 * wide]  # of sums that are split
                     yield Call(op, dtype, size, from_z, adds, wide, tile=tile)
@@ -93,10 +94,9 @@ def on_tensor_cores(capability: tuple[int, int]) -> Iterator[Call]:
                 for from_z, size in itertools.product((False, True), SIZES):
                     yield Call(op, dtype, size, from_z, from_z, False, algorithm, planes)
                 continue
-            both = (plan.SMALL_TILE, plan.LARGE_TILE)
-            tiles = warpgroup_tiles.WIDTHS[planes] if algorithm == "wgmma" else both
+            widths = [one.BLOCK_N for one in configurations.tiles(algorithm, dtype, planes)]
             adds = op == "matmul_backward"
-            for tile, order in itertools.product(tiles, ORDERS[op]):
+            for tile, order in itertools.product(widths, ORDERS[op]):
                 for wide in (False, True) if adds and dtype in HALVES else (False,):
                     how = (wide, algorithm, planes, tile, order)
                     yield Call(op, dtype, next(sizes), False, adds, *how)
@@ -105,7 +105,9 @@ def on_tensor_cores(capability: tuple[int, int]) -> Iterator[Call]:
 def in_one_launch(capability: tuple[int, int]) -> Iterator[Call]:
     """List calls of the kernels for a whole layer."""
     op = "dense_sigmoid_backward"
-    for (dtype, algorithm), size, from_z in itertools.product(plan.FUSED, SIZES, (False, True)):
+    for (dtype, algorithm), size, from_z in itertools.product(
+        configurations.FUSED, SIZES, (False, True)
+    ):
         if available(f"{op}_fused_{algorithm}", capability):
             planes = PLANES[dtype][0] if algorithm == "mma" else 0
             call = Call(op, dtype, size, from_z, from_z, False, algorithm, planes)
@@ -145,14 +147,14 @@ def make(call: Call) -> None:
 @contextlib.contextmanager
 def planned(call: Call) -> Iterator[None]:
     """Have products planned with the algorithm and the tile of a call."""
-    choice = products_by(lambda _: (call.algorithm, call.planes), one_launch=call.one_launch) | {
-        "LARGE_TILE_FROM": 1 if call.tile == plan.LARGE_TILE else math.inf,
-        "LARGE_TILE_PADDING": math.inf,
-    }
-    widths = {call.planes: (call.tile,)}
+    choice = products_by(lambda _: (call.algorithm, call.planes), one_launch=call.one_launch)
+    from_ = 1 if call.tile > SMALL_TILE else math.inf
+    of_planes = configurations.WGMMA.get(call.planes, ())
+    only = {call.planes: tuple(one for one in of_planes if call.tile == one.BLOCK_N)}
     with (
         mock.patch.multiple(plan, **choice),
-        mock.patch.object(warpgroup_tiles, "WIDTHS", widths),
+        mock.patch.multiple(tiles, LARGE_TILE_FROM=from_, LARGE_TILE_PADDING=math.inf),
+        mock.patch.object(configurations, "WGMMA", only),
     ):
         yield
 

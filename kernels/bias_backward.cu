@@ -2,15 +2,14 @@
 //
 // shapes    dy: (n, m), any strides, in elements; db: (m,), any stride; partial: (splits, m)
 // launch    grid (⌈m / (lanes_x VECTOR)⌉, splits), block (lanes_x, lanes_y), both powers of two,
-//           lanes_x lanes_y = 256
-// shared    VECTOR × 256 accumulators, static
+//           lanes_x lanes_y = THREADS
+// shared    VECTOR × THREADS accumulators, static
 // requires  packed: column stride 1, every row 16-byte aligned
 // traffic   reads dy once, writes m or splits × m values; 1 flop an element
 // order     rows of a lane ascending, lanes by a binary tree, then reduce_splits
 #include "column_sum.cuh"
 
 struct Rows {
-  static constexpr int ROWS_IN_FLIGHT = VECTOR > 4 ? 2 : 4;
   const Element* dy;
   Offset row_stride, column_stride;
 

@@ -15,19 +15,18 @@ struct ColumnSums {
 };
 
 // Adds a lane's rows, first, first + step, … below last, VECTOR columns in aligned packs.
-// Source::ROWS_IN_FLIGHT rows are loaded before the first of them is added (or stored: results may
+// ROWS_IN_FLIGHT rows are loaded before the first of them is added (or stored: results may
 // overwrite inputs, so that the compiler cannot move a load before a store by itself).
 template <typename Source>
 __device__ __forceinline__ void sum_packs(const Source& source, Offset first, Offset last, int step,
                                           Offset column, Accumulator (&sum)[VECTOR]) {
-  constexpr int ROWS = Source::ROWS_IN_FLIGHT;
-  for (Offset row = first; row < last; row += ROWS * step) {
-    typename Source::Loaded loaded[ROWS];
+  for (Offset row = first; row < last; row += ROWS_IN_FLIGHT * step) {
+    typename Source::Loaded loaded[ROWS_IN_FLIGHT];
 #pragma unroll
-    for (int r = 0; r < ROWS; ++r)
+    for (int r = 0; r < ROWS_IN_FLIGHT; ++r)
       if (row + r * step < last) loaded[r] = source.load(row + r * step, column);
 #pragma unroll
-    for (int r = 0; r < ROWS; ++r)
+    for (int r = 0; r < ROWS_IN_FLIGHT; ++r)
       if (row + r * step < last) {
         Accumulator value[VECTOR];
         source.take(loaded[r], row + r * step, column, value);

@@ -2,14 +2,14 @@
 //
 // shapes    x: (n, k), dy, saved (y or z): (n, m), dw: (k, m), any strides, in elements;
 //           partial: (splits, k, m)
-// launch    grid (⌈k / TILE⌉ ⌈m / TILE⌉, splits), block (256)
-// shared    4 × 16 × (TILE + 4) accumulators, static
+// launch    grid (⌈k / BLOCK_M⌉ ⌈m / BLOCK_N⌉, splits), block (THREADS)
+// shared    2 × STAGES × BLOCK_K × (BLOCK_N + 4) accumulators, static
 // requires  as matmul_backward_ffma; along and packed of dy and saved are one
-// traffic   2 n k m flops; dz is computed once for every TILE of k
+// traffic   2 n k m flops; dz is computed once for every BLOCK_M of k
 // order     dz in the accumulator's dtype, then as matmul_backward_ffma
 #include "gradient_operand.cuh"
 
-extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_A_SM)
+extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS_PER_SM)
 dense_sigmoid_backward_dw_ffma(const Element* __restrict__ x, Offset x_n, Offset x_k, int x_along,
                                int x_packed, const Element* __restrict__ dy, Offset dy_n,
                                Offset dy_m, const Element* __restrict__ saved, Offset saved_n,

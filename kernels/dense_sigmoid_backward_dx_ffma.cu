@@ -2,14 +2,14 @@
 // FROM_LOGITS is defined, is computed as its tiles are loaded and is never in global memory.
 //
 // shapes    dy, saved (y or z): (n, m), w: (k, m), dx: (n, k), any strides, in elements
-// launch    grid (⌈n / TILE⌉ ⌈k / TILE⌉, 1), block (256)
-// shared    4 × 16 × (TILE + 4) accumulators, static
+// launch    grid (⌈n / BLOCK_M⌉ ⌈k / BLOCK_N⌉, 1), block (THREADS)
+// shared    2 × STAGES × BLOCK_K × (BLOCK_N + 4) accumulators, static
 // requires  as matmul_backward_ffma; along and packed of dy and saved are one
-// traffic   2 n k m flops; dz is computed once for every TILE of k
+// traffic   2 n k m flops; dz is computed once for every BLOCK_N of k
 // order     dz in the accumulator's dtype, then as matmul_backward_ffma
 #include "gradient_operand.cuh"
 
-extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_A_SM)
+extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS_PER_SM)
 dense_sigmoid_backward_dx_ffma(const Element* __restrict__ dy, Offset dy_n, Offset dy_m,
                                const Element* __restrict__ saved, Offset saved_n, Offset saved_m,
                                int dz_along, int dz_packed, const Element* __restrict__ w,

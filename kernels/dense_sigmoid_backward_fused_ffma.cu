@@ -5,36 +5,31 @@
 // shapes    dy, saved (y or z): (n, m), x, dx: (n, k), w, dw: (k, m), db: (m,), any strides, in
 //           elements; dw_partial: (splits, k, m), db_partial: (splits, m); null is what is not
 //           wanted, of dw and db the result or the partial sums
-// launch    grid (⌈k / TILE⌉, splits), at least 1 each way, block (256)
-// shared    (TILE × TILE + 2 × ROWS × (TILE + 4)) × 4 bytes, dynamic
-// requires  m ≤ TILE; split_length a multiple of ROWS, which is 64 for a TILE of 64 and 32 for one
-//           of 128; partial sums where splits > 1, 16-byte aligned; packed of inputs: column
-//           stride 1, every row 16-byte aligned; of dx and dw: the same
-// traffic   4 n k m flops; reads x once, w once a split, dy and saved once for every TILE of k;
+// launch    grid (⌈k / INPUTS⌉, splits), at least 1 each way, block (THREADS)
+// shared    (INPUTS × OUTPUTS + 2 × ROWS × (OUTPUTS + PADDING)) × 4 bytes, dynamic
+// requires  m ≤ OUTPUTS; split_length a multiple of ROWS; partial sums where splits > 1, 16-byte
+//           aligned; packed of inputs: column stride 1, every row 16-byte aligned; of dx and dw: the
+//           same
+// traffic   4 n k m flops; reads x once, w once a split, dy and saved once for every INPUTS of k;
 //           writes dx once, dw and db once or as partial sums
 // order     dz in the accumulator's dtype; dx: one chain over m; dw: one chain over the rows of a
 //           split; db: each thread its rows of a split ascending, then the threads; then
 //           reduce_splits
 #include "layer_rows.cuh"
 
-#if !defined(TILE)
-#define TILE 64
-#endif
-
-constexpr int BLOCK = TILE;                  // inputs of a block, and the most outputs there may be
-constexpr int ROWS = BLOCK > 64 ? 32 : 64;   // of a step
-constexpr int PITCH = BLOCK + 4;             // of a row of x and dz in shared memory
-constexpr int QUADS = BLOCK / 64;            // a thread's share of dw each way, in fours
-constexpr int SHARE = 4;                     // and of dx, in elements
+constexpr int BLOCK = INPUTS;           // OUTPUTS
+constexpr int PITCH = BLOCK + PADDING;  // of a row of x and dz in shared memory
+constexpr int QUADS = BLOCK / 64;       // a thread's share of dw each way, in fours
+constexpr int SHARE = 4;                // and of dx, in elements
 constexpr int ROW_LANES = ROWS / SHARE, COLUMN_LANES = BLOCK / SHARE;  // threads that share dx
-constexpr int BLOCKS_A_SM = BLOCK > 64 ? 1 : 2;
 #if __CUDA_ARCH__ >= 1200
-constexpr int ROWS_AHEAD = BLOCK > 64 ? 4 : 1;  // rows at once, of dw: here, more spill
+constexpr int DW_ROWS = ROWS_AHEAD_SM120;  // at once, of dw
 #else
-constexpr int ROWS_AHEAD = 4;
+constexpr int DW_ROWS = ROWS_AHEAD;
 #endif
-constexpr int AHEAD = 2;  // quads of outputs at once, of dx
-constexpr int SHARED_BYTES = (BLOCK * BLOCK + 2 * ROWS * PITCH) * int(sizeof(Accumulator));
+static_assert(INPUTS == OUTPUTS, "a thread's share of dw is square");
+static_assert(SHARED_BYTES == (BLOCK * BLOCK + 2 * ROWS * PITCH) * int(sizeof(Accumulator)),
+              "w, x and dz");
 static_assert(sizeof(Accumulator) == 4 && VECTOR == 4, "float32, in packs of four");
 static_assert(ROW_LANES * COLUMN_LANES == THREADS, "every thread has a share of dx");
 static_assert(COLUMN_LANES % 8 == 0 && ROW_LANES % 4 == 0, "of which a warp has 4 × 8");
@@ -55,7 +50,7 @@ __device__ __forceinline__ Quad& quad_at(Accumulator* p) { return *reinterpret_c
 // and outputs are quads 64 apart.
 __device__ __forceinline__ void add_dw(Accumulator* x_tile, Accumulator* dz_tile, int ty, int tx,
                                        Accumulator (&sum)[QUADS * 4][QUADS * 4]) {
-#pragma unroll(ROWS_AHEAD)
+#pragma unroll(DW_ROWS)
   for (int r = 0; r < ROWS; ++r) {
     Quad a[QUADS], b[QUADS];
 #pragma unroll
@@ -76,9 +71,9 @@ __device__ __forceinline__ void multiply_dx(Accumulator* dz_tile, Accumulator* w
                                             int kx, int outputs,
                                             Accumulator (&sum)[SHARE][SHARE]) {
 #pragma unroll 1
-  for (int q = 0; q < outputs; q += 4 * AHEAD)
+  for (int q = 0; q < outputs; q += 4 * QUADS_AHEAD)
 #pragma unroll
-    for (int u = 0; u < AHEAD; ++u) {  // beyond the last output there are zeros
+    for (int u = 0; u < QUADS_AHEAD; ++u) {  // beyond the last output there are zeros
       Quad a[SHARE], b[SHARE];
 #pragma unroll
       for (int i = 0; i < SHARE; ++i) {
@@ -95,7 +90,7 @@ __device__ __forceinline__ void multiply_dx(Accumulator* dz_tile, Accumulator* w
     }
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_A_SM)
+extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS_PER_SM)
 dense_sigmoid_backward_fused_ffma(
     const Element* __restrict__ dy, Offset dy_n, Offset dy_m, int dy_packed,
     const Element* __restrict__ saved, Offset saved_n, Offset saved_m, int saved_packed,

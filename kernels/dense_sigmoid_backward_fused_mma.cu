@@ -3,44 +3,35 @@
 // the tensor cores: of 16-bit elements, or of float32 from three planes.
 //
 // shapes    as dense_sigmoid_backward_fused_ffma
-// launch    grid (⌈k / INPUTS⌉, splits), at least 1 each way, block (256)
-// shared    (2 × PLANES × (INPUTS × TILE + ROWS × (TILE + INPUTS)) + 4 × DX_ROWS × (INPUTS + 8))
-//           bytes, dynamic
-// requires  compute capability 8.0; m ≤ TILE, of 64, 128 or, with one plane, 256; INPUTS is 128 for
-//           a TILE of 128, else 64; ROWS is 32 for a TILE of 256 and with three planes, else 64;
-//           DX_ROWS is 0 with three planes, else ROWS; the rest as
-//           dense_sigmoid_backward_fused_ffma
+// launch    grid (⌈k / INPUTS⌉, splits), at least 1 each way, block (THREADS)
+// shared    (2 × PLANES × (INPUTS × OUTPUTS + ROWS × (OUTPUTS + INPUTS)) + 4 × DX_ROWS × (INPUTS +
+//           PADDING)) bytes, dynamic
+// requires  compute capability 8.0; m ≤ OUTPUTS; split_length a multiple of ROWS; DX_ROWS is 0 with
+//           three planes, else ROWS; the rest as dense_sigmoid_backward_fused_ffma
 // traffic   4 n k m flops, seven times as many with three planes; reads x once, w once a split, dy
 //           and saved once for every INPUTS of k; writes dx once, dw and db once or as partial sums
 // order     dz in float32, of which db is the sum, then rounded to 16 bits or split into planes; dx:
 //           16 terms at once on tensor cores, promoted after every 64, as matmul_backward_mma; dw:
-//           16 rows at once, promoted after every step of ROWS, or of half as many from logits where
-//           TILE is 64; from three planes both are promoted after every 16, see Share::add_planes;
-//           db as dense_sigmoid_backward_fused_ffma
+//           16 rows at once, promoted after every step of ROWS, or of ROWS_FROM_LOGITS; from three
+//           planes both are promoted after every 16, see Share::add_planes; db as
+//           dense_sigmoid_backward_fused_ffma
 #include "fragments.cuh"
 #include "layer_rows.cuh"
 
-#if !defined(TILE)
-#define TILE 64
-#endif
-
-constexpr int OUTPUTS = TILE;                    // that a block has room for
-constexpr int INPUTS = TILE == 128 ? 128 : 64;   // of a block
-constexpr int ROWS = TILE == 256 || PLANE_COUNT > 1 ? 32 : 64;  // that there is room for
-#if defined(FROM_LOGITS) && TILE == 64
-constexpr int STEP_ROWS = 32;                    // of a step: exponentials take registers
+#if defined(FROM_LOGITS)
+constexpr int STEP_ROWS = ROWS_FROM_LOGITS;      // of a step: exponentials take registers
 #else
-constexpr int STEP_ROWS = ROWS;
+constexpr int STEP_ROWS = ROWS;                  // as many as there is room for
 #endif
-constexpr int WARPS_M = 2, WARPS_N = 4;          // that share dx of a step, and dw
 constexpr int PROMOTED = 64;                     // terms of dx, of one plane, after which a sum is
-constexpr int BLOCKS_A_SM = TILE > 64 ? 1 : 2;
 // Pairs of float32 fill whole sectors of 32 bytes; 16-bit ones go by way of shared memory, in fours.
 constexpr int DX_ROWS = sizeof(Element) == 2 ? ROWS : 0;  // that there is room for
-constexpr int PITCH = INPUTS + 8;                // of a row of dx there
-constexpr int SHARED_BYTES =
-    PLANE_COUNT * (INPUTS * OUTPUTS + ROWS * (OUTPUTS + INPUTS)) * int(sizeof(Plane)) +
-    DX_ROWS * PITCH * int(sizeof(float));
+constexpr int PITCH = INPUTS + PADDING;          // of a row of dx there
+static_assert(SHARED_BYTES == PLANE_COUNT * (INPUTS * OUTPUTS + ROWS * (OUTPUTS + INPUTS)) *
+                                      int(sizeof(Plane)) +
+                                  DX_ROWS * PITCH * int(sizeof(float)),
+              "w, dz, x and dx");
+static_assert(ROWS_FROM_LOGITS <= ROWS, "there is room for a step from logits");
 static_assert(PLANE_COUNT == (sizeof(Element) == 2 ? 1 : 3), "planes without exponents");
 static_assert(CHUNK % VECTOR == 0, "a pack lies in one chunk");
 static_assert(WARPS_M * WARPS_N * 32 == THREADS, "every warp has a share");
@@ -227,7 +218,7 @@ struct Layer {
   }
 };
 
-extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_A_SM)
+extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS_PER_SM)
 dense_sigmoid_backward_fused_mma(
     const Element* __restrict__ dy, Offset dy_n, Offset dy_m, int dy_packed,
     const Element* __restrict__ saved, Offset saved_n, Offset saved_m, int saved_packed,

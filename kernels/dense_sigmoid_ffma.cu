@@ -1,15 +1,15 @@
 // dense_sigmoid_ffma: y = σ(x w + b).
 //
 // shapes    x: (n, k), w: (k, m), y: (n, m), any strides, in elements; b: (m,), any stride, or null
-// launch    grid (⌈n / TILE⌉ ⌈m / TILE⌉, 1), block (256)
-// shared    4 × 16 × (TILE + 4) accumulators, static
+// launch    grid (⌈n / BLOCK_M⌉ ⌈m / BLOCK_N⌉, 1), block (THREADS)
+// shared    2 × STAGES × BLOCK_K × (BLOCK_N + 4) accumulators, static
 // requires  as matmul_backward_ffma
 // traffic   2 n k m flops
 // order     one chain of multiply-adds over k, ascending; then bias, sigmoid and one rounding
 #include "bias_sigmoid.cuh"
 #include "gemm_ffma.cuh"
 
-extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_A_SM)
+extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS_PER_SM)
 dense_sigmoid_ffma(const Element* __restrict__ x, Offset x_n, Offset x_k, int x_along, int x_packed,
                    const Element* __restrict__ w, Offset w_m, Offset w_k, int w_along, int w_packed,
                    const Element* __restrict__ b, Offset b_stride, Element* y, Offset y_n,

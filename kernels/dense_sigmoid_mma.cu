@@ -4,15 +4,15 @@
 //           transpose (planes, m, pitch), with RIGHT_ACROSS (planes, k, pitch); strides of planes
 //           and rows in elements; their exponents: (n,) and (m,); b: (m,), any stride, or null;
 //           y: (n, m), any strides
-// launch    grid (⌈n / TILE⌉ ⌈m / TILE⌉, 1), block (256)
-// shared    STAGES × PLANES × BLOCK_K × TILE × 4 bytes, dynamic
+// launch    grid (⌈n / BLOCK_M⌉ ⌈m / BLOCK_N⌉, 1), block (THREADS)
+// shared    STAGES × PLANES × BLOCK_K × (BLOCK_M + BLOCK_N) × 2 bytes, dynamic
 // requires  as matmul_backward_mma
 // traffic   2 n k m flops for each pair of planes, as matmul_backward_mma
 // order     see gemm_mma.cuh; then bias, sigmoid and one rounding
 #include "bias_sigmoid.cuh"
 #include "gemm_mma.cuh"
 
-extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_A_SM)
+extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS_PER_SM)
 dense_sigmoid_mma(const Plane* __restrict__ x, Offset x_row, Offset x_plane,
                   const int* __restrict__ x_exponent, const Plane* __restrict__ w, Offset w_row,
                   Offset w_plane, const int* __restrict__ w_exponent,

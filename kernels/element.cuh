@@ -3,6 +3,8 @@
 // A kernel file is compiled once for each instantiation, chosen by macros:
 //   ELEMENT_F32 | ELEMENT_F64 | ELEMENT_F16 | ELEMENT_BF16   the dtype of the inputs
 //   RESULT_F32                                               sums leave as float32 from 16-bit inputs
+// and the configuration of the kernel's family, every one of gpugrad/planning/configurations.py:
+// THREADS of a block, and what else that family names. No file has a default of these.
 #pragma once
 
 typedef long long Offset;  // of an element, in elements: products of extents exceed 32 bits
@@ -31,8 +33,7 @@ typedef float Result;
 typedef Element Result;
 #endif
 
-constexpr int THREADS = 256;                        // of every block
-constexpr int VECTOR = 16 / int(sizeof(Element));   // elements in one 16-byte access
+constexpr int VECTOR = 16 / int(sizeof(Element));  // elements in one 16-byte access
 
 // N elements that move together. Wider than 16 bytes, they move as several 16-byte accesses.
 template <typename T, int N>
@@ -64,3 +65,7 @@ template <> struct Narrow<__nv_bfloat16> {
 
 __device__ __forceinline__ float multiply_add(float a, float b, float c) { return fmaf(a, b, c); }
 __device__ __forceinline__ double multiply_add(double a, double b, double c) { return fma(a, b, c); }
+
+__device__ __forceinline__ bool is_finite(float x) {
+  return (__float_as_uint(x) & 0x7f800000u) != 0x7f800000u;
+}

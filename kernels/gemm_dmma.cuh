@@ -1,8 +1,8 @@
 // A matrix product C = A B on the FP64 tensor cores, for operands of any strides.
 //
-// A block of 256 threads computes a BLOCK × BLOCK tile of C in steps of BLOCK_K of the contraction.
+// WARPS_M × WARPS_N warps compute a BLOCK × BLOCK tile of C in steps of BLOCK_K of the contraction.
 // STAGES tiles of each operand are in shared memory: one is multiplied while the next are on their
-// way (cp.async). Two rows of four warps share the tile of C.
+// way (cp.async).
 //
 // Products and sums are IEEE arithmetic, for these tensor cores round as multiply-adds do. An
 // element of C is one sum over the contraction in ascending order (of one split of it): its bits
@@ -12,25 +12,19 @@
 #include "target.cuh"
 #include "tiles.cuh"
 
-#if !defined(TILE)
-#define TILE 64
-#endif
-
-constexpr int BLOCK = TILE;  // BLOCK_M = BLOCK_N
-constexpr int BLOCK_K = 16;
-constexpr int STAGES = 3;
-constexpr int WARPS_M = 2, WARPS_N = 4;
+constexpr int BLOCK = BLOCK_M;                       // BLOCK_N
 constexpr int PIECE = 16;                            // outer indices, in halves of eight
 constexpr int PIECES_M = BLOCK / WARPS_M / PIECE;    // a warp's share of the tile
 constexpr int PIECES_N = BLOCK / WARPS_N / PIECE;
 constexpr int MMA_K = 4, MMAS_K = BLOCK_K / MMA_K;
-constexpr int OPERAND_TILE = BLOCK * (BLOCK_K + 2);  // elements in the place of an operand's tile
+constexpr int OPERAND_TILE = BLOCK * (BLOCK_K + PADDING);  // elements of an operand in a stage
 constexpr int STAGE = 2 * OPERAND_TILE;
-constexpr int BLOCKS_A_SM = BLOCK > 64 ? 1 : 2;      // a large tile's sums are 128 registers
 static_assert(sizeof(Element) == 8, "elements are doubles");
+static_assert(BLOCK_M == BLOCK_N, "tiles are square");
 static_assert(BLOCK == 64 || BLOCK == 128, "a warp's share is 32 × 16 or 64 × 32");
 static_assert(WARPS_M * WARPS_N * 32 == THREADS, "every warp has a share of the tile");
 static_assert(BLOCK * BLOCK_K == 2 * THREADS * PIECES_M, "with each piece goes one pack a thread");
+static_assert(SHARED_BYTES == STAGES * STAGE * int(sizeof(Element)), "the stages are all there is");
 
 // A tile of an operand in shared memory, in the order in which it is walked in global memory: rows
 // are outer indices if ALONG, indices of the contraction if not. Half a warp reads four neighbours
@@ -40,7 +34,7 @@ template <bool ALONG>
 struct Tile {
   static constexpr int ROWS = ALONG ? BLOCK : BLOCK_K;
   static constexpr int COLUMNS = ALONG ? BLOCK_K : BLOCK;
-  static constexpr int PITCH = COLUMNS + (ALONG ? 2 : 4);
+  static constexpr int PITCH = COLUMNS + (ALONG ? PADDING : 4);
   static constexpr int SHIFT = ALONG ? 2 : -2;  // rows 0, 1, 4, 5 begin at banks 0, 4, 8, 12
                                                 // or rows 0 to 3 at banks 0, 2, 8, 10
   static_assert(PITCH % 16 == (ALONG ? 2 : 4), "reads are free of bank conflicts");

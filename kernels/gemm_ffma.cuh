@@ -1,25 +1,21 @@
 // A matrix product C = A B by IEEE multiply-adds in registers, for operands of any strides.
 //
-// A block of 256 threads computes a BLOCK × BLOCK tile of C, each thread THREAD × THREAD of it, in
-// steps of BLOCK_K of the contraction. Two tiles of each operand are in shared memory: one is
-// multiplied while the next is on its way from global memory through registers.
+// A block of threads computes a BLOCK × BLOCK tile of C, each thread THREAD × THREAD of it, in steps
+// of BLOCK_K of the contraction. STAGES tiles of each operand are in shared memory: one is multiplied
+// while the next is on its way from global memory through registers.
 //
 // Every element of C is one chain of multiply-adds over the contraction in ascending order (of one
 // split of it): its bits depend neither on the tile size nor on where in the tile it lies.
 #pragma once
 #include "target.cuh"
 
-#if !defined(TILE)
-#define TILE 64
-#endif
-
-constexpr int BLOCK = TILE;            // BLOCK_M = BLOCK_N
-constexpr int BLOCK_K = 16;
-constexpr int THREAD = BLOCK / 16;     // a thread's share of the tile in each direction
-constexpr int QUADS = THREAD / 4;      // elements move in fours
-constexpr int PITCH = BLOCK + 4;       // of a row of a tile in shared memory
-// A 128² tile of floats and a 64² tile of doubles need more than 128 registers a thread.
-constexpr int BLOCKS_A_SM = BLOCK > 64 || sizeof(Accumulator) > 4 ? 1 : 2;
+constexpr int BLOCK = BLOCK_M;      // BLOCK_N
+constexpr int THREAD = BLOCK / 16;  // a thread's share of the tile in each direction
+constexpr int QUADS = THREAD / 4;   // elements move in fours
+constexpr int PITCH = BLOCK + 4;    // of a row of a tile in shared memory
+static_assert(BLOCK_M == BLOCK_N, "tiles are square");
+static_assert(STAGES == 2, "one tile is multiplied, one is stored");
+static_assert(TILE_GROUP == 1, "tiles are walked row by row");
 static_assert(BLOCK % 64 == 0, "a thread's rows and columns come in quads, 16 threads each way");
 static_assert(THREADS == 256, "16 × 16 threads share a tile");
 static_assert(BLOCK * BLOCK_K == THREADS * THREAD, "each thread stages THREAD elements a step");
@@ -97,8 +93,8 @@ __device__ __forceinline__ void gemm_ffma(const Left& left, const Right& right,
                                           const Target<T>& target, Offset rows, Offset columns,
                                           Offset contraction, Offset split_length,
                                           const Finish& finish) {
-  __shared__ __align__(16) Accumulator left_tile[2][BLOCK_K][PITCH];
-  __shared__ __align__(16) Accumulator right_tile[2][BLOCK_K][PITCH];
+  __shared__ __align__(16) Accumulator left_tile[STAGES][BLOCK_K][PITCH];
+  __shared__ __align__(16) Accumulator right_tile[STAGES][BLOCK_K][PITCH];
   const int tiles_across = int((columns + BLOCK - 1) / BLOCK);
   const Offset row0 = Offset(blockIdx.x / tiles_across) * BLOCK;
   const Offset column0 = Offset(blockIdx.x % tiles_across) * BLOCK;

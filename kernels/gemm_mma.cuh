@@ -1,8 +1,8 @@
 // A matrix product C = A B on the tensor cores (mma.sync), for operands that are 16-bit planes.
 //
-// A block of 256 threads computes a BLOCK × BLOCK tile of C in steps of BLOCK_K of the contraction.
+// WARPS_M × WARPS_N warps compute a BLOCK × BLOCK tile of C in steps of BLOCK_K of the contraction.
 // STAGES tiles of every plane of both operands are in shared memory: one is multiplied while the
-// next are on their way (cp.async). Two rows of four warps share the tile of C.
+// next are on their way (cp.async).
 //
 // Plane p of A times plane q of B has the weight WEIGHT^(p + q), which is 1 for three planes. They
 // are added on the tensor cores, the smallest products first; those of p + q beyond the last plane
@@ -21,23 +21,15 @@
 #include "target.cuh"
 #include "tiles.cuh"
 
-#if !defined(TILE)
-#define TILE 64
-#endif
-
-constexpr int BLOCK = TILE;  // BLOCK_M = BLOCK_N
-// Of 128 × 128 tiles, 96 KB of stages, which every device from compute capability 8.0 on has.
-constexpr int BLOCK_K = PLANE_COUNT == 1 ? 64 : PLANE_COUNT == 2 || BLOCK == 64 ? 32 : 16;
-constexpr int STAGES = BLOCK_K == 16 ? 4 : 3;
-constexpr int WARPS_M = 2, WARPS_N = 4;
+constexpr int BLOCK = BLOCK_M;  // BLOCK_N
 constexpr int STEPS = BLOCK_K / MMA_K;
 constexpr int MMAS_M = BLOCK / WARPS_M / MMA_M;  // a warp's share of the tile, in products of one
 constexpr int MMAS_N = BLOCK / WARPS_N / MMA_N;  // instruction
 constexpr int PLANE_TILE = BLOCK * BLOCK_K;      // elements of one plane of one operand
 constexpr int STAGE = 2 * PLANE_COUNT * PLANE_TILE;
 constexpr int SUM_PITCH = BLOCK + 8;             // of a row of sums in shared memory
-constexpr int SHARED_BYTES = STAGES * STAGE * int(sizeof(Plane));
-constexpr int BLOCKS_A_SM = BLOCK > 64 ? 1 : 2;  // two sets of accumulators take registers
+static_assert(BLOCK_M == BLOCK_N, "tiles are square");
+static_assert(SHARED_BYTES == STAGES * STAGE * int(sizeof(Plane)), "the stages are all there is");
 static_assert(WARPS_M * WARPS_N * 32 == THREADS, "every warp has a share of the tile");
 static_assert(MMAS_N % 2 == 0, "ldmatrix brings the right operand of two products");
 static_assert(PLANE_TILE % (CHUNK * THREADS) == 0, "each thread copies as many chunks");

@@ -18,10 +18,10 @@
 // that sums are promoted after other numbers of terms. From two or three planes it is after every
 // BLOCK_K: of two planes, all of these are added on the tensor cores, 16 terms after 16, and then
 // those of the next two; while one warpgroup promotes, the tensor cores work for the other. From one
-// plane it is after LONGEST_PART: there what the planes have rounded away, or the result will, is
+// plane it is after MAX_PART: there what the planes have rounded away, or the result will, is
 // more than the tensor cores cut off of so many terms. The next stage's products are waiting when
-// those of one are done. A tile of 256 columns leaves no registers for promoted sums, and is for
-// contractions, or splits, of up to LONGEST_PART.
+// those of one are done. A tile of 256 columns leaves no registers for promoted sums: IN_ONE_PART, it
+// is for contractions, or splits, of up to MAX_PART.
 //
 // An element of C is one sum over the contraction in ascending order (of one split of it): its bits
 // depend neither on the tile's width nor on where in the tile it lies.
@@ -31,43 +31,28 @@
 #include "target.cuh"
 #include "tiles.cuh"
 
-#if !defined(TILE)
-#define TILE 128
-#endif
-
 constexpr int WARPGROUP = 128;  // threads
-constexpr int CONSUMERS = 2;    // warpgroups
-constexpr int WGMMA_THREADS = (1 + CONSUMERS) * WARPGROUP;
 constexpr int WGMMA_M = 64, WGMMA_K = 16;
-constexpr int BLOCK_M = CONSUMERS * WGMMA_M;
-constexpr int BLOCK_N = TILE;
-constexpr int BLOCK_K = PLANE_COUNT == 1 ? 64 : 32;
+constexpr int CONSUMERS = BLOCK_M / WGMMA_M;  // warpgroups
 constexpr int STEPS = BLOCK_K / WGMMA_K;
 constexpr int SUMS = BLOCK_N / 2;  // of a thread
-constexpr int LONGEST_PART = 8192;  // terms that tensor cores add of one plane
-constexpr bool IN_ONE_PART = BLOCK_N > 192;
-constexpr int CLUSTER_M = BLOCK_N > 64 ? 2 : 1;  // tiles; small products take narrow ones
-constexpr int CLUSTER_N = BLOCK_N > 64 && BLOCK_N < 256 && PLANE_COUNT == 1 ? 2 : 1;
-constexpr int CLUSTER = CLUSTER_M * CLUSTER_N;   // blocks
+constexpr int CLUSTER = CLUSTER_M * CLUSTER_N;  // blocks
 
-constexpr int CHUNK = 64;  // outer indices in a row of a tile that is across
 constexpr int LEFT_STAGE = PLANE_COUNT * BLOCK_M * BLOCK_K;  // elements
 constexpr int RIGHT_STAGE = PLANE_COUNT * BLOCK_N * BLOCK_K;
 constexpr int STAGE = LEFT_STAGE + RIGHT_STAGE;
 constexpr int STAGE_BYTES = STAGE * int(sizeof(Plane));
-constexpr int STRIP = 32;               // columns of sums that a warp brings to memory at once
-constexpr int STRIP_PITCH = STRIP + 8;  // of a row of them
+constexpr int STRIP_PITCH = STRIP + PADDING;  // of a row of a strip
 constexpr int STRIP_BYTES = 16 * STRIP_PITCH * int(sizeof(float));
 constexpr int STRIPS_BYTES = CONSUMERS * 4 * STRIP_BYTES;
-constexpr int SHARED_LIMIT = 227 * 1024;  // of a block
-constexpr int MOST_STAGES = 6;
-constexpr int FITTING = (SHARED_LIMIT - STRIPS_BYTES - MOST_STAGES * 16) / STAGE_BYTES;
-constexpr int STAGES = FITTING < MOST_STAGES ? FITTING : MOST_STAGES;
-constexpr int SHARED_BYTES = STAGES * (STAGE_BYTES + 16) + STRIPS_BYTES;
 constexpr int PRODUCER_REGISTERS = 40, CONSUMER_REGISTERS = 232;
-static_assert(BLOCK_N % CHUNK == 0 && BLOCK_N <= (PLANE_COUNT == 1 ? 256 : 192),
+static_assert(THREADS == (1 + CONSUMERS) * WARPGROUP && CONSUMERS == 2, "and a producer");
+static_assert(BLOCK_N % CHUNK == 0 && BLOCK_N <= (IN_ONE_PART ? 256 : 192),
               "a warpgroup has registers for 256 columns, of promoted sums for 192");
-static_assert(LONGEST_PART % BLOCK_K == 0, "parts are whole stages");
+static_assert(PLANE_COUNT == 1 || !IN_ONE_PART, "sums of several planes are promoted");
+static_assert(SHARED_BYTES == STAGES * (STAGE_BYTES + 16) + STRIPS_BYTES,
+              "stages, two mbarriers for each, and strips");
+static_assert(MAX_PART % BLOCK_K == 0, "parts are whole stages");
 static_assert(STAGES >= 3, "one stage is multiplied by either warpgroup, one is on its way");
 static_assert(STAGE_BYTES < 1 << 20, "an mbarrier counts the bytes of a stage");
 
@@ -215,7 +200,7 @@ struct Ring {
   }
 };
 
-// part = left right for the terms [first, last), at most LONGEST_PART, of one plane; the warpgroup's
+// part = left right for the terms [first, last), at most MAX_PART, of one plane; the warpgroup's
 // rows are those from `outer` on. A stage is released when the next one's products are on their way.
 template <bool LEFT_ALONG, bool RIGHT_ALONG>
 __device__ __forceinline__ void multiply_part(Ring& ring, int outer, Offset first, Offset last,
@@ -375,12 +360,12 @@ __device__ __forceinline__ void gemm_wgmma(const TensorMap& left_map, const Tens
 #pragma unroll
       for (int i = 0; i < SUMS; ++i) sum[i] = part[i] = 0;
 #pragma unroll 1
-      for (Offset q = share.first; q < share.last; q += PLANE_COUNT == 1 ? LONGEST_PART : BLOCK_K) {
+      for (Offset q = share.first; q < share.last; q += PLANE_COUNT == 1 ? MAX_PART : BLOCK_K) {
         if (PLANE_COUNT > 1) {
           multiply_stage<LEFT_ALONG, RIGHT_ALONG>(ring, outer, part, sum);
           continue;
         }
-        const Offset rest = share.last - q, terms = rest < LONGEST_PART ? rest : LONGEST_PART;
+        const Offset rest = share.last - q, terms = rest < MAX_PART ? rest : MAX_PART;
         multiply_part<LEFT_ALONG, RIGHT_ALONG>(ring, outer, q, q + terms, part);
         promote(part, 1, sum);
         if (IN_ONE_PART) break;

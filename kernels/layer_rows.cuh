@@ -40,13 +40,13 @@ struct Matrix {
   }
 };
 
-// Where the packs of a thread lie in ROWS rows of COLUMNS columns: in one column, ROW_STEP rows apart.
-template <int ROWS, int COLUMNS>
+// Where the packs of a thread lie in HEIGHT rows of WIDTH columns: in one column, ROW_STEP rows apart.
+template <int HEIGHT, int WIDTH>
 struct Strip {
-  static constexpr int PACKS = COLUMNS / VECTOR;    // of a row
+  static constexpr int PACKS = WIDTH / VECTOR;    // of a row
   static constexpr int ROW_STEP = THREADS / PACKS;
-  static constexpr int COUNT = ROWS / ROW_STEP;     // of a thread
-  static_assert(THREADS % PACKS == 0 && ROWS % ROW_STEP == 0, "each thread brings as many packs");
+  static constexpr int COUNT = HEIGHT / ROW_STEP;     // of a thread
+  static_assert(THREADS % PACKS == 0 && HEIGHT % ROW_STEP == 0, "each thread brings as many packs");
 
   static __device__ __forceinline__ int row(int i) { return threadIdx.x / PACKS + i * ROW_STEP; }
   static __device__ __forceinline__ int column() { return threadIdx.x % PACKS * VECTOR; }
@@ -55,9 +55,9 @@ struct Strip {
 // What a thread brings of a step's rows of x. Whole packs are on their way while the step before is
 // multiplied; elements that have to be read one by one are read when they are wanted, for they would
 // take too many registers meanwhile.
-template <int ROWS, int COLUMNS>
+template <int HEIGHT, int WIDTH>
 struct InputRows {
-  typedef Strip<ROWS, COLUMNS> Part;
+  typedef Strip<HEIGHT, WIDTH> Part;
   Pack<Element, VECTOR> pack[Part::COUNT];
 
   __device__ __forceinline__ void load(const Matrix& x, Offset row0, Offset row_end, Offset column0,
@@ -86,9 +86,9 @@ struct InputRows {
 };
 
 // The same of dz, and the sum of all that this thread has computed of it.
-template <int ROWS, int COLUMNS>
+template <int HEIGHT, int WIDTH>
 struct GradientRows {
-  typedef Strip<ROWS, COLUMNS> Part;
+  typedef Strip<HEIGHT, WIDTH> Part;
   Pack<Element, VECTOR> dy_pack[Part::COUNT], saved_pack[Part::COUNT];
   Accumulator sum[VECTOR];
 
@@ -138,19 +138,19 @@ struct GradientRows {
   }
 
   // Adds the sums of all threads, in the order of their rows, through shared memory (ROW_STEP,
-  // COLUMNS) that nobody uses any more. total(column) is then right for threads below COLUMNS.
+  // WIDTH) that nobody uses any more. total(column) is then right for threads below WIDTH.
   static constexpr int LANES = Part::ROW_STEP;
 
   __device__ __forceinline__ void gather(Accumulator* lanes) const {
 #pragma unroll
     for (int e = 0; e < VECTOR; e += 4)
-      *reinterpret_cast<Pack<Accumulator, 4>*>(lanes + Part::row(0) * COLUMNS + Part::column() + e) =
+      *reinterpret_cast<Pack<Accumulator, 4>*>(lanes + Part::row(0) * WIDTH + Part::column() + e) =
           {sum[e], sum[e + 1], sum[e + 2], sum[e + 3]};
   }
   static __device__ __forceinline__ Accumulator total(const Accumulator* lanes, int column) {
     Accumulator found = lanes[column];
 #pragma unroll
-    for (int lane = 1; lane < LANES; ++lane) found += lanes[lane * COLUMNS + column];
+    for (int lane = 1; lane < LANES; ++lane) found += lanes[lane * WIDTH + column];
     return found;
   }
 };

@@ -6,17 +6,17 @@
 //           RIGHT_ACROSS (planes, contraction, pitch); strides of planes and rows in elements;
 //           their exponents: (rows,) and (columns,); C: (rows, columns), any strides; partial:
 //           (splits, rows, columns)
-// launch    grid (⌈rows / TILE⌉ ⌈columns / TILE⌉, splits), block (256)
-// shared    STAGES × PLANES × BLOCK_K × TILE × 4 bytes, dynamic
+// launch    grid (⌈rows / BLOCK_M⌉ ⌈columns / BLOCK_N⌉, splits), block (THREADS)
+// shared    STAGES × PLANES × BLOCK_K × (BLOCK_M + BLOCK_N) × 2 bytes, dynamic
 // requires  compute capability 8.0; rows of planes 16-byte aligned; split_length a multiple of 16;
 //           partial where splits > 1, 16-byte aligned; see Target for packed
 // traffic   2 · rows · columns · contraction flops for each pair of planes, of which there are 1, 3
-//           and 6 for PLANES 1, 2 and 3; each operand's planes are read once for every TILE of the
+//           and 6 for PLANES 1, 2 and 3; each operand's planes are read once for every block of the
 //           other's extent
 // order     see gemm_mma.cuh; then reduce_splits
 #include "gemm_mma.cuh"
 
-extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_A_SM)
+extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS_PER_SM)
 matmul_backward_mma(const Plane* __restrict__ a, Offset a_row, Offset a_plane,
                     const int* __restrict__ a_exponent, const Plane* __restrict__ b, Offset b_row,
                     Offset b_plane, const int* __restrict__ b_exponent, Result* c, Offset c_row,

@@ -4,18 +4,19 @@
 // shapes    as matmul_backward_mma; a_map, b_map: tensor maps of the planes as (planes, rows,
 //           columns), their boxes one block's part of a plane's tile: see gemm_wgmma.cuh
 // launch    grid (whole clusters, of CLUSTER blocks, at most as many as cover C in every split),
-//           block (384)
-// shared    STAGES × (PLANES × BLOCK_K × (128 + TILE) × 2 + 16) + 20480 bytes, dynamic
+//           block (THREADS)
+// shared    STAGES × (PLANES × BLOCK_K × (BLOCK_M + BLOCK_N) × 2 + 16) + BLOCK_M × (STRIP + PADDING)
+//           × 4 bytes, dynamic
 // requires  compute capability 9.0 (sm_90a); rows of planes 16-byte aligned; split_length a multiple
 //           of 64; extents up to 2^31 − 2^10; partial where splits > 1, 16-byte aligned; see Target for
 //           packed
 // traffic   2 · rows · columns · contraction flops for each pair of planes, of which there are 1, 3
-//           and 6 for PLANES 1, 2 and 3; A's planes are read once for every CLUSTER_N TILE columns,
-//           B's once for every 128 CLUSTER_M rows
+//           and 6 for PLANES 1, 2 and 3; A's planes are read once for every CLUSTER_N BLOCK_N
+//           columns, B's once for every CLUSTER_M BLOCK_M rows
 // order     see gemm_wgmma.cuh; then reduce_splits
 #include "gemm_wgmma.cuh"
 
-extern "C" __global__ void __launch_bounds__(WGMMA_THREADS, 1) __cluster_dims__(CLUSTER, 1, 1)
+extern "C" __global__ void __launch_bounds__(THREADS, 1) __cluster_dims__(CLUSTER, 1, 1)
 matmul_backward_wgmma(const __grid_constant__ TensorMap a_map,
                       const __grid_constant__ TensorMap b_map, const Plane* __restrict__ a,
                       Offset a_row, Offset a_plane, const int* __restrict__ a_exponent,

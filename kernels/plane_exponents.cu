@@ -6,25 +6,22 @@
 //           elements; row_maxima: (column blocks, rows) or null; column_maxima: (splits, columns)
 //           or null; partial: one of them as (parts, count); exponents: (count,)
 // launch    plane_maxima: grid (⌈columns / (lanes_x VECTOR)⌉, splits), block (lanes_x, lanes_y),
-//           both powers of two, lanes_x ≤ 32, lanes_x lanes_y = 256;
-//           plane_exponents: grid (⌈count / 32⌉), block (32, 8)
-// shared    plane_maxima: VECTOR × 256 accumulators, static; plane_exponents: 8 × 32 accumulators,
-//           static
+//           both powers of two, lanes_x ≤ 32, lanes_x lanes_y = THREADS;
+//           plane_exponents: grid (⌈count / SUMS⌉), block (SUMS, LANES)
+// shared    plane_maxima: VECTOR × THREADS accumulators, static; plane_exponents: LANES × SUMS
+//           accumulators, static
 // requires  packed: column strides of all matrices 1, every row 16-byte aligned; parts ≥ 1
 // traffic   reads x or dy and saved once, writes a maximum for every 128 elements of a row and for
 //           every split of a column, which plane_exponents reads once
 // order     maxima have none
 #include "matrix.cuh"
-#include "planes.cuh"
 #include "sigmoid.cuh"
 
 typedef unsigned Magnitude;  // the bits of a finite |x|, which are ordered as the magnitudes are
 static_assert(sizeof(Magnitude) == sizeof(Accumulator), "an accumulator of maxima");
 
-constexpr int ROWS_IN_FLIGHT = 4;
-constexpr int LANES = 8;
-constexpr int COLUMNS = 32;
-static_assert(LANES * COLUMNS == THREADS, "the launch bound is the block");
+constexpr int LARGEST_EXPONENT = 13;  // of a magnitude that its exponent has brought up
+static_assert(LANES * SUMS == THREADS, "the launch bound is the block");
 
 // 0 for an infinity or a NaN.
 __device__ __forceinline__ Magnitude finite_magnitude(float x) {
@@ -106,8 +103,8 @@ plane_maxima(const Element* __restrict__ x, Offset x_row, Offset x_column,
 extern "C" __global__ void __launch_bounds__(THREADS, 4)
 plane_exponents(const Magnitude* __restrict__ partial, Offset parts, int* __restrict__ exponents,
                 Offset count) {
-  __shared__ Magnitude lanes[LANES][COLUMNS];
-  const Offset index = Offset(blockIdx.x) * COLUMNS + threadIdx.x;  // [0, count)
+  __shared__ Magnitude lanes[LANES][SUMS];
+  const Offset index = Offset(blockIdx.x) * SUMS + threadIdx.x;  // [0, count)
   Magnitude largest = 0;
   if (index < count)
     for (Offset part = threadIdx.y; part < parts; part += LANES)

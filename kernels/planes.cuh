@@ -21,10 +21,6 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
-#if !defined(PLANES)
-#define PLANES 1
-#endif
-
 constexpr int PLANE_COUNT = PLANES;
 
 #if defined(ELEMENT_F32) && PLANES == 3
@@ -50,17 +46,12 @@ constexpr int SHIFT = 0;
 #error "planes are 1, 2 or 3 of float32, or the 16-bit element itself"
 #endif
 
-constexpr int LARGEST_EXPONENT = 13;            // of a magnitude that its exponent has brought up
-constexpr float WEIGHT = 1.0f / (1 << STEP);    // of a plane, beside the one before it
+constexpr float WEIGHT = 1.0f / (1 << STEP);  // of a plane, beside the one before it
 static_assert(PLANE_COUNT < 3 || STEP == 0, "products of all planes but the first are one sum");
 constexpr float UNSHIFT = 1.0f / (1 << SHIFT);
 
 __device__ __forceinline__ float plane_value(__half x) { return __half2float(x); }
 __device__ __forceinline__ float plane_value(__nv_bfloat16 x) { return __bfloat162float(x); }
-
-__device__ __forceinline__ bool is_finite(float x) {
-  return (__float_as_uint(x) & 0x7f800000u) != 0x7f800000u;
-}
 
 // The value behind planes, but for its exponent.
 __device__ __forceinline__ float joined(const Plane (&plane)[PLANE_COUNT]) {

@@ -4,22 +4,20 @@
 // shapes    partial: (splits, rows, columns), contiguous; out: (rows, columns), any strides;
 //           dw_partial: (splits, k, m), db_partial: (splits, m), contiguous; dw: (k, m), db: (m,),
 //           any strides
-// launch    reduce_splits: grid (⌈rows columns / 32⌉), block (32, 8);
-//           reduce_layer_splits: grid (⌈(k + 1) m / 32⌉), block (32, 8)
-// shared    8 × 32 accumulators, static
+// launch    reduce_splits: grid (⌈rows columns / SUMS⌉), block (SUMS, LANES);
+//           reduce_layer_splits: grid (⌈(k + 1) m / SUMS⌉), block (SUMS, LANES)
+// shared    LANES × SUMS accumulators, static
 // requires  splits ≥ 1
 // traffic   reads partial once, writes out once; 1 flop an accumulator
-// order     every eighth split ascending, then the eight sums ascending
+// order     every LANES-th split ascending, then the lanes' sums ascending
 #include "matrix.cuh"
 
-constexpr int LANES = 8;
-constexpr int COLUMNS = 32;
-static_assert(LANES * COLUMNS == THREADS, "the launch bound is the block");
+static_assert(LANES * SUMS == THREADS, "the launch bound is the block");
 
 // Σ_s partial[s count + index] for index in [0, count), for the threads with threadIdx.y 0.
 __device__ __forceinline__ Accumulator sum_of_splits(const Accumulator* partial, Offset splits,
                                                      Offset count, Offset index) {
-  __shared__ Accumulator lanes[LANES][COLUMNS];
+  __shared__ Accumulator lanes[LANES][SUMS];
   Accumulator sum = 0;
   if (index < count)
     for (Offset s = threadIdx.y; s < splits; s += LANES) sum += partial[s * count + index];
@@ -35,7 +33,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4)
 reduce_splits(const Accumulator* __restrict__ partial, Offset splits, Result* out, Offset out_row,
               Offset out_column, Offset rows, Offset columns, int accumulate) {
   const Offset count = rows * columns;
-  const Offset index = Offset(blockIdx.x) * COLUMNS + threadIdx.x;  // [0, count)
+  const Offset index = Offset(blockIdx.x) * SUMS + threadIdx.x;  // [0, count)
   const Accumulator sum = sum_of_splits(partial, splits, count, index);
   if (threadIdx.y > 0 || index >= count) return;
   store_one(out + index / columns * out_row + index % columns * out_column, accumulate, sum);
@@ -46,7 +44,7 @@ reduce_layer_splits(const Accumulator* __restrict__ dw_partial,
                     const Accumulator* __restrict__ db_partial, Offset splits, Result* dw,
                     Offset dw_row, Offset dw_column, Result* db, Offset db_stride, Offset k,
                     Offset m, int accumulate_dw, int accumulate_db) {
-  const Offset index = Offset(blockIdx.x) * COLUMNS + threadIdx.x;  // [0, k m + m)
+  const Offset index = Offset(blockIdx.x) * SUMS + threadIdx.x;  // [0, k m + m)
   const bool of_dw = index < k * m;
   const Offset count = of_dw ? k * m : m;
   const Offset own = of_dw ? index : index - k * m;  // [0, count)

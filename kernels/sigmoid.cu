@@ -1,7 +1,7 @@
 // sigmoid: y = σ(z), element by element.
 //
 // shapes    z, y: (rows, columns), any strides, in elements; y may be z
-// launch    grid (⌈columns / (256 VECTOR)⌉, min(rows, 65535)), block (256)
+// launch    grid (⌈columns / (THREADS VECTOR)⌉, min(rows, 65535)), block (THREADS)
 // shared    none
 // requires  packed: both column strides 1, every row of both 16-byte aligned
 // traffic   reads z, writes y once each; about 20 flops an element

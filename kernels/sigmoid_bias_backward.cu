@@ -4,8 +4,8 @@
 // shapes    dy, saved (y or z), dz: (n, m), any strides, in elements; db: (m,), any stride;
 //           partial: (splits, m); dz may be dy or saved
 // launch    grid (⌈m / (lanes_x VECTOR)⌉, splits), block (lanes_x, lanes_y), both powers of two,
-//           lanes_x lanes_y = 256
-// shared    VECTOR × 256 accumulators, static
+//           lanes_x lanes_y = THREADS
+// shared    VECTOR × THREADS accumulators, static
 // requires  packed: all column strides 1, every row of all matrices 16-byte aligned
 // traffic   reads dy and saved, writes dz once each; 4 flops an element, about 21 from logits
 // order     db sums dz before it is rounded: rows of a lane ascending, lanes by a binary tree,
@@ -16,7 +16,6 @@
 // dz, computed where it is added and, if STORE, written on the way.
 template <bool STORE>
 struct Gradient {
-  static constexpr int ROWS_IN_FLIGHT = VECTOR > 4 ? 2 : 4;
   const Element *dy, *saved;
   Element* dz;
   Offset dy_row, dy_column, saved_row, saved_column, dz_row, dz_column;

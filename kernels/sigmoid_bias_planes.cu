@@ -6,8 +6,8 @@
 //           db: (m,), any stride, or null; partial: (splits, m), or null as db is; dz_by_row alone,
 //           without exponents, where PLANES is 3
 // launch    grid (⌈m / (lanes_x VECTOR)⌉, splits), block (lanes_x, lanes_y), both powers of two,
-//           lanes_x lanes_y = 256
-// shared    VECTOR × 256 accumulators, static
+//           lanes_x lanes_y = THREADS
+// shared    VECTOR × THREADS accumulators, static
 // requires  planes: every row 16-byte aligned; column_exponents: 16-byte aligned; packed: column
 //           strides of dy and saved 1, every row of them 16-byte aligned
 // traffic   reads dy and saved, writes the planes that are asked for once each
@@ -18,7 +18,6 @@
 
 // dz, computed where it is added and written as planes on the way.
 struct Gradient {
-  static constexpr int ROWS_IN_FLIGHT = 4;
   const Element *dy, *saved;
   Plane *dz_by_row, *dz_by_column;
   const int *row_exponents, *column_exponents;

@@ -25,7 +25,7 @@ def products_by(
     def layer(problem: Any, algorithm: str, facts: Any) -> Any:
         found = plan.fused_layer(problem, algorithm) if one_launch else None
         limit = plan.rates_of(facts.compute_capability).shared_kb << 10
-        return found if found is not None and found.shared_bytes <= limit else None
+        return found if found is not None and found.configuration.shared_bytes <= limit else None
 
     return {
         "fastest": chosen,

@@ -4,7 +4,8 @@
 
 NVRTC compiles every instantiation of tests/instantiations.py; no GPU and no driver are needed. The
 assembler's report gives registers and memory, the disassembly the instructions. compile_gate.tsv
-holds a row for each kernel, instantiation and architecture.
+holds a row for each kernel, instantiation and architecture; it names of an instantiation's macros
+those that tell it from the others of its file.
 
 Fails always on a spill, a stack, local memory, a memory barrier, a loop over the threads of a warp
 (around an instruction for one thread), more registers than the launch bound leaves, a remark of the
@@ -96,24 +97,23 @@ def measure(
     machine_code.nvdisasm()  # if it is missing, say so before minutes of compiling
 
     def compiled(one: Instantiation) -> dict[Subject, tuple[Counts, bytes]] | str:
-        stem, macros = one
         try:
-            cubin, log = compiler.compile_kernel(stem, macros, arch, text=text)
+            cubin, log = compiler.compile_kernel(one.stem, one.macros, arch, text=text)
         except KernelCompileError as error:
             return str(error)
         if complaint := COMPLAINT.search(log):
-            return f"{stem} [{' '.join(macros)}] {arch}: {complaint[0]}"
+            return f"{one.stem} [{one.label}] {arch}: {complaint[0]}"
         codes, usage = machine_code.kernels(cubin), read_log(log)
         if codes.keys() != usage.keys():
-            return f"{stem} [{' '.join(macros)}] {arch}: the assembler's report has other kernels"
+            return f"{one.stem} [{one.label}] {arch}: the assembler's report has other kernels"
         return {
-            Subject(stem, " ".join(macros), kernel, arch): (usage[kernel], codes[kernel])
+            Subject(one.stem, one.label, kernel, arch): (usage[kernel], codes[kernel])
             for kernel in codes
         }
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # NVRTC does not hold the GIL
         results = list(
-            pool.map(compiled, [one for one in instantiations if exists_for(one[0], arch)])
+            pool.map(compiled, [one for one in instantiations if exists_for(one.stem, arch)])
         )
     rejected = [one for one in results if isinstance(one, str)]
     found = {key: of for one in results if not isinstance(one, str) for key, of in one.items()}

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from gpugrad import calls, dispatch
-from gpugrad.planning.plan import FUSED
+from gpugrad.planning import tiles
+from gpugrad.planning.configurations import FUSED
 from tests import driver
 from tests.algorithms import (
     by_mma,
@@ -245,7 +246,7 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.fixture
 def large_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plan tiles of 128 for results that are small enough to be emulated."""
-    monkeypatch.setattr(import_module("gpugrad.planning.plan"), "LARGE_TILE_FROM", 1)
+    monkeypatch.setattr(tiles, "LARGE_TILE_FROM", 1)
 
 
 @pytest.fixture

@@ -6,18 +6,19 @@ import numpy as np
 
 from gpugrad._reference import check, reference
 from gpugrad.gpu import dmma
-from gpugrad.planning.plan import GEMM_STEP
+from gpugrad.planning.configurations import DMMA
 from gpugrad.planning.problem import Gemm
 from tests.planes import Device
 
-TILES = (64, 128)
+TILES = tuple(one.BLOCK_N for one in DMMA)
 
 
 def gemm(rows: int, columns: int, contraction: int, tile: int, splits: int = 1) -> Gemm:
     """Plan a product with a tile and as many splits as asked for, or fewer."""
-    length = max(1, math.ceil(contraction / splits / GEMM_STEP)) * GEMM_STEP
+    one = next(one for one in DMMA if tile == one.BLOCK_N)
+    length = max(1, math.ceil(contraction / splits / one.split_step)) * one.split_step
     splits = max(1, math.ceil(contraction / length))
-    return Gemm(rows, columns, contraction, tile, splits, length)
+    return Gemm(rows, columns, contraction, splits, length, one)
 
 
 def expect_product(

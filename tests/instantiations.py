@@ -1,81 +1,121 @@
 """Every instantiation of every kernel file that the package can ask for."""
 
-from gpugrad.planning.warpgroup_tiles import WIDTHS
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
 
-ELEMENTS = ("ELEMENT_F32", "ELEMENT_F64", "ELEMENT_F16", "ELEMENT_BF16")
-HALVES = ("ELEMENT_F16", "ELEMENT_BF16")
-PLANES = ("PLANES=1", "PLANES=2", "PLANES=3")  # of float32
-FUSED_FFMA, FUSED_MMA = "dense_sigmoid_backward_fused_ffma", "dense_sigmoid_backward_fused_mma"
+from gpugrad.planning.configurations import (
+    ELEMENTWISE,
+    FAMILIES,
+    FUSED,
+    PLANE_EXPONENTS,
+    REDUCTION,
+    SPLIT_PLANES,
+    Configuration,
+    row_sums,
+    tiles,
+)
+from gpugrad.planning.problem import ITEMSIZE
+
+ELEMENTS = {
+    "float32": "ELEMENT_F32",
+    "float64": "ELEMENT_F64",
+    "float16": "ELEMENT_F16",
+    "bfloat16": "ELEMENT_BF16",
+}
+HALVES = ("float16", "bfloat16")
 ACROSS = ((), ("LEFT_ACROSS",), ("RIGHT_ACROSS",), ("LEFT_ACROSS", "RIGHT_ACROSS"))
-# By the last word of a stem: tensor cores as these kernels use them, and what is made for them.
-LEAST_ARCHITECTURE = {"mma": 80, "dmma": 80, "planes": 80, "exponents": 80}
-WGMMA_ARCHITECTURE = "sm_90a"  # which no other kernel is compiled for
-
-Instantiation = tuple[str, tuple[str, ...]]  # stem and macros, in the order of gpu/arguments.py
+LOGITS = ((), ("FROM_LOGITS",))
+LABELS = ("PLANES", "BLOCK_N", "OUTPUTS")  # macros that tell the configurations of a family apart
 
 
-def _instantiations() -> list[Instantiation]:
-    found: list[Instantiation] = []
-    for element in ELEMENTS:
-        results: tuple[tuple[str, ...], ...] = ((), ("RESULT_F32",)) if element in HALVES else ((),)
-        tiles = ("TILE=64",) if element == "ELEMENT_F64" else ("TILE=64", "TILE=128")
-        found.append(("sigmoid", (element,)))
-        found += [("dense_sigmoid_ffma", (element, tile)) for tile in tiles]
-        for logits in ((), ("FROM_LOGITS",)):
-            found.append(("sigmoid_backward", (element, *logits)))
-            macros = (element, *logits)
-            found += [("dense_sigmoid_backward_dx_ffma", (*macros, tile)) for tile in tiles]
+class Instantiation(NamedTuple):
+    """A kernel file with the macros that it is compiled with.
+
+    Attributes
+    ----------
+    stem : str
+    chosen : tuple of str
+        What is computed.
+    configuration : Configuration
+        How it is computed.
+    """
+
+    stem: str
+    chosen: tuple[str, ...]
+    configuration: Configuration
+
+    @property
+    def macros(self) -> tuple[str, ...]:
+        """All macros, in the order of gpugrad/gpu."""
+        return (*self.chosen, *self.configuration.macros)
+
+    @property
+    def label(self) -> str:
+        """The macros that tell the instantiations of a file apart, as the gate's table has them."""
+        found = dict(one.split("=") for one in self.configuration.macros)
+        labels = (f"{name}={found[name]}" for name in LABELS if name in found)
+        return " ".join((*self.chosen, *labels))
+
+
+def _instantiations() -> Iterator[Instantiation]:
+    for dtype, element in ELEMENTS.items():
+        results: tuple[tuple[str, ...], ...] = ((), ("RESULT_F32",)) if dtype in HALVES else ((),)
+        sums, by_ffma = row_sums(ITEMSIZE[dtype]), tiles("ffma", dtype, 0)
+        yield Instantiation("sigmoid", (element,), ELEMENTWISE)
+        for logits in LOGITS:
+            yield Instantiation("sigmoid_backward", (element, *logits), ELEMENTWISE)
         for result in results:
-            found.append(("bias_backward", (element, *result)))
-            found.append(("reduce_splits", (element, *result)))
-            found += [("matmul_backward_ffma", (element, *result, tile)) for tile in tiles]
-            for logits in ((), ("FROM_LOGITS",)):
-                macros = (element, *result, *logits)
-                found.append(("sigmoid_bias_backward", macros))
-                found += [("dense_sigmoid_backward_dw_ffma", (*macros, tile)) for tile in tiles]
-    for logits in ((), ("FROM_LOGITS",)):
-        found += [(FUSED_FFMA, ("ELEMENT_F32", *logits, tile)) for tile in ("TILE=64", "TILE=128")]
-        found += [
-            (FUSED_MMA, ("ELEMENT_F32", *logits, "PLANES=3", tile))
-            for tile in ("TILE=64", "TILE=128")
-        ]
-        found += [
-            (FUSED_MMA, (element, *logits, f"TILE={tile}"))
-            for element in HALVES
-            for tile in (64, 128, 256)
-        ]
-        found.append(("plane_exponents", ("ELEMENT_F32", *logits, "GRADIENT")))
-        found += [("sigmoid_bias_planes", ("ELEMENT_F32", *logits, planes)) for planes in PLANES]
-    found.append(("plane_exponents", ("ELEMENT_F32",)))
-    found += [("split_planes", ("ELEMENT_F32", planes)) for planes in PLANES]
-    for stem in ("dense_sigmoid_dmma", "matmul_backward_dmma"):
-        for across in ACROSS:
-            found += [(stem, ("ELEMENT_F64", *across, tile)) for tile in ("TILE=64", "TILE=128")]
-    on_planes: list[tuple[str, ...]] = [("ELEMENT_F32", planes) for planes in PLANES]
-    on_planes += [(element,) for element in HALVES]
-    summed = [(element, "RESULT_F32") for element in HALVES]
-    for across in ACROSS:
-        for tile in ("TILE=64", "TILE=128"):
-            found += [("dense_sigmoid_mma", (*of, *across, tile)) for of in on_planes]
-            found += [("matmul_backward_mma", (*of, *across, tile)) for of in (*on_planes, *summed)]
-        for of in on_planes:
-            found += [("dense_sigmoid_wgmma", (*of, *across, tile)) for tile in _widths(of)]
-        for of in (*on_planes, *summed):
-            found += [("matmul_backward_wgmma", (*of, *across, tile)) for tile in _widths(of)]
-    return sorted(found)
+            yield Instantiation("bias_backward", (element, *result), sums)
+            yield Instantiation("reduce_splits", (element, *result), REDUCTION)
+            for logits in LOGITS:
+                chosen = (element, *result, *logits)
+                yield Instantiation("sigmoid_bias_backward", chosen, sums)
+                for one in by_ffma:
+                    yield Instantiation("dense_sigmoid_backward_dw_ffma", chosen, one)
+            for one in by_ffma:
+                yield Instantiation("matmul_backward_ffma", (element, *result), one)
+        for one in by_ffma:
+            yield Instantiation("dense_sigmoid_ffma", (element,), one)
+            for logits in LOGITS:
+                yield Instantiation("dense_sigmoid_backward_dx_ffma", (element, *logits), one)
+        yield from _on_tensor_cores(dtype, results)
+    for (dtype, algorithm), configurations in FUSED.items():
+        for logits in LOGITS:
+            for one in configurations:
+                stem = f"dense_sigmoid_backward_fused_{algorithm}"
+                yield Instantiation(stem, (ELEMENTS[dtype], *logits), one)
+    for planes in ("PLANES=1", "PLANES=2", "PLANES=3"):
+        yield Instantiation("split_planes", ("ELEMENT_F32", planes), SPLIT_PLANES)
+        for logits in LOGITS:
+            chosen = ("ELEMENT_F32", *logits, planes)
+            yield Instantiation("sigmoid_bias_planes", chosen, row_sums(4))
+    for chosen in ((), ("GRADIENT",), ("FROM_LOGITS", "GRADIENT")):
+        yield Instantiation("plane_exponents", ("ELEMENT_F32", *chosen), PLANE_EXPONENTS)
 
 
-def _widths(of: tuple[str, ...]) -> tuple[str, ...]:
-    planes = 1 if of[0] in HALVES else int(of[1].removeprefix("PLANES="))
-    return tuple(f"TILE={width}" for width in WIDTHS[planes])
+def _on_tensor_cores(dtype: str, results: tuple[tuple[str, ...], ...]) -> Iterator[Instantiation]:
+    element = ELEMENTS[dtype]
+    for algorithm in ("dmma",) if dtype == "float64" else ("mma", "wgmma"):
+        for planes in (3, 2, 1) if dtype == "float32" else (1,):
+            for one in tiles(algorithm, dtype, planes):
+                for across in ACROSS:
+                    forward = (element, *across)
+                    yield Instantiation(f"dense_sigmoid_{algorithm}", forward, one)
+                    for result in results:
+                        chosen = (element, *result, *across)
+                        yield Instantiation(f"matmul_backward_{algorithm}", chosen, one)
 
 
 def exists_for(stem: str, arch: str) -> bool:
-    """Say whether a kernel file is compiled for an architecture such as "sm_90"."""
-    if arch == WGMMA_ARCHITECTURE or stem.endswith("_wgmma"):
-        return arch == WGMMA_ARCHITECTURE and stem.endswith("_wgmma")
-    number = int("".join(filter(str.isdigit, arch)))
-    return number >= LEAST_ARCHITECTURE.get(stem.rpartition("_")[2], 0)
+    """Return whether a kernel file is compiled for an architecture such as "sm_90"."""
+    family = FAMILIES[stem]
+    digits, suffix = re.fullmatch(r"sm_(\d+)(\w*)", arch).groups()  # type: ignore[union-attr]
+    capability = int(digits[:-1]), int(digits[-1])
+    if family.suffix or suffix:  # of no other architecture
+        return (capability, suffix) == (family.capability, family.suffix)
+    return capability >= family.capability
 
 
-INSTANTIATIONS = _instantiations()
+INSTANTIATIONS = sorted(_instantiations(), key=lambda one: (one.stem, one.chosen, one.label))
+BY_LABEL = {(one.stem, one.label): one for one in INSTANTIATIONS}

@@ -7,9 +7,8 @@ import numpy as np
 from gpugrad._reference import Answer, check, reference
 from gpugrad.gpu import plane_products
 from gpugrad.gpu.plane_operands import operand
-from gpugrad.planning.plan import GEMM_STEP
+from gpugrad.planning import configurations
 from gpugrad.planning.problem import Gemm
-from gpugrad.planning.warpgroup_tiles import STEP, WIDTHS
 from tests.accuracy.arithmetic import MACHINES, by_tensor_cores
 from tests.planes import Device
 
@@ -21,7 +20,7 @@ KINDS = (  # dtype and planes
 
 def tiles(algorithm: str, planes: int) -> tuple[int, ...]:
     """Give the tiles that there are, the smallest first."""
-    return WIDTHS[planes][::-1] if algorithm == "wgmma" else (64, 128)
+    return tuple(one.BLOCK_N for one in configurations.tiles(algorithm, "", planes))
 
 
 def gemm(
@@ -34,10 +33,11 @@ def gemm(
     splits: int = 1,
 ) -> Gemm:
     """Plan a product with a tile and as many splits as asked for, or fewer."""
-    step = STEP if algorithm == "wgmma" else GEMM_STEP
-    length = max(1, math.ceil(contraction / splits / step)) * step
+    found = configurations.tiles(algorithm, "", planes)
+    one = next(one for one in found if tile == one.BLOCK_N)
+    length = max(1, math.ceil(contraction / splits / one.split_step)) * one.split_step
     splits = max(1, math.ceil(contraction / length))
-    return Gemm(rows, columns, contraction, tile, splits, length, algorithm, planes)
+    return Gemm(rows, columns, contraction, splits, length, one)
 
 
 def expect_product(

@@ -10,15 +10,17 @@ import pytest
 
 from gpugrad.errors import DeviceError, KernelCompileError
 from gpugrad.gpu import compiler, source
+from gpugrad.planning.configurations import ELEMENTWISE, FAMILIES
 from tests import compile_gate, machine_code
 from tests.compile_gate import Measured, Table
 from tests.contract_promises import Subject, promised
-from tests.instantiations import INSTANTIATIONS, exists_for
+from tests.instantiations import BY_LABEL, INSTANTIATIONS, Instantiation, exists_for
 
 ARCH = "sm_90"
 SIGMOID = Subject("sigmoid", "ELEMENT_F32", "sigmoid", ARCH)
 SUM = Subject("bias_backward", "ELEMENT_F32", "bias_backward", ARCH)
-PRODUCT = Subject("matmul_backward_ffma", "ELEMENT_F16 TILE=64", "matmul_backward_ffma", ARCH)
+PRODUCT = Subject("matmul_backward_ffma", "ELEMENT_F16 BLOCK_N=64", "matmul_backward_ffma", ARCH)
+MACROS = ("ELEMENT_F32", *ELEMENTWISE.macros)
 NOW = compiler.version()
 
 
@@ -37,10 +39,10 @@ def test_the_table_has_every_instantiation_on_every_architecture() -> None:
     table = compile_gate.read_table(text)
     assert compile_gate.table_text(table) == text
     assert {(one.stem, one.macros, one.arch) for one in table.rows} == {
-        (stem, " ".join(macros), arch)
-        for stem, macros in INSTANTIATIONS
+        (one.stem, one.label, arch)
+        for one in INSTANTIATIONS
         for arch in compile_gate.ARCHITECTURES
-        if exists_for(stem, arch)
+        if exists_for(one.stem, arch)
     }
 
 
@@ -55,7 +57,7 @@ def test_tensor_cores_need_an_architecture_that_has_them() -> None:
 
 
 def test_every_kernel_file_is_instantiated() -> None:
-    assert {stem for stem, _ in INSTANTIATIONS} == set(source.stems())
+    assert {one.stem for one in INSTANTIATIONS} == set(source.stems()) == set(FAMILIES)
 
 
 # The compiler's errors.
@@ -66,7 +68,7 @@ def test_an_error_carries_the_log_and_names_file_and_line() -> None:
     with pytest.raises(
         KernelCompileError, match=r"^sigmoid: NVRTC rejected it for sm_90"
     ) as caught:
-        compiler.compile_kernel("sigmoid", ("ELEMENT_F32",), ARCH, text=text)
+        compiler.compile_kernel("sigmoid", MACROS, ARCH, text=text)
     line = 1 + source.directory().joinpath("sigmoid.cu").read_text().split("logistic(value")[
         0
     ].count("\n")
@@ -77,7 +79,30 @@ def test_an_error_carries_the_log_and_names_file_and_line() -> None:
 
 def test_an_instantiation_must_choose_an_element() -> None:
     with pytest.raises(KernelCompileError, match="ELEMENT_F32"):
-        compiler.compile_kernel("sigmoid", (), ARCH)
+        compiler.compile_kernel("sigmoid", ELEMENTWISE.macros, ARCH)
+
+
+OF_FAMILIES = {FAMILIES[one.stem].__name__: one for one in INSTANTIATIONS}
+
+
+@pytest.mark.parametrize("one", OF_FAMILIES.values(), ids=OF_FAMILIES)
+def test_kernels_have_no_default_for_what_the_host_chooses(one: Instantiation) -> None:
+    """Without any of their macros they do not compile."""
+    arch = compiler.architecture(one.stem, "90")
+    for macro in one.configuration.macros:
+        name = macro.partition("=")[0]
+        macros = tuple(other for other in one.macros if other != macro)
+        with pytest.raises(KernelCompileError, match=name):
+            compiler.compile_kernel(one.stem, macros, arch)
+
+
+@pytest.mark.parametrize("one", OF_FAMILIES.values(), ids=OF_FAMILIES)
+def test_kernels_refuse_other_shared_memory_than_they_lay_out(one: Instantiation) -> None:
+    asked = one.configuration.shared_bytes
+    if asked:
+        macros = (*one.macros[:-1], f"SHARED_BYTES={asked + 1024}")
+        with pytest.raises(KernelCompileError, match="static assertion failed"):
+            compiler.compile_kernel(one.stem, macros, compiler.architecture(one.stem, "90"))
 
 
 @pytest.fixture
@@ -135,7 +160,7 @@ def test_without_a_compiler_the_error_says_what_to_install(
     with pytest.raises(
         DeviceError, match=rf"^sigmoid: {says}; install it with pip install 'gpugrad\[cuda13\]'"
     ):
-        compiler.compile_kernel("sigmoid", ("ELEMENT_F32",), ARCH)
+        compiler.compile_kernel("sigmoid", MACROS, ARCH)
 
 
 @pytest.mark.usefixtures("asked_anew")
@@ -266,7 +291,8 @@ extern "C" __global__ void bias_backward(const float2* a, float* b) {
 
 
 def measured(text: str, arch: str = ARCH) -> Measured:
-    return compile_gate.measure(arch, [("sigmoid", ("ELEMENT_F32",))], text=text)
+    one = BY_LABEL["sigmoid", "ELEMENT_F32"]
+    return compile_gate.measure(arch, [one], text=text)
 
 
 def test_a_planted_spill_fails() -> None:
@@ -300,8 +326,8 @@ def test_instructions_are_counted_kernel_by_kernel(arch: str) -> None:
     [
         ("    ptx::wgmma_wait(part);\n", "", "(C7517) wgmma.wait_group is injected"),
         (
-            "(WGMMA_THREADS, 1)",
-            "(WGMMA_THREADS)",
+            "(THREADS, 1) __cluster",
+            "(THREADS) __cluster",
             "(C7508) Potential Performance Loss: 'setm",
         ),
     ],
@@ -312,7 +338,7 @@ def test_what_the_assembler_remarks_on_hoppers_instructions_fails(
     stem = "matmul_backward_wgmma"
     text = source.expand(stem)
     assert text.count(old) == 1
-    one = (stem, ("ELEMENT_F32", "PLANES=2", "TILE=64"))
+    one = BY_LABEL[stem, "ELEMENT_F32 PLANES=2 BLOCK_N=64"]
     rows, rejected = compile_gate.measure("sm_90a", [one], text=text.replace(old, new))
     assert not rows
     assert remark in rejected[0]
@@ -333,7 +359,7 @@ def test_what_machine_code_of_clusters_must_not_hold_fails(old: str, new: str, w
     stem = "matmul_backward_wgmma"
     text = source.expand(stem)
     assert text.count(old) == 1
-    one = (stem, ("ELEMENT_F32", "PLANES=2", "TILE=128"))
+    one = BY_LABEL[stem, "ELEMENT_F32 PLANES=2 BLOCK_N=128"]
     rows, rejected = compile_gate.measure("sm_90a", [one], text=text.replace(old, new))
     assert not rejected
     assert [fault.split(": ")[1] for fault in compile_gate.faults(rows)] == [words]

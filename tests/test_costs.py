@@ -12,6 +12,7 @@ import gpugrad
 from gpugrad import dispatch
 from gpugrad.operations import OPERATIONS
 from gpugrad.planning import machine_profile
+from gpugrad.planning.configurations import WGMMA
 from gpugrad.planning.cpu_costs import CACHED, GRAIN, KINDS, cpu_seconds, default_rates, work
 from gpugrad.planning.gpu_costs import Copy, kernel_name, multiply_adds, product_work
 from gpugrad.planning.problem import Gemm, Problem, products
@@ -97,7 +98,7 @@ def test_a_measured_kernel_takes_what_was_measured(algorithm):
     one = Problem("matmul_backward", 8192, 4096, 4096, "float32", ("x",))
     planes = 3 if algorithm == "wgmma" else 0
     ((name, step),) = plan.steps_of(one, algorithm, planes)
-    assert (name, step.tile) == ("dx", 128)
+    assert (name, step.configuration.BLOCK_N) == ("dx", 128)
     pairs = 6 if planes else 1
     assert product_work(step, 132) == pairs * 128**2 * 4096 * math.ceil(64 * 32 / 132) * 132
     called = "float32 wgmma 3 planes" if planes else "float32 ffma, tile 128"
@@ -112,19 +113,19 @@ def test_a_measured_kernel_takes_what_was_measured(algorithm):
 
 def test_what_narrow_tiles_of_warpgroups_wait_for():
     """Bytes a clock of one plane: 96 from the L2 cache, or of wide tiles 139 of shared memory."""
-    narrow, wide = (Gemm(4096, 4096, 64, columns, 1, 64, "wgmma", 1) for columns in (64, 192))
+    narrow, wide = (Gemm(4096, 4096, 64, 1, 64, WGMMA[1][at]) for at in (0, 2))
     assert slowed(narrow, 132) == pytest.approx(96 / 27.5)
     assert slowed(wide, 132) == pytest.approx((64 + 64 / 3 + 160 / 3) / 128)
     few = replace(narrow, columns=64)  # which have the cache for themselves
     assert slowed(few, 132) == pytest.approx((128 + 96) / 128)
-    assert slowed(replace(few, planes=3, tile=192), 132) == 1
+    assert slowed(replace(few, configuration=WGMMA[3][2]), 132) == 1
 
 
 def test_what_is_not_measured_follows_from_the_properties():
     facts = FACTS["desktop"]
     one = Problem("matmul_backward", 8192, 4096, 4096, "bfloat16", ("x",))
     ((_, step),) = plan.steps_of(one, "ffma", 0)
-    assert kernel_name("bfloat16", "ffma", 0, step.tile) not in dict(
+    assert kernel_name("bfloat16", "ffma", 0, step.configuration.BLOCK_N) not in dict(
         gpu_rates("desktop").multiply_adds
     )
     by_properties = multiply_adds("bfloat16", step, facts)

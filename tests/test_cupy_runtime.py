@@ -6,10 +6,11 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from gpugrad.planning.configurations import REDUCTION
 from tests import driver
 from tests.conftest import ON_A_GPU
 
-MACROS = ("ELEMENT_F32",)
+MACROS = ("ELEMENT_F32", *REDUCTION.macros)
 MAX_DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES of cuda.h
 counts_calls = pytest.mark.skipif(ON_A_GPU, reason="needs a GPU that is played, and counts calls")
 
@@ -33,7 +34,7 @@ def test_kernels_are_loaded_once_from_the_cache_file(runtime, monkeypatch, tmp_p
     one = kernel("reduce_splits", "reduce_splits", MACROS, 0, 0)
     assert one == kernel("reduce_splits", "reduce_splits", MACROS, 0, 0)
     assert (driver.calls() - before)["cuModuleLoad"] == 1
-    other = kernel("reduce_splits", "reduce_splits", ("ELEMENT_F64",), 0, 0)
+    other = kernel("reduce_splits", "reduce_splits", ("ELEMENT_F64", *REDUCTION.macros), 0, 0)
     assert other not in (0, one)
     assert (driver.calls() - before)["cuModuleLoad"] == 2
     files = [*tmp_path.rglob("*.cubin")]

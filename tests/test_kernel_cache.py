@@ -15,8 +15,9 @@ import pytest
 from gpugrad.errors import DeviceError, KernelCompileError
 from gpugrad.gpu import cache
 from gpugrad.gpu.compiler import Compiled
+from gpugrad.planning.configurations import ELEMENTWISE, REDUCTION
 
-MACROS = ("ELEMENT_F32",)
+MACROS = ("ELEMENT_F32", *ELEMENTWISE.macros)
 
 
 class Compiler:
@@ -207,7 +208,7 @@ def test_an_error_of_the_compiler_leaves_nothing(folder: Path) -> None:
 def test_processes_at_once_agree_on_one_entry(folder: Path) -> None:
     program = (
         "from gpugrad.gpu import cache;"
-        "entry = cache.load('reduce_splits', ('ELEMENT_F32',), 'sm_90');"
+        f"entry = cache.load('reduce_splits', {('ELEMENT_F32', *REDUCTION.macros)}, 'sm_90');"
         "print(entry.path, len(entry.cubin))"
     )
     runs = [

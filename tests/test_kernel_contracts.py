@@ -1,17 +1,15 @@
 """What every kernel file promises at its head is there and true; what none may do is not done."""
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 import gpugrad
-from gpugrad.gpu import dmma, mma, source, wgmma
-from gpugrad.planning.plan import FUSED, GEMM_STEP, THREADS, fused_layer
-from gpugrad.planning.problem import Problem
-from tests import compile_gate, contract_promises
+from gpugrad.gpu import source
+from tests import compile_gate
+from tests.contract_promises import Subject, constants
 from tests.instantiations import INSTANTIATIONS
 
 KERNELS = sorted(source.directory().glob("*.cu"))
@@ -28,24 +26,6 @@ FAST_MATH = re.compile(
     r"|use_fast_math|fast_math|-ftz=true|ftz=True|prec_(div|sqrt)=(False|false)|fmad=true"
 )
 DYNAMIC = re.compile(r"([\w ×+()]+) bytes, dynamic")
-ASKED: dict[str, Callable[[str], int]] = {  # for macros, by the end of a stem
-    "fused_ffma": lambda macros: fused_bytes("float32", "ffma", number("TILE", macros)),
-    "fused_mma": lambda macros: fused_bytes(
-        "float32" if "ELEMENT_F32" in macros else "bfloat16", "mma", number("TILE", macros)
-    ),
-    "mma": lambda macros: mma.shared_bytes(number("TILE", macros), number("PLANES", macros)),
-    "wgmma": lambda macros: wgmma.shared_bytes(number("TILE", macros), number("PLANES", macros)),
-    "dmma": lambda macros: dmma.shared_bytes(number("TILE", macros)),
-}
-
-
-def fused_bytes(dtype: str, algorithm: str, tile: int) -> int:
-    """Give what the package asks for, for a layer with as many outputs as the tile has room for."""
-    plan = fused_layer(Problem("dense_sigmoid_backward", 1, 1, tile, dtype), algorithm)
-    assert plan is not None
-    return plan.shared_bytes
-
-
 EXTENTS = re.compile(r"n|m|k|rows|columns|contraction|splits|split_length|count|(\w+_)?stride")
 
 
@@ -179,41 +159,13 @@ def test_the_symbols_are_those_that_the_contract_names(kernel_file: Path) -> Non
 def test_launch_bounds_are_the_blocks_that_the_contract_states(kernel_file: Path) -> None:
     launch = contract(read(kernel_file))[1]["launch"]
     for block in re.findall(r"block \(([^)]*)\)", launch):
-        if re.fullmatch(r"[\d, ]+", block):
-            threads = 1
-            for extent in block.split(","):
-                threads *= int(extent)
-        else:
-            stated = re.search(rf"{block.replace(', ', ' ')} = (\d+)", launch)
-            assert stated, f"how many threads is a block ({block})?"
-            threads = int(stated[1])
-        assert threads == (wgmma.THREADS if kernel_file.stem.endswith("_wgmma") else THREADS)
+        if block != "THREADS":
+            names = block.replace(", ", " ")
+            asserted = f"{' * '.join(names.split()[::-1])} == THREADS" in read(kernel_file)
+            assert asserted or f"{names} = THREADS" in launch, f"({block}): how many threads?"
     for kernel in kernels(read(kernel_file)):
         assert kernel.bounds, f"{kernel.symbol} has no launch bounds"
-        of_stem = "WGMMA_THREADS" if kernel_file.stem.endswith("_wgmma") else "THREADS"
-        assert kernel.bounds[0] == of_stem
-        blocks = (kernel.bounds[1:] or ["1"])[0]
-        for subject in ROWS:
-            if subject.kernel == kernel.symbol and blocks != "BLOCKS_A_SM":
-                assert contract_promises.blocks_a_multiprocessor(subject) == int(blocks)
-
-
-def test_constants_are_those_that_the_package_and_the_gate_count_on() -> None:
-    element, gemm = (read(FILES[name]) for name in ("element.cuh", "gemm_ffma.cuh"))
-    assert f"constexpr int THREADS = {THREADS};" in element
-    assert f"constexpr int BLOCK_K = {contract_promises.BLOCK_K};" in gemm
-    assert "constexpr int THREAD = BLOCK / 16;" in gemm
-    assert "BLOCKS_A_SM = BLOCK > 64 || sizeof(Accumulator) > 4 ? 1 : 2;" in gemm
-    double = read(FILES["gemm_dmma.cuh"])
-    assert f"constexpr int BLOCK_K = {GEMM_STEP};" in double
-    assert f"constexpr int STAGES = {dmma.STAGES};" in double
-    assert f"OPERAND_TILE = BLOCK * (BLOCK_K + {dmma.PADDING});" in double
-    assert "constexpr int BLOCKS_A_SM = BLOCK > 64 ? 1 : 2;" in double
-    planes = read(FILES["gemm_mma.cuh"])  # whose stages tests/test_plane_products.py looks at
-    assert "constexpr int BLOCKS_A_SM = BLOCK > 64 ? 1 : 2;" in planes
-    assert "constexpr int WARPS_M = 2, WARPS_N = 4;" in planes
-    for name in ("bias_backward.cu", "sigmoid_bias_backward.cu"):
-        assert "ROWS_IN_FLIGHT = VECTOR > 4 ? 2 : 4;" in read(FILES[name])
+        assert kernel.bounds[0] == "THREADS"
 
 
 def test_shared_memory_is_what_the_contract_states(kernel_file: Path) -> None:
@@ -222,50 +174,39 @@ def test_shared_memory_is_what_the_contract_states(kernel_file: Path) -> None:
     rows = {one: row for one, row in ROWS.items() if one.stem == kernel_file.stem}
     assert rows
     for subject, row in rows.items():
-        assert row["shared_bytes"] == shared_bytes(shared, subject.macros, subject.kernel), subject
+        assert row["shared_bytes"] == shared_bytes(shared, subject), subject
 
 
-def shared_bytes(field: str, macros: str, kernel: str = "") -> int:
+def shared_bytes(field: str, subject: Subject) -> int:
     """Compute it from the field, or from what follows the kernel's name and a colon in it."""
-    field = next((part for part in field.split("; ") if part.startswith(f"{kernel}: ")), field)
-    field = field.removeprefix(f"{kernel}: ")
+    start = f"{subject.kernel}: "
+    field = next((part for part in field.split("; ") if part.startswith(start)), field)
+    field = field.removeprefix(start)
     if field == "none" or DYNAMIC.fullmatch(field):
         return 0
     match = re.fullmatch(r"([\w ×+()]+) accumulators, static", field)
     assert match, f"shared: neither none nor `<product> accumulators, static`: {field}"
-    return value(match[1], macros, kernel) * (8 if "ELEMENT_F64" in macros else 4)
+    return value(match[1], subject) * (8 if "ELEMENT_F64" in subject.macros else 4)
 
 
-def value(product: str, macros: str, kernel: str) -> int:
-    """Compute a product of numbers, VECTOR, TILE, and what else the kernel's header knows."""
-    size = 8 if "ELEMENT_F64" in macros else 2 if "16" in macros.split()[0] else 4
-    names = {"VECTOR": 16 // size, **{name: number(name, macros) for name in ("TILE", "PLANES")}}
-    of_kernel = wgmma if kernel.endswith("_wgmma") else mma
-    names["BLOCK_K"], names["STAGES"] = of_kernel.stages(names["TILE"], names["PLANES"])
-    dtype = "float32" if "ELEMENT_F32" in macros else "bfloat16"
-    key = (dtype, "mma" if dtype == "bfloat16" or "PLANES=3" in macros else "ffma")
-    sizes = {tile: (inputs, rows) for tile, inputs, rows, _ in FUSED[key]}
-    names["INPUTS"], names["ROWS"] = sizes.get(names["TILE"], (0, 0))
-    names["DX_ROWS"] = names["ROWS"] * (names["PLANES"] == 1)
+def value(product: str, subject: Subject) -> int:
+    """Compute a product of numbers, VECTOR, macros, and what else the kernel's header knows."""
+    element, names = subject.macros.split()[0], constants(subject)
+    size = 8 if element == "ELEMENT_F64" else 2 if "16" in element else 4
+    names = names | {"VECTOR": 16 // size, "DX_ROWS": names.get("ROWS", 0) * (size == 2)}
     product = re.sub(r"[A-Z]\w*", lambda name: str(names[name[0]]), product).replace("×", "*")
     assert re.fullmatch(r"[\d *+()]+", product)
     return int(eval(product))
 
 
-def number(name: str, macros: str) -> int:
-    """Give the value of a macro, or what it is without one: PLANES=1."""
-    match = re.search(rf"\b{name}=(\d+)", macros)
-    return int(match[1]) if match else 1
-
-
 def test_dynamic_shared_memory_is_what_the_package_asks_for(kernel_file: Path) -> None:
     stated = DYNAMIC.fullmatch(contract(read(kernel_file))[1]["shared"])
-    words = kernel_file.stem.rsplit("_", 2)
-    asked = ASKED.get("_".join(words[1:])) or ASKED.get(words[-1])
-    assert bool(stated) == bool(asked)
-    for stem, macros in INSTANTIATIONS:
-        if stated and asked and stem == kernel_file.stem:
-            assert value(stated[1], " ".join(macros), stem) == asked(" ".join(macros))
+    for one in INSTANTIATIONS:
+        if one.stem == kernel_file.stem:
+            asked = one.configuration.shared_bytes
+            assert bool(stated) == bool(asked)
+            if stated:
+                assert value(stated[1], Subject(one.stem, one.label, one.stem, "")) == asked
 
 
 def test_alignment_is_stated_where_packs_are_moved(kernel_file: Path) -> None:
@@ -369,14 +310,20 @@ def test_a_contract_is_read() -> None:
 
 
 def test_shared_memory_is_computed_from_the_contract() -> None:
-    assert shared_bytes("VECTOR × 256 accumulators, static", "ELEMENT_BF16 RESULT_F32") == 8192
-    assert shared_bytes("4 × (TILE + 4) accumulators, static", "ELEMENT_F64 TILE=64") == 2176
-    assert shared_bytes("none", "ELEMENT_F32") == 0
-    stages = "STAGES × PLANES × BLOCK_K × TILE × 4"
-    assert value(stages, "ELEMENT_F32 PLANES=3 TILE=128", "x_mma") == 4 * 3 * 16 * 128 * 4
-    assert value(stages, "ELEMENT_BF16 TILE=64", "x_mma") == 3 * 1 * 64 * 64 * 4
-    assert value(stages, "ELEMENT_BF16 TILE=128", "x_wgmma") == 6 * 1 * 64 * 128 * 4
-    assert shared_bytes("2 × TILE bytes, dynamic", "ELEMENT_F32 TILE=64") == 0
-    assert shared_bytes("a: none; b: 8 accumulators, static", "ELEMENT_F32", "b") == 32
+    def of(stem: str, macros: str, kernel: str = "") -> Subject:
+        return Subject(stem, macros, kernel or stem, "")
+
+    sums = of("bias_backward", "ELEMENT_BF16 RESULT_F32")
+    assert shared_bytes("VECTOR × 256 accumulators, static", sums) == 8192
+    double = of("dense_sigmoid_ffma", "ELEMENT_F64 BLOCK_N=64")
+    assert shared_bytes("4 × (BLOCK_N + 4) accumulators, static", double) == 2176
+    assert shared_bytes("2 × BLOCK_N bytes, dynamic", double) == 0
+    assert shared_bytes("none", sums) == 0
+    assert shared_bytes("a: none; b: 8 accumulators, static", sums._replace(kernel="b")) == 32
+    stages = "STAGES × PLANES × BLOCK_K × BLOCK_N × 4"
+    three = of("dense_sigmoid_mma", "ELEMENT_F32 PLANES=3 BLOCK_N=128")
+    assert value(stages, three) == 4 * 3 * 16 * 128 * 4
+    one = of("dense_sigmoid_wgmma", "ELEMENT_BF16 PLANES=1 BLOCK_N=128")
+    assert value(stages, one) == 6 * 1 * 64 * 128 * 4
     with pytest.raises(AssertionError, match="shared: neither"):
-        shared_bytes("some", "ELEMENT_F32")
+        shared_bytes("some", sums)

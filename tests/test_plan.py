@@ -13,38 +13,36 @@ import pytest
 import gpugrad
 from gpugrad import dispatch
 from gpugrad.errors import ArgumentError, DeviceError, DTypeError, ShapeError
-from gpugrad.gpu import dmma, mma, wgmma
 from gpugrad.operations import OPERATIONS
+from gpugrad.planning.configurations import FFMA, FUSED, tiles
 from gpugrad.planning.gpu_costs import RATES, DeviceFacts, rates_of
 from gpugrad.planning.plan import (
-    COLUMN_SUM_BLOCKS,
     EXACT_PLANES,
     EXACT_TERMS,
-    FUSED,
-    GEMM_STEP,
-    LARGE_TILE,
     MANY_ROWS,
     RECOVERED_TERMS,
-    SMALL_TILE,
-    SPLIT_BLOCKS,
-    THREADS,
-    VECTOR_BYTES,
     candidates,
     choose,
-    column_sum,
     fastest,
     fused_layer,
-    gemm,
     gpu_seconds,
     in_one_launch,
     kernel_seconds,
     of_any_rows,
 )
 from gpugrad.planning.problem import ITEMSIZE, FusedLayer, Gemm, Problem
+from gpugrad.planning.tiles import (
+    COLUMN_SUM_BLOCKS,
+    SPLIT_BLOCKS,
+    VECTOR_BYTES,
+    column_sum,
+    gemm,
+)
 from tests.cases import DTYPES, LARGE_TILES
 
 EXTENTS = (0, 1, 2, 15, 16, 17, 63, 64, 65, 128, 129, 1000, 4099, 12161, 10**6, 2**31 + 5)
-LARGEST_WORKSPACE = SPLIT_BLOCKS * LARGE_TILE**2
+SMALL, LARGE = FFMA["float32"]
+LARGEST_WORKSPACE = SPLIT_BLOCKS * LARGE.BLOCK_M * LARGE.BLOCK_N
 GRID_X, GRID_Y = 2**31 - 1, 65535
 
 SLOW = DeviceFacts("slow", (7, 5), 14, 1e9, 1e11, 4 << 30)
@@ -73,19 +71,20 @@ PRODUCTS = ("matmul_backward", "dense_sigmoid_backward", "dense_sigmoid")
 
 @pytest.mark.parametrize("split", [False, True])
 @pytest.mark.parametrize(
-    ("dtype", "algorithm"),
-    [*((dtype, "ffma") for dtype in DTYPES), ("float32", "mma"), ("float64", "dmma")],
+    ("dtype", "algorithm", "planes"),
+    [*((dtype, "ffma", 0) for dtype in DTYPES), ("float32", "mma", 3), ("float64", "dmma", 0)],
 )
-def test_products(dtype, algorithm, split):
+def test_products(dtype, algorithm, planes, split):
     """Splits are whole steps that cover the contraction, none of them empty."""
     for rows, columns, contraction in itertools.product(EXTENTS, repeat=3):
         if rows * columns > 2**42:
             continue  # no memory holds it
-        plan = gemm(rows, columns, contraction, dtype, split=split, algorithm=algorithm)
-        assert plan.algorithm == algorithm
+        by = {"algorithm": algorithm, "planes": planes}
+        plan = gemm(rows, columns, contraction, dtype, split=split, **by)
+        assert (plan.algorithm, plan.planes) == (algorithm, planes)
         assert (plan.rows, plan.columns, plan.contraction) == (rows, columns, contraction)
-        assert plan.tile in (SMALL_TILE, LARGE_TILE)
-        assert plan.split_length % GEMM_STEP == 0
+        assert plan.configuration in tiles(algorithm, dtype, planes)
+        assert plan.split_length % plan.configuration.split_step == 0
         assert plan.split_length > 0
         assert plan.splits * plan.split_length >= contraction
         assert (plan.splits - 1) * plan.split_length < max(1, contraction)
@@ -97,29 +96,31 @@ def test_products(dtype, algorithm, split):
 
 def test_large_tiles_need_a_large_result_that_fills_them():
     def tile(rows, columns, dtype="float32", algorithm="ffma"):
-        return gemm(rows, columns, 64, dtype, split=False, algorithm=algorithm).tile
+        plan = gemm(rows, columns, 64, dtype, split=False, algorithm=algorithm)
+        return plan.configuration.BLOCK_N
 
-    assert tile(8192, 4096) == LARGE_TILE
-    assert tile(8192, 4096, "float64") == SMALL_TILE
-    assert tile(8192, 4096, "float64", "dmma") == LARGE_TILE
-    assert tile(256, 512) == SMALL_TILE  # eight large tiles leave a GPU idle
-    assert tile(10**6, 64) == SMALL_TILE  # half of every large tile would be empty
-    assert tile(10**6, 128) == LARGE_TILE
+    assert tile(8192, 4096) == 128
+    assert tile(8192, 4096, "float64") == 64
+    assert tile(8192, 4096, "float64", "dmma") == 128
+    assert tile(256, 512) == 64  # eight large tiles leave a GPU idle
+    assert tile(10**6, 64) == 64  # half of every large tile would be empty
+    assert tile(10**6, 128) == 128
 
 
 @pytest.mark.usefixtures("large_tiles")
 def test_the_tests_of_large_tiles_use_them():
     n, k, m = math.prod(LARGE_TILES.lead), LARGE_TILES.k, LARGE_TILES.m
     for rows, columns, contraction in ((n, k, m), (k, m, n), (n, m, k)):
-        assert gemm(rows, columns, contraction, "float32", split=True).tile == LARGE_TILE
+        assert gemm(rows, columns, contraction, "float32", split=True).configuration == LARGE
 
 
 def test_tiles_cover_the_result():
     for rows, columns in itertools.product((1, 63, 64, 65, 128, 12161), repeat=2):
         plan = gemm(rows, columns, 5, "float32", split=False)
-        tiles = math.ceil(rows / plan.tile), math.ceil(columns / plan.tile)
-        assert plan.blocks == tiles[0] * tiles[1]
-        assert (tiles[0] - 1) * plan.tile < rows <= tiles[0] * plan.tile
+        tile = plan.configuration.BLOCK_M
+        down, across = math.ceil(rows / tile), math.ceil(columns / tile)
+        assert plan.grid(132) == (down * across, 1)
+        assert (down - 1) * tile < rows <= down * tile
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -128,7 +129,7 @@ def test_column_sums(dtype):
         plan = column_sum(n, m, dtype)
         across, down = plan.lanes
         vector = VECTOR_BYTES // ITEMSIZE[dtype]
-        assert across * down == THREADS
+        assert across * down == plan.configuration.THREADS
         assert plan.column_blocks * across * vector >= m
         assert (plan.column_blocks - 1) * across * vector < max(1, m)
         assert plan.splits * plan.split_length >= n
@@ -180,16 +181,6 @@ def test_wrt_plans_less(wrt):
 # ---- the choice of an algorithm
 
 
-def shared_bytes(step, dtype):
-    if step.algorithm == "ffma":
-        return 4 * 16 * (step.tile + 4) * (8 if dtype == "float64" else 4)
-    if step.algorithm == "dmma":
-        return dmma.shared_bytes(step.tile)
-    if step.algorithm == "wgmma":
-        return wgmma.shared_bytes(step.tile, step.planes)
-    return mma.shared_bytes(step.tile, step.planes)
-
-
 def problems(dtypes=DTYPES, extents=(0, 1, 10, 15, 16, 33, 64, 256, 1000, 4096, 12161)):
     for op, dtype in itertools.product(PRODUCTS, dtypes):
         for n, k, m in itertools.product((0, 1, 15, 600, 10**6), extents, extents):
@@ -209,7 +200,7 @@ def test_every_launch_is_legal_on_its_device(facts):
             if isinstance(step, FusedLayer):
                 assert step.blocks <= GRID_X
                 assert step.splits <= GRID_Y
-                assert step.shared_bytes <= limit
+                assert step.configuration.shared_bytes <= limit
                 separately = {"mma": on_planes}.get(step.algorithm, step.algorithm)
                 assert (separately, step.planes) in candidates(
                     of_any_rows(problem), precision, facts.compute_capability
@@ -225,7 +216,7 @@ def test_every_launch_is_legal_on_its_device(facts):
             assert step.splits == 1 or name == "dw"
             assert step.blocks <= GRID_X
             assert step.splits <= GRID_Y
-            assert shared_bytes(step, problem.dtype) <= limit
+            assert step.configuration.shared_bytes <= limit
     has = {"ffma": True, "dmma": rates.tensor_64 > 0, on_planes: rates.tensor_16 > 0}
     assert {algorithm for algorithm, _ in seen} == {name for name, there in has.items() if there}
 
@@ -343,14 +334,15 @@ def test_layers_in_one_launch(dtype, algorithm):
     for n, k, m in itertools.product(EXTENTS, repeat=3):
         problem = Problem("dense_sigmoid_backward", n, k, m, dtype, ("x", "w", "b"), 2)
         plan = fused_layer(problem, algorithm)
-        room = [tile for tile, *_ in FUSED[dtype, algorithm] if m <= tile]
+        room = [one for one in FUSED[dtype, algorithm] if m <= one.OUTPUTS]
         assert (plan is None) == (not room)
         if plan is None or k > 2**30:
             continue
-        assert (plan.n, plan.k, plan.m, plan.tile) == (n, k, m, min(room))
-        assert plan.algorithm == algorithm
-        assert (plan.blocks - 1) * plan.inputs < max(1, k) <= plan.blocks * plan.inputs
-        assert plan.split_length % plan.rows == 0
+        assert (plan.n, plan.k, plan.m, plan.algorithm) == (n, k, m, algorithm)
+        one = plan.configuration
+        assert one == min(room, key=lambda one: one.OUTPUTS)
+        assert (plan.blocks - 1) * one.INPUTS < max(1, k) <= plan.blocks * one.INPUTS
+        assert plan.split_length % one.ROWS == 0
         assert plan.splits * plan.split_length >= n
         assert (plan.splits - 1) * plan.split_length < max(1, n)
         assert plan.blocks <= GRID_X
@@ -365,7 +357,7 @@ def bytes_of_one_launch(problem, plan):
     n, k, m, moved = problem.n, problem.k, problem.m, 0
     for split, block in itertools.product(range(plan.splits), range(plan.blocks)):
         rows = min(plan.split_length, n - split * plan.split_length)
-        inputs = min(plan.inputs, k - block * plan.inputs)
+        inputs = min(plan.configuration.INPUTS, k - block * plan.configuration.INPUTS)
         moved += rows * (2 * m + inputs)  # dy, y, x
         moved += rows * inputs  # dx
     moved += 2 * k * m + m  # w; dw and db
@@ -376,7 +368,8 @@ def bytes_of_one_launch(problem, plan):
 def bytes_of_several_launches(problem, algorithm):
     """Count what each launch moves if its operands come once from memory."""
     n, k, m = problem.n, problem.k, problem.m
-    splits = gemm(k, m, n, problem.dtype, split=True, algorithm=algorithm).splits
+    planes = FUSED[problem.dtype, algorithm][0].planes
+    splits = gemm(k, m, n, problem.dtype, split=True, algorithm=algorithm, planes=planes).splits
     if (problem.dtype, algorithm) == ("float32", "mma"):  # whose dx is by multiply-adds
         into_planes = 4 * (2 * n * m + n * k) + 6 * (n * m + n * k)
         dx, dw = 4 * (2 * n * m + k * m + n * k), 6 * (n * k + n * m) + 4 * k * m
@@ -405,7 +398,11 @@ def test_one_launch_where_it_moves_fewer_bytes(dtype, algorithm):
         ) < bytes_of_several_launches(counted, algorithm)
         chosen.add(fewer)
         for facts, wrt in zip(DEVICES, itertools.cycle([every, ("w",), ("x",), ("b",)])):
-            fits = layer and layer.shared_bytes <= SHARED_A_BLOCK[facts.compute_capability] << 10
+            fits = (
+                layer
+                and layer.configuration.shared_bytes
+                <= SHARED_A_BLOCK[facts.compute_capability] << 10
+            )
             expected = layer if fewer and fits else None
             wanted = replace(problem, wrt=wrt)
             assert in_one_launch(wanted, algorithm, facts) == expected

@@ -7,14 +7,11 @@ the machine do, and every bit is asserted.
 import numpy as np
 import pytest
 
-from gpugrad.gpu import mma, source, wgmma
+from gpugrad.planning.configurations import WGMMA
 from gpugrad.planning.gpu_costs import Rates, rates_of
-from gpugrad.planning.problem import WARPGROUP_ROWS
-from gpugrad.planning.warpgroup_tiles import LONGEST_PART
 from tests.accuracy.arithmetic import ALGORITHM, MACHINES, by_multiply_adds
 from tests.cases import LAYOUTS, WHOLE_ELEMENTS, WRITABLE_LAYOUTS, dtype_of, random_array
 from tests.conftest import BACKENDS, ON_A_GPU, needs_compiler
-from tests.emulator import Module
 from tests.emulator_runtime import EmulatorRuntime
 from tests.operations import same_bits
 from tests.plane_products import KINDS, expect_forward, expect_product, tiles
@@ -91,54 +88,6 @@ def operands(kind: Kind, rows: int, columns: int, contraction: int) -> tuple[np.
     )
 
 
-# ---- what the package and the kernels both know
-
-CONSTANTS = {
-    "mma": """
-#include "gemm_mma.cuh"
-extern "C" __global__ void constants(int* found) {
-  found[0] = BLOCK_K;
-  found[1] = STAGES;
-  found[2] = SHARED_BYTES;
-}
-""",
-    "wgmma": """
-#include "gemm_wgmma.cuh"
-extern "C" __global__ void constants(int* found) {
-  found[0] = BLOCK_K;
-  found[1] = STAGES;
-  found[2] = SHARED_BYTES;
-  found[3] = WGMMA_THREADS;
-  found[4] = BLOCK_M;
-  found[5] = LONGEST_PART;
-}
-""",
-}
-
-
-@pytest.mark.parametrize(
-    ("kind", "algorithm", "tile"),
-    [
-        pytest.param(kind, algorithm, tile, id=f"{name(kind)}-{algorithm}-{tile}")
-        for kind in KINDS
-        for algorithm in ("mma", "wgmma")
-        for tile in tiles(algorithm, kind[1])
-    ],
-)
-def test_constants(kind, algorithm, tile):
-    needs_compiler()
-    dtype, planes = kind
-    element = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}[dtype]
-    macros = (f"ELEMENT_{element}", f"PLANES={planes}", f"TILE={tile}")
-    module = Module(CONSTANTS[algorithm], defines=macros, include_dirs=[source.directory()])
-    found = np.zeros(6, np.int32)
-    module.get_function("constants")((1,), (1,), (found,))
-    own = {"mma": mma, "wgmma": wgmma}[algorithm]
-    block = [wgmma.THREADS, WARPGROUP_ROWS, LONGEST_PART] if own is wgmma else [0, 0, 0]
-    expected = [*own.stages(tile, planes), own.shared_bytes(tile, planes), *block]
-    assert found.tolist() == expected
-
-
 # ---- out = left rightᵀ
 
 
@@ -173,8 +122,8 @@ def test_widest_tiles(kind, shape):
 @pytest.mark.parametrize("splits", [1, 2])
 @pytest.mark.parametrize("kind", OF_ONE_PLANE, ids=name)
 def test_long_sums_of_one_plane_are_promoted(kind, splits):
-    """After each LONGEST_PART terms; a split is as long as that, or longer."""
-    contraction = splits * LONGEST_PART + 100
+    """After each MAX_PART terms; a split is as long as that, or longer."""
+    contraction = splits * WGMMA[1][0].MAX_PART + 100
     both = operands(kind, 5, 7, contraction)
     for shorter in (0, 100):
         cut = (one[:, : contraction - shorter] for one in both)

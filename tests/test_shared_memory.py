@@ -8,9 +8,9 @@ import pytest
 from bench.model import predict
 from bench.model.devices import DEVICES
 from bench.model.predict import PRECISIONS, Precision
-from gpugrad.gpu import dmma, mma
 from gpugrad.gpu.arguments import defines, flags, integers
-from gpugrad.planning.plan import FUSED, fused_layer
+from gpugrad.planning.configurations import FUSED
+from gpugrad.planning.plan import fused_layer
 from gpugrad.planning.problem import Problem
 from tests import emulator_runtime
 from tests.cases import dtype_of
@@ -37,23 +37,21 @@ def requests(
     shape = (contraction, tile) if across else (tile, contraction)
     strides = (1, tile) if across else (contraction, 1)
     operand: tuple[Any, ...]
-    shared_bytes = 0
     if precision.algorithm == "mma":
         planes = np.zeros((precision.planes, *shape), np.uint16)
         pitches = integers(shape[1], shape[0] * shape[1])
         operand = (planes, *pitches, np.zeros(tile, np.int32))
-        shared_bytes = mma.shared_bytes(tile, precision.planes)
     else:
         walk = flags(aligned) if precision.algorithm == "dmma" else flags(not across, aligned)
         operand = (np.zeros(shape, precision.dtype), *integers(*strides), *walk)
-        shared_bytes = dmma.shared_bytes(tile) if precision.algorithm == "dmma" else 0
     out = uninitialised((tile, tile), np.uint16 if precision is BFLOAT16 else precision.dtype)
     result = (out, *integers(tile, 1), None, *flags(True, False))
     extents = integers(tile, tile, contraction, contraction)
     function = emulator_runtime.module(RUNTIME.kernels / f"{stem}.cu", macros).get_function(stem)
     arguments = (*operand, *operand, *result, *extents)
-    options = {"shared_mem": shared_bytes, "count_wavefronts": True}
-    function((1, 1), (256,), arguments, **options)
+    one = predict.configuration(precision, tile)
+    options = {"shared_mem": one.shared_bytes, "count_wavefronts": True}
+    function((1, 1), (one.THREADS,), arguments, **options)
     return function.shared_requests
 
 
@@ -71,29 +69,27 @@ def requests_of_a_layer(dtype: str, algorithm: str, tile: int) -> list[Requests]
     rows = 64
     plan = fused_layer(Problem("dense_sigmoid_backward", rows, 1, tile, dtype), algorithm)
     assert plan is not None
-    k, m, shape = plan.inputs, tile, (rows, tile)
+    one, k, m, shape = plan.configuration, plan.configuration.INPUTS, tile, (rows, tile)
     element = np.float32 if dtype == "float32" else np.uint16
     inputs = [np.zeros(one, element) for one in (shape, shape, (rows, k), (k, m))]
     stem = f"dense_sigmoid_backward_fused_{algorithm}"
-    macros = (*defines(np.dtype(dtype_of(dtype))), f"TILE={tile}")
-    if plan.planes == 3:
-        macros += ("PLANES=3",)
+    macros = (*defines(np.dtype(dtype_of(dtype))), *one.macros)
     arguments: list[Any] = []
-    for one in inputs:
-        arguments += [one, *integers(one.shape[1], 1), *flags(True)]
+    for matrix in inputs:
+        arguments += [matrix, *integers(matrix.shape[1], 1), *flags(True)]
     for shape in ((rows, k), (k, m)):
         arguments += [uninitialised(shape, element), *integers(shape[1], 1), *flags(True)]
     arguments += [None, uninitialised((m,), element), *integers(1), None, *flags(0, 0, 0)]
     arguments += integers(rows, k, m, rows)
     function = emulator_runtime.module(RUNTIME.kernels / f"{stem}.cu", macros).get_function(stem)
-    options = {"shared_mem": plan.shared_bytes, "count_wavefronts": True}
-    function((1, 1), (256,), tuple(arguments), **options)
+    options = {"shared_mem": one.shared_bytes, "count_wavefronts": True}
+    function((1, 1), (one.THREADS,), tuple(arguments), **options)
     return function.shared_requests
 
 
 @pytest.mark.parametrize(
     ("dtype", "algorithm", "tile"),
-    [(*key, tile) for key, sizes in FUSED.items() for tile, *_ in sizes],
+    [(*key, one.OUTPUTS) for key, sizes in FUSED.items() for one in sizes],
 )
 def test_layers_in_one_launch_are_free_of_bank_conflicts(
     dtype: str, algorithm: str, tile: int

@@ -9,7 +9,7 @@ import gpugrad
 from gpugrad.errors import DeviceError
 from gpugrad.gpu import tensor_maps
 from gpugrad.gpu.plane_operands import operand
-from gpugrad.gpu.wgmma import box
+from gpugrad.planning.configurations import WGMMA
 from tests import driver, emulator
 from tests.conftest import ON_A_GPU
 from tests.driver.execution import TensorMapFields
@@ -110,7 +110,7 @@ def test_operands_of_any_layout_have_maps_that_the_driver_takes(order, dtype):
         inner = stride * extent
     array = strided(found.planes.array.shape, (*strides[::-1], 2))
     for parts in (1, 2):
-        emulator.TensorMap(array, *box(found, 128, parts))
+        emulator.TensorMap(array, *WGMMA[planes][0].box(128, parts, found.along))
 
 
 def test_maps_are_encoded_in_a_context(encoder):

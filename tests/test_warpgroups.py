@@ -10,8 +10,8 @@ from importlib import import_module
 import pytest
 
 from gpugrad import dispatch
-from gpugrad.gpu.launches import Launches
-from gpugrad.planning import warpgroup_tiles
+from gpugrad.planning import configurations, warpgroup_tiles
+from gpugrad.planning.configurations import Wgmma
 from gpugrad.planning.plan import MANY_ROWS, choose, gemm
 from gpugrad.planning.problem import Gemm, Problem
 from tests.algorithms import on_tensor_cores, products_by
@@ -27,19 +27,22 @@ CLASSES = (
     *(("float32", precision) for precision in ("highest", "high", "medium")),
     *((dtype, "highest") for dtype in ("float16", "bfloat16")),
 )
-WIDTHS = warpgroup_tiles.WIDTHS[1]
+WGMMA = configurations.WGMMA
+WIDTHS = [one.BLOCK_N for one in WGMMA[1]]
 PLAN = import_module("gpugrad.planning.plan")
 
 
-def only(width: int) -> dict[int, tuple[int]]:
-    """Give what stands for WIDTHS if there is one width, or the widest below it that there is."""
-    return {planes: (min(width, max(of)),) for planes, of in warpgroup_tiles.WIDTHS.items()}
+def only(width: int) -> dict[int, tuple[Wgmma]]:
+    """Return what stands for WGMMA if there is one width, or the widest below it that there is."""
+    return {
+        planes: ([one for one in of if width >= one.BLOCK_N][-1],) for planes, of in WGMMA.items()
+    }
 
 
 @pytest.fixture(params=WIDTHS)
 def warpgroups(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Backend:
     """Emulated kernels with tiles of one width."""
-    monkeypatch.setattr(warpgroup_tiles, "WIDTHS", only(request.param))
+    monkeypatch.setattr(configurations, "WGMMA", only(request.param))
     return on_emulator(monkeypatch)
 
 
@@ -100,7 +103,7 @@ def test_rows_depend_neither_on_others_nor_on_the_width_of_tiles(name, dtype, mo
     found = []
     for width in WIDTHS:
         with monkeypatch.context() as patch:
-            patch.setattr(warpgroup_tiles, "WIDTHS", only(width))
+            patch.setattr(configurations, "WGMMA", only(width))
             found.append(compute(warpgroups, name, arrays)[result])
     fewer = {one: a if one in ("w", "b") else a[:70] for one, a in arrays.items()}
     assert all(same_bits(one, found[0]) for one in found)
@@ -130,15 +133,15 @@ def test_plans(planes):
             plan = planned(shape, planes, split=split)
             assert (plan.rows, plan.columns, plan.contraction) == shape
             assert (plan.algorithm, plan.planes) == ("wgmma", planes)
-            assert plan.split_length % warpgroup_tiles.STEP == 0
+            assert plan.split_length % Wgmma.split_step == 0
             assert (plan.splits - 1) * plan.split_length < max(1, contraction)
             assert plan.splits * plan.split_length >= contraction
             assert split or plan.splits == 1
             plain = gemm(*shape, "float32", split=split)
-            assert plan.split_length < plain.split_length + warpgroup_tiles.STEP
-            down, across = plan.cluster
-            assert plan.blocks % (down * across) == 0
-            assert plan.blocks * plan.tile_rows * plan.tile >= rows * columns
+            assert plan.split_length < plain.split_length + Wgmma.split_step
+            one = plan.configuration
+            assert plan.blocks % (one.CLUSTER_M * one.CLUSTER_N) == 0
+            assert plan.blocks * one.BLOCK_M * one.BLOCK_N >= rows * columns
 
 
 def planned(shape, planes, *, split=True):
@@ -151,26 +154,26 @@ def test_no_other_width_is_predicted_to_be_faster(shape, planes, monkeypatch):
     best = planned(shape, planes)
     for width in WIDTHS:
         with monkeypatch.context() as patch:
-            patch.setattr(warpgroup_tiles, "WIDTHS", only(width))
+            patch.setattr(configurations, "WGMMA", only(width))
             other = planned(shape, planes)
         assert warpgroup_tiles.clocks(best) <= warpgroup_tiles.clocks(other)
 
 
 def test_large_products_take_wide_tiles_and_small_ones_many():
     for planes in (1, 2, 3):
-        assert planned((8192, 4096, 4096), planes).tile >= 128
-        assert planned((512, 512, 512), planes).tile == 64
+        assert planned((8192, 4096, 4096), planes).configuration.BLOCK_N >= 128
+        assert planned((512, 512, 512), planes).configuration.BLOCK_N == 64
         long = planned((64, 64, 10**6), planes)
-        assert long.tile == 64
+        assert long.configuration.BLOCK_N == 64
         assert warpgroup_tiles.at_work(long.splits, 132) > warpgroup_tiles.ENOUGH
 
 
 def test_the_widest_tiles_are_for_sums_that_are_not_promoted():
     for planes, terms, width in ((1, 8192, 256), (1, 8193, 192), (2, 8192, 192), (3, 8192, 128)):
-        assert planned((8192, 4096, terms), planes, split=False).tile == width
+        assert width == planned((8192, 4096, terms), planes, split=False).configuration.BLOCK_N
     for contraction in (8192, 65536):
         plan = planned((4096, 4096, contraction), 1)
-        assert plan.tile == (256 if plan.split_length <= warpgroup_tiles.LONGEST_PART else 192)
+        assert (256 if plan.split_length <= Wgmma.MAX_PART else 192) == plan.configuration.BLOCK_N
 
 
 def test_what_the_copy_engine_cannot_address_is_by_mma():
@@ -202,13 +205,13 @@ def test_one_launch_or_several_does_not_depend_on_the_rows(dtype):
 
 
 def test_the_grid_is_in_whole_clusters():
-    from gpugrad.gpu import wgmma
+    def grid(planes, width, rows=4096):
+        (one,) = (one for one in WGMMA[planes] if width == one.BLOCK_N)
+        plan = Gemm(rows, 4096, 64, 1, 64, one)
+        return plan.grid(133), plan.blocks
 
-    launches = Launches(133)
-    plan = Gemm(4096, 4096, 64, 192, 1, 64, "wgmma", 3)
-    assert wgmma.launch_of(launches, plan) == ((132,), (384,))
-    assert wgmma.launch_of(launches, replace(plan, rows=100))[0] == (44,)
-    of_four = replace(plan, planes=1)
-    assert wgmma.launch_of(launches, of_four)[0] == (of_four.blocks,)
-    alone = replace(plan, tile=64)
-    assert wgmma.launch_of(launches, alone)[0] == (133,)
+    assert grid(3, 192)[0] == (132,)
+    assert grid(3, 192, rows=100)[0] == (44,)
+    of_four, blocks = grid(1, 192)
+    assert of_four == (blocks,)
+    assert grid(3, 64)[0] == (133,)

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from bench.model import tables
-from gpugrad.planning.plan import LARGE_TILE, SMALL_TILE
+from gpugrad.planning.configurations import FFMA
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.model", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--update", action="store_true", help=f"write {tables.DOCUMENT.name} anew")
-    sides = (SMALL_TILE, LARGE_TILE)
+    sides = [one.BLOCK_N for one in FFMA["float32"]]
     parser.add_argument("--tile", type=int, choices=sides, help="only main loops, with such tiles")
     chosen = parser.parse_args(argv)
     if chosen.tile:

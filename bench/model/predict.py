@@ -8,19 +8,21 @@ from dataclasses import dataclass
 
 from bench.model import devices, sass
 from bench.model.devices import PARTITIONS, Device
-from gpugrad.gpu import compiler, dmma, mma, wgmma
-from gpugrad.planning import warpgroup_tiles
+from gpugrad.gpu import compiler
+from gpugrad.planning import configurations, warpgroup_tiles
+from gpugrad.planning.configurations import GemmConfiguration, Wgmma
 from gpugrad.planning.gpu_costs import GPU_LAUNCH
-from gpugrad.planning.plan import THREADS, gemm, passes
-from gpugrad.planning.problem import ITEMSIZE, WARPGROUP_ROWS, Gemm, Problem, cluster, products
+from gpugrad.planning.plan import passes
+from gpugrad.planning.problem import ITEMSIZE, Gemm, Problem, products
+from gpugrad.planning.tiles import gemm
 from tests import compile_gate, machine_code
+from tests.instantiations import ELEMENTS
 
 N, K, M = 8192, 4096, 4096
 EDGE_CYCLES = 2000  # of a block outside its main loop: a first access of memory, and the results
-WARPS = THREADS // sass.WARP  # of a block that multiply; wgmma has as many, and a producer
-TILE_GROUP = {"mma": 8, "wgmma": 8, "dmma": 8, "ffma": 1}  # rows of tiles that are walked together
+THREADS = configurations.Configuration.THREADS  # that multiply; wgmma has a producer beside them
+WARPS = THREADS // sass.WARP
 ON_PLANES = ("mma", "wgmma")
-ELEMENTS = {"float32": "ELEMENT_F32", "float64": "ELEMENT_F64", "bfloat16": "ELEMENT_BF16"}
 # Of an opcode, where it is not one for each 128 bytes. Half of gemm_ffma.cuh's loads give one
 # address to pairs of lanes, which halves them; in float64 the others meet in their banks.
 WAVEFRONTS: Mapping[tuple[str, str], Mapping[str, float]] = {
@@ -144,11 +146,16 @@ def instantiation(precision: Precision, product: str, tile: int) -> tuple[str, t
     dw = xᵀ dz both across it.
     """
     macros = [ELEMENTS[precision.dtype]]
-    if precision.algorithm in ON_PLANES and precision.dtype == "float32":
-        macros.append(f"PLANES={precision.planes}")
     if precision.algorithm != "ffma" and product == "dw":
         macros += ["LEFT_ACROSS", "RIGHT_ACROSS"]
-    return f"matmul_backward_{precision.algorithm}", (*macros, f"TILE={tile}")
+    stem = f"matmul_backward_{precision.algorithm}"
+    return stem, (*macros, *configuration(precision, tile).macros)
+
+
+def configuration(precision: Precision, tile: int) -> GemmConfiguration:
+    """Return the configuration of a product's kernel with so many columns in a tile."""
+    found = configurations.tiles(precision.algorithm, precision.dtype, precision.planes)
+    return next(one for one in found if tile == one.BLOCK_N)
 
 
 @functools.cache
@@ -158,13 +165,7 @@ def kernel(precision: Precision, product: str, tile: int, arch: str) -> Kernel:
     arch = compiler.architecture(stem, arch.removeprefix("sm_"))
     cubin, log = compiler.compile_kernel(stem, macros, arch)
     usage = compile_gate.read_log(log)[stem]
-    shared_bytes = usage["shared_bytes"]
-    if precision.algorithm == "mma":
-        shared_bytes += mma.shared_bytes(tile, precision.planes)
-    elif precision.algorithm == "wgmma":
-        shared_bytes += wgmma.shared_bytes(tile, precision.planes)
-    elif precision.algorithm == "dmma":
-        shared_bytes += dmma.shared_bytes(tile)
+    one = configuration(precision, tile)
     step = sass.step(
         sass.listing(machine_code.kernels(cubin)[stem], arch),
         precision.multiply,
@@ -172,11 +173,11 @@ def kernel(precision: Precision, product: str, tile: int, arch: str) -> Kernel:
         tile=tile,
         term_bytes=precision.term_bytes,
         pairs=precision.pairs,
-        tile_rows=WARPGROUP_ROWS if precision.algorithm == "wgmma" else tile,
-        bulk_terms=wgmma.block_k(precision.planes) if precision.algorithm == "wgmma" else 0,
-        cluster=cluster(tile, precision.planes) if precision.algorithm == "wgmma" else (1, 1),
+        tile_rows=one.BLOCK_M,
+        bulk_terms=one.BLOCK_K if isinstance(one, Wgmma) else 0,
+        cluster=one.cluster,
     )
-    return Kernel(usage["registers"], shared_bytes, step)
+    return Kernel(usage["registers"], usage["shared_bytes"] + one.shared_bytes, step)
 
 
 def resident_blocks(kernel: Kernel, device: Device) -> int:
@@ -301,7 +302,7 @@ def plan_of(precision: Precision, product: str) -> Gemm:
 def product_seconds(precision: Precision, product: str, device: Device) -> Span:
     """Predict the time of one of the layer's products."""
     plan = plan_of(precision, product)
-    loop = main_loop(precision, product, plan.tile, device)
+    loop = main_loop(precision, product, plan.configuration.BLOCK_N, device)
     steps = math.ceil(plan.split_length / loop.kernel.step.terms)
     resident = warpgroup_tiles.resident(plan, device.multiprocessors)
     blocks = math.ceil(plan.blocks * plan.splits / resident)  # of the busiest
@@ -321,8 +322,9 @@ def memory_bytes(plan: Gemm, precision: Precision, device: Device, resident: int
     part of an operand comes once for all of them.
     """
     together = min(plan.blocks, device.multiprocessors * resident)
-    rows = min(TILE_GROUP[precision.algorithm], math.ceil(plan.rows / plan.tile_rows), together)
-    strips = rows * plan.tile_rows + together / rows * plan.tile
+    one = plan.configuration
+    rows = min(one.TILE_GROUP, math.ceil(plan.rows / one.BLOCK_M), together)
+    strips = rows * one.BLOCK_M + together / rows * one.BLOCK_N
     read = plan.blocks / together * strips * plan.contraction * precision.term_bytes
     return read + ITEMSIZE[precision.dtype] * plan.rows * plan.columns
 

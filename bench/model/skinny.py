@@ -11,12 +11,13 @@ from dataclasses import dataclass
 
 from bench.model import predict, sass
 from bench.model.devices import Device
-from bench.model.predict import ELEMENTS, WARPS, Precision, Span
+from bench.model.predict import THREADS, WARPS, Precision, Span
 from gpugrad.gpu import compiler
 from gpugrad.planning.gpu_costs import GPU_LAUNCH, fused_bytes
-from gpugrad.planning.plan import THREADS, fused_layer
+from gpugrad.planning.plan import fused_layer
 from gpugrad.planning.problem import ITEMSIZE, FusedLayer, Problem
 from tests import compile_gate, machine_code
+from tests.instantiations import ELEMENTS
 
 N = 10**6
 SIDES = (64, 128)  # of k and m
@@ -84,28 +85,27 @@ def plan_of(precision: Precision, side: int) -> FusedLayer:
 
 def fits(precision: Precision, side: int, device: Device) -> bool:
     """Say whether a block may have the shared memory."""
-    return plan_of(precision, side).shared_bytes <= device.rates.shared_kb << 10
+    return plan_of(precision, side).configuration.shared_bytes <= device.rates.shared_kb << 10
 
 
 @functools.cache
 def kernel(precision: Precision, plan: FusedLayer, arch: str) -> predict.Kernel:
     """Compile the kernel, and count what a warp executes in a step of full rows."""
     stem = f"dense_sigmoid_backward_fused_{precision.algorithm}"
-    planes = (f"PLANES={plan.planes}",) * (plan.planes > 1)
-    macros = (ELEMENTS[precision.dtype], *planes, f"TILE={plan.tile}")
-    cubin, log = compiler.compile_kernel(stem, macros, arch)
+    one = plan.configuration
+    cubin, log = compiler.compile_kernel(stem, (ELEMENTS[precision.dtype], *one.macros), arch)
     code = [
         # Nothing here returns: a call without an increment is a jump out of a loop.
-        one._replace(opcode="BRA") if one.opcode == "CALL.REL.NOINC" else one
-        for one in sass.listing(machine_code.kernels(cubin)[stem], arch)
+        line._replace(opcode="BRA") if line.opcode == "CALL.REL.NOINC" else line
+        for line in sass.listing(machine_code.kernels(cubin)[stem], arch)
     ]
-    needed = plan.rows * plan.inputs * plan.tile // (WARPS * MULTIPLY_ADDS[precision.multiply])
-    needed *= plan.pairs
-    counts = turn(code, precision.multiply, needed, plan.rows * plan.inputs // (4 * THREADS))
+    of_dx = one.ROWS * one.INPUTS
+    needed = of_dx * one.OUTPUTS // (WARPS * MULTIPLY_ADDS[precision.multiply]) * plan.pairs
+    counts = turn(code, precision.multiply, needed, of_dx // (4 * THREADS))
     return predict.Kernel(
         compile_gate.read_log(log)[stem]["registers"],
-        plan.shared_bytes,
-        sass.Step(counts, plan.rows),
+        one.shared_bytes,
+        sass.Step(counts, one.ROWS),
     )
 
 
@@ -164,7 +164,7 @@ def predicted(precision: Precision, side: int, device: Device) -> Prediction:
         by_pipe["shared"] = step.wavefronts(WAVEFRONTS) * WARPS
     by_pipe["L2"] = 0.0  # whose bytes are those of the memory here
     cycles = predict.step_cycles(by_pipe, blocks)
-    steps = math.ceil(plan.split_length / plan.rows)
+    steps = math.ceil(plan.split_length / plan.configuration.ROWS)
     of_busiest = math.ceil(plan.blocks * plan.splits / device.multiprocessors)
     clock = precision.clock_hz(device)
 

@@ -141,8 +141,9 @@ def loops(tiles: Sequence[int] = ()) -> list[Row]:
         for device in DEVICES
         for precision in (one.on(device) for one in PRECISIONS)
         for product in PRODUCTS
-        for tile in tiles or (predict.plan_of(precision, product).tile,)
-        if tile <= predict.plan_of(precision, product).tile  # some have small tiles only
+        for widest in (predict.plan_of(precision, product).configuration.BLOCK_N,)
+        for tile in tiles or (widest,)
+        if tile <= widest  # some have small tiles only
     ]
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # neither NVRTC nor nvdisasm holds the GIL
         return list(pool.map(lambda one: loop_row(*one), asked))

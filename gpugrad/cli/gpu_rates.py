@@ -114,7 +114,9 @@ def measure(seconds: float, clock: Clock | None = None) -> Iterator[str | GpuRat
                 break
             ((_, step),) = steps_of(problem, algorithm, planes)
             assert isinstance(step, Gemm)
-            name = gpu_costs.kernel_name(problem.dtype, algorithm, planes, step.tile)
+            name = gpu_costs.kernel_name(
+                problem.dtype, algorithm, planes, step.configuration.BLOCK_N
+            )
             if name in multiply_adds:  # the same at every size
                 continue
             yield name

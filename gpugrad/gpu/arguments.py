@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 
 from gpugrad.gpu.launches import ArrayRef, Launches, contiguous
-from gpugrad.planning.plan import THREADS, VECTOR_BYTES
+from gpugrad.planning.configurations import ELEMENTWISE
+from gpugrad.planning.tiles import VECTOR_BYTES
 
 Arguments = tuple[Any, ...]
 
@@ -20,7 +21,7 @@ NULL = np.uintp(0)  # a pointer that the kernel does not follow; CuPy takes no N
 
 
 def defines(dtype: Any, *, result: Any = None, logits: bool = False) -> tuple[str, ...]:
-    """Give the macros of an instantiation."""
+    """Return the macros that choose what a kernel computes."""
     chosen = [ELEMENT[dtype.name]]
     if result is not None and result.name != dtype.name:
         chosen.append("RESULT_F32")
@@ -80,12 +81,12 @@ def elementwise(launches: Launches, stem: str, macros: tuple[str, ...], *arrays:
     matrices = as_matrices(launches, arrays)
     rows, columns = matrices[0].shape
     vector = VECTOR_BYTES // matrices[0].dtype.itemsize
-    grid = (-(-columns // (THREADS * vector)), min(rows, MAX_GRID_Y))
+    grid = (-(-columns // (ELEMENTWISE.THREADS * vector)), min(rows, MAX_GRID_Y))
     args: list[Any] = []
     for matrix in matrices:
         args += [matrix, *strides(matrix)]
     args += [*integers(rows, columns), *flags(packed(*matrices))]
-    launches.launch(stem, stem, macros, grid, (THREADS,), tuple(args))
+    launches.launch(stem, stem, macros, ELEMENTWISE, grid, tuple(args))
     if matrices[-1].place != arrays[-1].place:
         result = arrays[-1]
         steps = contiguous(result.shape, result.dtype.itemsize)

@@ -4,8 +4,7 @@ from typing import Any
 
 from gpugrad.gpu.arguments import NULL, Arguments, defines, flags, integers, partial_sums, strides
 from gpugrad.gpu.launches import Launches
-
-REDUCE_BLOCK = (32, 8)  # columns and lanes of kernels/reduce_splits.cu
+from gpugrad.planning.configurations import REDUCTION
 
 
 def launch_column_sum(
@@ -50,7 +49,7 @@ def launch_column_sum(
         *switches,
     )
     grid = (plan.column_blocks, plan.splits)
-    launches.launch(stem, function, macros, grid, plan.lanes, args)
+    launches.launch(stem, function, macros, plan.configuration, grid, args, plan.lanes)
     if partial is not None:
         reduce_splits(
             launches,
@@ -75,5 +74,5 @@ def reduce_splits(
         *flags(accumulate),
     )
     macros = defines(element, result=out.dtype)
-    grid = (-(-rows * columns // REDUCE_BLOCK[0]),)
-    launches.launch("reduce_splits", "reduce_splits", macros, grid, REDUCE_BLOCK, args)
+    grid = REDUCTION.grid(rows * columns)
+    launches.launch("reduce_splits", "reduce_splits", macros, REDUCTION, grid, args)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from gpugrad.errors import DeviceError, KernelCompileError
 from gpugrad.gpu import source
+from gpugrad.planning.configurations import FAMILIES
 
 IMPORTING = threading.Lock()  # cuda.core does not bear a first import from two threads at once
 HEADERS = ("cuda_fp16.h", "cuda_fp16.hpp", "cuda_bf16.h", "cuda_bf16.hpp")  # that kernels include
@@ -42,7 +43,7 @@ def architecture(stem: str, capability: str) -> str:
     >>> architecture("matmul_backward_mma", "90"), architecture("matmul_backward_wgmma", "90")
     ('sm_90', 'sm_90a')
     """
-    return f"sm_{capability}" + "a" * stem.endswith("_wgmma")  # of no other architecture
+    return f"sm_{capability}{FAMILIES[stem].suffix}"
 
 
 def compile_kernel(stem: str, defines: tuple[str, ...], arch: str, *, text: str = "") -> Compiled:

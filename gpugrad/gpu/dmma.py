@@ -7,11 +7,7 @@ import numpy as np
 from gpugrad.gpu.arguments import NULL, Arguments, defines, integers, strides
 from gpugrad.gpu.gemm import launch_gemm, walk
 from gpugrad.gpu.launches import Launches
-from gpugrad.planning.plan import GEMM_STEP
 from gpugrad.planning.problem import Gemm
-
-STAGES = 3
-PADDING = 2  # elements behind each outer index of a tile in shared memory
 
 
 def product(
@@ -70,10 +66,4 @@ def _launch(
         out,
         accumulate,
         extents,
-        shared_bytes=shared_bytes(plan.tile),
     )
-
-
-def shared_bytes(tile: int) -> int:
-    """Give the shared memory of a block: the stages of kernels/gemm_dmma.cuh."""
-    return STAGES * 2 * tile * (GEMM_STEP + PADDING) * 8

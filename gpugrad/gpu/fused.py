@@ -12,10 +12,10 @@ from gpugrad.gpu.arguments import (
     partial_sums,
     strides,
 )
-from gpugrad.gpu.column_sum import REDUCE_BLOCK, reduce_splits
+from gpugrad.gpu.column_sum import reduce_splits
 from gpugrad.gpu.gemm import QUAD
 from gpugrad.gpu.launches import Launches
-from gpugrad.planning.plan import THREADS
+from gpugrad.planning.configurations import REDUCTION
 from gpugrad.planning.problem import FusedLayer
 
 STEM = "dense_sigmoid_backward_fused_"  # and the algorithm
@@ -58,12 +58,8 @@ def gradients(
     args += (parts.get("db", NULL),)
     args += flags(*(name in accumulate for name in ("dx", "dw", "db")))
     args += integers(plan.n, plan.k, plan.m, plan.split_length)
-    macros = defines(element, logits=logits)
-    if plan.planes > 1:
-        macros += (f"PLANES={plan.planes}",)
-    macros += (f"TILE={plan.tile}",)
-    grid = (plan.blocks, plan.splits)
-    launches.launch(stem, stem, macros, grid, (THREADS,), args, plan.shared_bytes)
+    macros, grid = defines(element, logits=logits), (plan.blocks, plan.splits)
+    launches.launch(stem, stem, macros, plan.configuration, grid, args)
     _reduce(launches, element, parts, dw, db, accumulate)
 
 
@@ -87,8 +83,8 @@ def _reduce(
             *integers(*dw.shape),
             *flags("dw" in accumulate, "db" in accumulate),
         )
-        grid, macros = (-(-count // REDUCE_BLOCK[0]),), defines(element, result=dw.dtype)
-        launches.launch("reduce_splits", "reduce_layer_splits", macros, grid, REDUCE_BLOCK, args)
+        grid, macros = REDUCTION.grid(count), defines(element, result=dw.dtype)
+        launches.launch("reduce_splits", "reduce_layer_splits", macros, REDUCTION, grid, args)
         return
     for name, out in (("dw", dw), ("db", db)):
         if name in parts and out.size:

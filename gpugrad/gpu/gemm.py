@@ -5,12 +5,9 @@ from typing import Any
 from gpugrad.gpu.arguments import NULL, Arguments, flags, packed, partial_sums, strides
 from gpugrad.gpu.column_sum import reduce_splits
 from gpugrad.gpu.launches import Launches
-from gpugrad.planning.plan import THREADS
 from gpugrad.planning.problem import Gemm
 
 QUAD = 4  # elements that an operand's tile moves at once
-
-Launch = tuple[tuple[int, ...], tuple[int, ...]]  # grid and block
 
 
 def walk(*matrices: Any) -> Arguments:
@@ -49,9 +46,6 @@ def launch_gemm(
     out: Any,
     accumulate: bool | None,
     extents: Arguments,
-    *,
-    launch: Launch | None = None,
-    shared_bytes: int = 0,
 ) -> None:
     """Launch a product and reduce its splits.
 
@@ -70,10 +64,6 @@ def launch_gemm(
         Whether `out` is added to; None where the kernel has no such flag.
     extents : tuple
         Its trailing arguments.
-    launch : tuple, optional
-        Grid and block, where they are not a block of THREADS for each tile of each split.
-    shared_bytes : int
-        Of dynamic shared memory.
     """
     if out.size == 0:
         return
@@ -83,9 +73,8 @@ def launch_gemm(
         partial = (partial_sums(launches, element, shape) if plan.splits > 1 else NULL,)
     switches = (packed(out, elements=QUAD), *(() if accumulate is None else (accumulate,)))
     args = (*operands, out, *strides(out), *partial, *flags(*switches), *extents)
-    macros = (*macros, f"TILE={plan.tile}")
-    grid, block = launch or ((plan.blocks, plan.splits), (THREADS,))
-    launches.launch(stem, function, macros, grid, block, args, shared_bytes)
+    grid = plan.grid(launches.sm_count)
+    launches.launch(stem, function, macros, plan.configuration, grid, args)
     if plan.splits > 1:
         reduce_splits(launches, element, partial[0], out, bool(accumulate))
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gpugrad.arrays.layout import address
+from gpugrad.planning.configurations import Configuration
 
 WORKSPACE_ALIGNMENT = 512  # bytes, of each part of a workspace, as CuPy's pool aligns what it gives
 MISALIGNED = 15  # the bits of an address that decide whether 16 bytes can be moved at once
@@ -192,14 +193,28 @@ class Launches:
         self,
         stem: str,
         function: str,
-        macros: tuple[str, ...],
+        chosen: tuple[str, ...],
+        configuration: Configuration,
         grid: tuple[int, ...],
-        block: tuple[int, ...],
         args: tuple[Any, ...],
-        shared_bytes: int = 0,
+        block: tuple[int, ...] = (),
     ) -> None:
-        """Add a launch."""
-        self.steps.append(Launch(stem, function, macros, grid, block, args, shared_bytes))
+        """Add a launch.
+
+        Parameters
+        ----------
+        stem, function : str
+            The kernel.
+        chosen : tuple of str
+            The macros that choose what is computed, besides those of the configuration.
+        configuration : Configuration
+        grid, args : tuple
+        block : tuple of int, optional
+            Where it is not that of the configuration.
+        """
+        macros, block = (*chosen, *configuration.macros), block or configuration.block
+        shared = configuration.shared_bytes
+        self.steps.append(Launch(stem, function, macros, grid, block, args, shared))
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> ArrayRef:
         """Return a part of the workspace, in C order."""

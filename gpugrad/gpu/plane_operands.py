@@ -3,11 +3,9 @@
 from typing import Any, NamedTuple
 
 from gpugrad.gpu.arguments import NULL, Arguments, defines, integers
-from gpugrad.gpu.gemm import Launch
 from gpugrad.gpu.launches import Launches
 from gpugrad.gpu.planes import Planes, own, split, split_both
-
-WORD_BYTES = 2
+from gpugrad.planning.configurations import WORD_BYTES
 
 
 class Operand(NamedTuple):
@@ -29,27 +27,6 @@ class Operand(NamedTuple):
         planes = self.planes
         exponents = NULL if planes.exponents is None else planes.exponents
         return (planes.array, *integers(planes.pitch, planes.plane_stride), exponents)
-
-
-class Way(NamedTuple):
-    """What the kernels of products from planes do not have alike.
-
-    Attributes
-    ----------
-    shared_bytes : int
-        Of dynamic shared memory.
-    launch : tuple, optional
-        Grid and block, where they are not a block of THREADS for each tile of each split.
-    maps : tuple
-        Of both operands, for kernels whose tiles TMA brings.
-    splits : tuple
-        Their number, for kernels whose grid does not tell.
-    """
-
-    shared_bytes: int
-    launch: Launch | None = None
-    maps: Arguments = ()
-    splits: tuple[int, ...] = ()
 
 
 def operand(launches: Launches, matrix: Any, count: int) -> Operand:
@@ -87,11 +64,9 @@ def rows_are_contiguous(matrix: Any) -> bool:
 
 
 def macros(element: Any, left: Operand, right: Operand, *, result: Any = None) -> tuple[str, ...]:
-    """Give the macros of a product's instantiation; element is the dtype of the call's arrays."""
-    split = element.itemsize > WORD_BYTES
+    """Return the macros that choose what a product computes; element is the dtype of the call."""
     return (
         *defines(element, result=result),
-        *((f"PLANES={left.planes.count}",) if split else ()),
         *(() if left.along else ("LEFT_ACROSS",)),
         *(() if right.along else ("RIGHT_ACROSS",)),
     )

@@ -5,14 +5,12 @@ kernels/matmul_backward_mma.cu and _wgmma.cu, dense_sigmoid_mma.cu and _wgmma.cu
 
 from typing import Any
 
-from gpugrad.gpu import mma, wgmma
-from gpugrad.gpu.arguments import NULL, integers, strides
+from gpugrad.gpu.arguments import NULL, Arguments, integers, strides
 from gpugrad.gpu.gemm import launch_gemm
-from gpugrad.gpu.launches import Launches
+from gpugrad.gpu.launches import Launches, TensorMap
 from gpugrad.gpu.plane_operands import Operand, macros, operand
+from gpugrad.planning.configurations import Wgmma
 from gpugrad.planning.problem import Gemm
-
-BY = {"mma": mma, "wgmma": wgmma}
 
 
 def both_products(
@@ -39,7 +37,6 @@ def forward(launches: Launches, plan: Gemm, x: Any, w: Any, b: Any, y: Any) -> N
     left, right = operand(launches, x, plan.planes), operand(launches, w.T, plan.planes)
     bias = (NULL, *integers(0)) if b is None else (b, *strides(b))
     kernel = f"dense_sigmoid_{plan.algorithm}"
-    way = BY[plan.algorithm].way(launches, plan, left, right)
     launch_gemm(
         launches,
         plan,
@@ -47,12 +44,10 @@ def forward(launches: Launches, plan: Gemm, x: Any, w: Any, b: Any, y: Any) -> N
         kernel,
         kernel,
         macros(y.dtype, left, right),
-        (*way.maps, *left.arguments, *right.arguments, *bias),
+        (*maps(plan, left, right), *left.arguments, *right.arguments, *bias),
         y,
         None,
         integers(plan.rows, plan.columns, plan.contraction),
-        launch=way.launch,
-        shared_bytes=way.shared_bytes,
     )
 
 
@@ -67,8 +62,8 @@ def product(
 ) -> None:
     """Compute out = left rightᵀ; element is the dtype of the call's arrays."""
     kernel = f"matmul_backward_{plan.algorithm}"
-    way = BY[plan.algorithm].way(launches, plan, left, right)
     extents = [plan.rows, plan.columns, plan.contraction, plan.split_length]
+    extents += [plan.splits] * plan.configuration.persistent
     launch_gemm(
         launches,
         plan,
@@ -76,10 +71,19 @@ def product(
         kernel,
         kernel,
         macros(element, left, right, result=out.dtype),
-        (*way.maps, *left.arguments, *right.arguments),
+        (*maps(plan, left, right), *left.arguments, *right.arguments),
         out,
         accumulate,
-        integers(*extents, *way.splits),
-        launch=way.launch,
-        shared_bytes=way.shared_bytes,
+        integers(*extents),
+    )
+
+
+def maps(plan: Gemm, left: Operand, right: Operand) -> Arguments:
+    """Return the tensor maps of both operands, for kernels whose tiles TMA brings."""
+    one = plan.configuration
+    if not isinstance(one, Wgmma):
+        return ()
+    return (
+        TensorMap(left.planes.array, *one.box(one.BLOCK_M, one.CLUSTER_N, left.along)),
+        TensorMap(right.planes.array, *one.box(one.BLOCK_N, one.CLUSTER_M, right.along)),
     )

@@ -19,13 +19,13 @@ from gpugrad.gpu.arguments import (
     packed,
     strides,
 )
-from gpugrad.gpu.column_sum import REDUCE_BLOCK, launch_column_sum
+from gpugrad.gpu.column_sum import launch_column_sum
 from gpugrad.gpu.launches import Launches
-from gpugrad.planning.plan import THREADS, column_sum
+from gpugrad.planning.configurations import PLANE_EXPONENTS, SPLIT_PLANES
 from gpugrad.planning.problem import ColumnSum
+from gpugrad.planning.tiles import column_sum
 
 EXACT = 3  # planes that hold every float32, without exponents
-PACK = 8  # elements in 16 bytes of a plane; a pitch is a multiple of it
 WORD = np.float16  # any 16 bits: NumPy and CuPy know no bfloat16
 
 
@@ -62,7 +62,7 @@ class Planes:
 
     @property
     def pitch(self) -> int:
-        """Elements from one row to the next, a multiple of 8."""
+        """Elements from one row to the next, a multiple of those in 16 bytes."""
         if self.rows <= 1:
             return _pitch(self.columns)
         return int(self.array.strides[1]) // WORD().itemsize
@@ -185,16 +185,15 @@ def _split(launches: Launches, matrix: Any, count: int, of_rows: Any, of_columns
     if matrix.size == 0:
         return planes
     macros = (*defines(matrix.dtype), f"PLANES={count}")
-    across = -(-columns // PACK)
-    lanes_x = min(32, 1 << (across - 1).bit_length())
-    lanes_y = THREADS // lanes_x
-    grid = (-(-across // lanes_x), min(-(-rows // lanes_y), MAX_GRID_Y))
+    packs = -(-columns // SPLIT_PLANES.PACK)
+    lanes = SPLIT_PLANES.lanes(packs)
+    grid = (-(-packs // lanes[0]), min(-(-rows // lanes[1]), MAX_GRID_Y))
     args = (
         *(matrix, *strides(matrix), planes, *integers(_pitch(columns))),
         *(_pointer(of_rows), _pointer(of_columns)),
         *(*integers(rows, columns), *flags(packed(matrix))),
     )
-    launches.launch("split_planes", "split_planes", macros, grid, (lanes_x, lanes_y), args)
+    launches.launch("split_planes", "split_planes", macros, SPLIT_PLANES, grid, args, lanes)
     return planes
 
 
@@ -216,7 +215,8 @@ def _exponents(
             *(*integers(rows, columns, step.split_length), *flags(packed(*matrices))),
         )
         grid = (step.column_blocks, step.splits)
-        launches.launch("plane_exponents", "plane_maxima", macros, grid, step.lanes, args)
+        kernel = ("plane_exponents", "plane_maxima", macros, PLANE_EXPONENTS)
+        launches.launch(*kernel, grid, args, step.lanes)
     of_rows, of_columns = (
         None if maxima is None else _exponents_of(launches, macros, maxima, empty=not matrix.size)
         for maxima in (row_maxima, column_maxima)
@@ -232,8 +232,8 @@ def _exponents_of(launches: Launches, macros: tuple[str, ...], maxima: Any, *, e
         launches.fill(exponents)
         return exponents
     args = (maxima, *integers(parts), exponents, *integers(count))
-    grid = (-(-count // REDUCE_BLOCK[0]),)
-    launches.launch("plane_exponents", "plane_exponents", macros, grid, REDUCE_BLOCK, args)
+    kernel = ("plane_exponents", "plane_exponents", macros, PLANE_EXPONENTS)
+    launches.launch(*kernel, PLANE_EXPONENTS.grid(count), args)
     return exponents
 
 
@@ -244,7 +244,8 @@ def _empty(launches: Launches, count: int, rows: int, columns: int, dtype: Any) 
 
 
 def _pitch(columns: int) -> int:
-    return -(-columns // PACK) * PACK
+    pack = SPLIT_PLANES.PACK
+    return -(-columns // pack) * pack
 
 
 def _pointer(array: Any) -> Any:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gpugrad.planning import warpgroup_tiles
+from gpugrad.planning.configurations import GemmConfiguration, Wgmma
 from gpugrad.planning.problem import (
     ACCUMULATOR_ITEMSIZE,
     ITEMSIZE,
@@ -175,7 +176,9 @@ def kernel_name(dtype: str, algorithm: str, planes: int, tile: int) -> str:
 
 def multiply_adds(dtype: str, plan: Gemm | FusedLayer, facts: DeviceFacts) -> float:
     """Give the multiply-adds a second of the kernel that computes a product."""
-    name = kernel_name(dtype, plan.algorithm, plan.planes, plan.tile)
+    one = plan.configuration
+    width = one.BLOCK_N if isinstance(one, GemmConfiguration) else one.OUTPUTS
+    name = kernel_name(dtype, plan.algorithm, plan.planes, width)
     measured = dict(facts.rates.multiply_adds).get(name)
     if measured is not None:
         return measured
@@ -192,8 +195,8 @@ def multiply_adds(dtype: str, plan: Gemm | FusedLayer, facts: DeviceFacts) -> fl
 def product_work(plan: Gemm, sm_count: int) -> float:
     """Count a product's multiply-adds as they occupy the device: in whole tiles and waves."""
     waves = math.ceil(plan.blocks * plan.splits / warpgroup_tiles.resident(plan, sm_count))
-    tile = float(plan.tile_rows * plan.tile)
-    if plan.algorithm == "wgmma":
+    tile = float(plan.configuration.BLOCK_M * plan.configuration.BLOCK_N)
+    if isinstance(plan.configuration, Wgmma):
         tile *= warpgroup_tiles.slowed(plan, sm_count)
     return float(waves * sm_count * tile * plan.split_length * plan.pairs)
 
@@ -216,7 +219,8 @@ def product_bytes(problem: Problem, name: str, plan: Gemm) -> float:
 def fused_work(plan: FusedLayer, sm_count: int) -> float:
     """Count a layer's multiply-adds in one launch as they occupy the device."""
     waves = math.ceil(plan.blocks * plan.splits / sm_count)
-    return float(waves * sm_count * 2 * plan.inputs * plan.tile * plan.split_length * plan.pairs)
+    block = 2 * plan.configuration.INPUTS * plan.configuration.OUTPUTS
+    return float(waves * sm_count * block * plan.split_length * plan.pairs)
 
 
 def fused_bytes(problem: Problem, plan: FusedLayer) -> float:

@@ -1,4 +1,4 @@
-"""What a call will do: the algorithm, its tiles and splits, and the time that it should take.
+"""What a call will do: the algorithm, and the time that it should take.
 
 Everything here is arithmetic on shapes and device facts. Nothing imports CuPy, so that every
 decision can be tested on any machine.
@@ -14,7 +14,8 @@ import math
 from dataclasses import dataclass, replace
 
 from gpugrad.operations import OPERATIONS
-from gpugrad.planning import gpu_costs, warpgroup_tiles
+from gpugrad.planning import gpu_costs
+from gpugrad.planning.configurations import FUSED
 from gpugrad.planning.gpu_costs import (
     DeviceFacts,
     Step,
@@ -24,31 +25,14 @@ from gpugrad.planning.gpu_costs import (
     transfer_seconds,
 )
 from gpugrad.planning.problem import ITEMSIZE, ColumnSum, FusedLayer, Gemm, Problem, products
+from gpugrad.planning.tiles import column_sum, gemm
 
-THREADS = 256  # of every block of every kernel
-GEMM_STEP = 16  # a split's length is a multiple of it
-LARGE_TILE, SMALL_TILE = 128, 64  # BLOCK_M = BLOCK_N
-LARGE_TILE_FROM = 96  # large tiles from this many of them: fewer would leave most of a GPU idle
-LARGE_TILE_PADDING = 1.2  # and not where they compute so much more than small ones
-SPLIT_BLOCKS = 512  # a contraction over the batch is split until about so many blocks work
-SPLIT_ROWS = 512  # and no further than this many rows a split
-COLUMN_SUM_BLOCKS = 1024
-VECTOR_BYTES = 16  # one access of one thread
 EXACT_PLANES = 3  # of bfloat16, which hold every float32
 EXACT_TERMS = 192  # of a sum from which on they lose no more than multiply-adds; see numerics.md
 RECOVERED_TERMS = 128  # the same in one launch on Hopper, where what is cut off is recovered
 TYPICAL_ROWS = 4096  # of a batch, for the choice of an algorithm
 MANY_ROWS = 10**6  # of one in which what does not grow with it counts little
-# Kernels that compute a layer's gradients in one launch, by dtype and algorithm: the outputs that a
-# block has room for, its inputs, the rows of a step, and until how many blocks the batch is split
-FUSED = {
-    ("float32", "ffma"): ((64, 64, 64, 1024), (128, 128, 32, 512)),
-    ("float32", "mma"): ((64, 64, 32, 512), (128, 128, 32, 256)),
-    ("float16", "mma"): ((64, 64, 64, 512), (128, 128, 64, 256), (256, 64, 32, 256)),
-    ("bfloat16", "mma"): ((64, 64, 64, 512), (128, 128, 64, 256), (256, 64, 32, 256)),
-}
 FUSED_STEPS = 2  # of a split, at least: fewer would leave more partial sums than they save
-ROWS_A_LANE = 8  # rows in flight a thread
 
 
 @dataclass(frozen=True)
@@ -117,63 +101,6 @@ class Plan:
         """Planes of the operands of each product, by its result; 0 where there are none."""
         layer = dict.fromkeys(("dx", "dw"), self.layer.planes) if self.layer else {}
         return layer | {name: step.planes for name, step in self.steps if isinstance(step, Gemm)}
-
-
-def gemm(
-    rows: int,
-    columns: int,
-    contraction: int,
-    dtype: str,
-    *,
-    split: bool,
-    algorithm: str = "ffma",
-    planes: int = 0,
-) -> Gemm:
-    """Choose tile and split of a product by its shape alone.
-
-    Parameters
-    ----------
-    rows, columns, contraction : int
-    dtype : str
-    split : bool
-        Whether the contraction may be split. Not where each row of the result must be
-        independent of how many rows there are.
-    algorithm, planes
-        As in `Gemm`. Splits of a sum by tensor cores are as those by multiply-adds, or shorter.
-    """
-    if algorithm == "wgmma" and not warpgroup_tiles.fits(rows, columns, contraction):
-        algorithm = "mma"
-
-    def tiles(side: int) -> int:
-        return math.ceil(rows / side) * math.ceil(columns / side)
-
-    padded = tiles(LARGE_TILE) * LARGE_TILE**2 / max(1, tiles(SMALL_TILE) * SMALL_TILE**2)
-    enough = tiles(LARGE_TILE) >= LARGE_TILE_FROM and padded <= LARGE_TILE_PADDING
-    fits = not (algorithm == "ffma" and dtype == "float64")  # into a thread's registers
-    tile = LARGE_TILE if enough and fits else SMALL_TILE
-    splits = 1
-    if split and tiles(tile):
-        splits = min(math.ceil(contraction / SPLIT_ROWS), SPLIT_BLOCKS // tiles(tile))
-    length = math.ceil(math.ceil(contraction / max(1, splits)) / GEMM_STEP) * GEMM_STEP
-    length = max(length, GEMM_STEP)
-    parts = max(1, math.ceil(contraction / length))
-    if algorithm == "wgmma":
-        return warpgroup_tiles.gemm(rows, columns, contraction, planes, length if split else 0)
-    return Gemm(rows, columns, contraction, tile, parts, length, algorithm, planes)
-
-
-def column_sum(n: int, m: int, dtype: str) -> ColumnSum:
-    """Choose the block and the split of a sum over rows by its shape alone."""
-    vector = VECTOR_BYTES // ITEMSIZE[dtype]
-    across = max(1, math.ceil(m / vector))
-    lanes_x = min(32, 1 << (across - 1).bit_length())
-    lanes_y = THREADS // lanes_x
-    column_blocks = math.ceil(across / lanes_x)
-    splits = min(
-        math.ceil(n / (lanes_y * ROWS_A_LANE)), math.ceil(COLUMN_SUM_BLOCKS / column_blocks)
-    )
-    length = max(1, math.ceil(n / max(1, splits)))
-    return ColumnSum((lanes_x, lanes_y), column_blocks, max(1, math.ceil(n / length)), length)
 
 
 @dataclass(frozen=True)
@@ -322,14 +249,12 @@ def fused_layer(problem: Problem, algorithm: str) -> FusedLayer | None:
     if problem.op != "dense_sigmoid_backward":
         return None
     n, k, m = problem.n, problem.k, problem.m
-    for tile, inputs, rows, most in FUSED.get((problem.dtype, algorithm), ()):
-        if m <= tile:
-            blocks = max(1, math.ceil(k / inputs))
-            splits = max(1, min(math.ceil(n / (FUSED_STEPS * rows)), most // blocks))
-            length = max(1, math.ceil(math.ceil(n / splits) / rows)) * rows
-            parts = max(1, math.ceil(n / length))
-            planes = 0 if algorithm == "ffma" else EXACT_PLANES if problem.dtype == "float32" else 1
-            return FusedLayer(n, k, m, tile, inputs, rows, parts, length, algorithm, planes)
+    for one in FUSED.get((problem.dtype, algorithm), ()):
+        if m <= one.OUTPUTS:
+            blocks = max(1, math.ceil(k / one.INPUTS))
+            splits = max(1, min(math.ceil(n / (FUSED_STEPS * one.ROWS)), one.max_blocks // blocks))
+            length = max(1, math.ceil(math.ceil(n / splits) / one.ROWS)) * one.ROWS
+            return FusedLayer(n, k, m, max(1, math.ceil(n / length)), length, one)
     return None
 
 
@@ -345,7 +270,7 @@ def in_one_launch(problem: Problem, algorithm: str, facts: DeviceFacts) -> Fused
     every = replace(problem, wrt=OPERATIONS[problem.op].wrt)
     layer = planned = fused_layer(every, "mma" if algorithm == "wgmma" else algorithm)
     limit = rates_of(facts.compute_capability).shared_kb << 10
-    if layer is None or layer.shared_bytes > limit:
+    if layer is None or layer.configuration.shared_bytes > limit:
         return None
     if algorithm != layer.algorithm or layer.planes > 1:
         every = replace(every, n=MANY_ROWS)

@@ -3,9 +3,10 @@
 import math
 from dataclasses import dataclass
 
+from gpugrad.planning.configurations import FusedConfiguration, GemmConfiguration, RowSums
+
 ITEMSIZE = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 ACCUMULATOR_ITEMSIZE = {"float64": 8, "float32": 4, "float16": 4, "bfloat16": 4}
-WARPGROUP_ROWS = 128  # BLOCK_M of kernels/gemm_wgmma.cuh
 
 
 @dataclass(frozen=True)
@@ -79,13 +80,6 @@ def products(problem: Problem) -> tuple[tuple[str, int, int, int, bool], ...]:
     return tuple(one for one in both if one[0][1] in problem.wrt)
 
 
-def cluster(tile: int, planes: int) -> tuple[int, int]:
-    """Give CLUSTER_M and CLUSTER_N of kernels/gemm_wgmma.cuh: small products take narrow tiles."""
-    if tile <= 64:
-        return 1, 1
-    return 2, 2 if planes == 1 and tile < 256 else 1
-
-
 @dataclass(frozen=True)
 class Gemm:
     """How one product of matrices is computed.
@@ -94,26 +88,30 @@ class Gemm:
     ----------
     rows, columns, contraction : int
         Extents of the result and of the sum.
-    tile : int
-        BLOCK_N: the columns of results that a block of threads computes at once. BLOCK_M, their
-        rows, is the same, but for "wgmma", where it is WARPGROUP_ROWS.
     splits : int
         Parts that the contraction is cut into; more than one need a workspace.
     split_length : int
-        Terms a part, a multiple of GEMM_STEP, with "wgmma" of 64.
-    algorithm : {"ffma", "mma", "wgmma", "dmma"}
-    planes : int
-        With "mma" and "wgmma", the 16-bit planes of each operand; else 0.
+        Terms a part, a multiple of the configuration's `split_step`.
+    configuration : GemmConfiguration
+        Of the kernel: its algorithm and tile.
     """
 
     rows: int
     columns: int
     contraction: int
-    tile: int
     splits: int
     split_length: int
-    algorithm: str = "ffma"
-    planes: int = 0
+    configuration: GemmConfiguration
+
+    @property
+    def algorithm(self) -> str:
+        """Name of the algorithm, as in `gpugrad.planning.plan.Plan`."""
+        return self.configuration.algorithm
+
+    @property
+    def planes(self) -> int:
+        """The 16-bit planes of each operand, 0 where there are none."""
+        return self.configuration.planes
 
     @property
     def pairs(self) -> int:
@@ -121,23 +119,13 @@ class Gemm:
         return max(1, self.planes * (self.planes + 1) // 2)
 
     @property
-    def tile_rows(self) -> int:
-        """BLOCK_M."""
-        return WARPGROUP_ROWS if self.algorithm == "wgmma" else self.tile
-
-    @property
-    def cluster(self) -> tuple[int, int]:
-        """Tiles, down and across, of blocks that share what they read, and that are always all."""
-        return cluster(self.tile, self.planes) if self.algorithm == "wgmma" else (1, 1)
-
-    @property
     def blocks(self) -> int:
         """Tiles of one split, in whole clusters."""
-        down, across = self.cluster
-        clusters = math.ceil(self.rows / (down * self.tile_rows)) * math.ceil(
-            self.columns / (across * self.tile)
-        )
-        return down * across * clusters
+        return self.configuration.blocks(self.rows, self.columns)
+
+    def grid(self, sm_count: int) -> tuple[int, ...]:
+        """Return the grid of a launch on so many multiprocessors."""
+        return self.configuration.grid(self.blocks, self.splits, sm_count)
 
     @property
     def workspace_elements(self) -> int:
@@ -153,31 +141,30 @@ class FusedLayer:
     ----------
     n, k, m : int
         As those of the problem.
-    tile : int
-        Outputs that a block has room for, at least m.
-    inputs : int
-        Inputs of one block; a layer with more takes several, each of which reads dy and y.
-    rows : int
-        Of a block's step.
     splits : int
         Parts that the rows are cut into; more than one need a workspace.
     split_length : int
-        Rows a part, a multiple of `rows`.
-    algorithm : {"ffma", "mma"}
-    planes : int
-        With "mma" 1, of float32 3; else 0.
+        Rows a part, a multiple of the configuration's ROWS.
+    configuration : FusedConfiguration
+        Of the kernel, with room for m outputs.
     """
 
     n: int
     k: int
     m: int
-    tile: int
-    inputs: int
-    rows: int
     splits: int
     split_length: int
-    algorithm: str
-    planes: int
+    configuration: FusedConfiguration
+
+    @property
+    def algorithm(self) -> str:
+        """Name of the algorithm, as in `gpugrad.planning.plan.Plan`."""
+        return self.configuration.algorithm
+
+    @property
+    def planes(self) -> int:
+        """The 16-bit planes of each operand, 0 where there are none."""
+        return self.configuration.planes
 
     @property
     def pairs(self) -> int:
@@ -187,20 +174,12 @@ class FusedLayer:
     @property
     def blocks(self) -> int:
         """Blocks of threads of one split."""
-        return max(1, math.ceil(self.k / self.inputs))
+        return max(1, math.ceil(self.k / self.configuration.INPUTS))
 
     @property
     def workspace_elements(self) -> int:
         """Accumulators that the splits leave for the second stage, for dw and db."""
         return self.splits * (self.k + 1) * self.m if self.splits > 1 else 0
-
-    @property
-    def shared_bytes(self) -> int:
-        """Bytes of shared memory of a block: w, x and dz of a step, and dx of 16-bit elements."""
-        if self.algorithm == "mma":
-            tiles = self.inputs * self.tile + self.rows * (self.tile + self.inputs)
-            return 2 * self.planes * tiles + (self.planes == 1) * 4 * self.rows * (self.inputs + 8)
-        return 4 * (self.inputs * self.tile + 2 * self.rows * (self.tile + 4))
 
 
 @dataclass(frozen=True)
@@ -216,9 +195,12 @@ class ColumnSum:
         Parts that the rows are cut into.
     split_length : int
         Rows a part.
+    configuration : RowSums
+        Of the kernel.
     """
 
     lanes: tuple[int, int]
     column_blocks: int
     splits: int
     split_length: int
+    configuration: RowSums

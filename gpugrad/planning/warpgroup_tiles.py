@@ -8,16 +8,14 @@ splits, of one plane that are not promoted before their end.
 
 import math
 
-from gpugrad.planning.problem import WARPGROUP_ROWS, Gemm, cluster
+from gpugrad.planning import configurations
+from gpugrad.planning.configurations import Wgmma
+from gpugrad.planning.problem import Gemm
 
-WIDTHS = {1: (256, 192, 128, 64), 2: (192, 128, 64), 3: (192, 128, 64)}  # BLOCK_N, by planes
-LONGEST_PART = 8192  # terms of one plane that are added before they are promoted
-UNPROMOTED = 256  # the width that has no promoted sums
 # Blocks at once, by the blocks of a cluster, on the 132 multiprocessors of an H100 or H200 SXM. A
 # cluster lies in one GPC, which has 18 of them or a few less: how many fours fit differs from one
 # device to the next, 116 to 128 blocks (by enumeration; CUTLASS counts on 116).
 RESIDENT = {1: 132, 2: 132, 4: 120}
-STEP = 64  # a split's length is a multiple of it
 LEAST_SPLIT = 512  # terms
 MOST_WAVES = 4  # of tiles, of a contraction that is split
 ENOUGH = 0.95  # of the multiprocessors' work that the best splits have
@@ -44,21 +42,19 @@ def gemm(rows: int, columns: int, contraction: int, planes: int, longest: int = 
         than the multiply-adds that have such splits: where they are repaired, they are the same.
     """
 
-    def planned(width: int) -> Gemm:
-        tiles = Gemm(rows, columns, contraction, width, 1, STEP, "wgmma", planes).blocks
-        blocks = RESIDENT[math.prod(cluster(width, planes))]
+    def planned(one: Wgmma) -> Gemm:
+        tiles, step = one.blocks(rows, columns), one.split_step
+        blocks = RESIDENT[math.prod(one.cluster)]
         splits = best_splits(tiles, blocks, contraction, longest) if longest and contraction else 1
-        length = max(STEP, math.ceil(math.ceil(contraction / splits) / STEP) * STEP)
+        length = max(step, math.ceil(math.ceil(contraction / splits) / step) * step)
         parts = max(1, math.ceil(contraction / length))
-        return Gemm(rows, columns, contraction, width, parts, length, "wgmma", planes)
+        return Gemm(rows, columns, contraction, parts, length, one)
 
-    plans = map(planned, WIDTHS[planes])
-    return min((plan for plan in plans if has_room(plan)), key=clocks)
-
-
-def has_room(plan: Gemm) -> bool:
-    """Say whether a tile's threads have registers for its sums, promoted ones if need be."""
-    return plan.tile < UNPROMOTED or plan.split_length <= LONGEST_PART
+    wide_first = [(one, planned(one)) for one in reversed(configurations.WGMMA[planes])]
+    with_room = (
+        plan for one, plan in wide_first if not one.IN_ONE_PART or plan.split_length <= one.MAX_PART
+    )
+    return min(with_room, key=clocks)
 
 
 def best_splits(tiles: int, blocks: int, contraction: int, longest: int) -> int:
@@ -79,13 +75,14 @@ def at_work(shares: int, blocks: int) -> float:
 def clocks(plan: Gemm) -> float:
     """Count the clocks of the multiprocessor with the most tiles."""
     waves = math.ceil(plan.blocks * plan.splits / resident(plan, RESIDENT[1]))
-    products = WARPGROUP_ROWS * plan.tile * plan.split_length * plan.pairs
+    tile = plan.configuration.BLOCK_M * plan.configuration.BLOCK_N
+    products = tile * plan.split_length * plan.pairs
     return waves * products / PRODUCTS * slowed(plan, RESIDENT[1])
 
 
 def resident(plan: Gemm, multiprocessors: int) -> int:
     """Give how many blocks of a product a device has room for at once, one a multiprocessor."""
-    return max(1, multiprocessors * RESIDENT[math.prod(plan.cluster)] // RESIDENT[1])
+    return max(1, multiprocessors * RESIDENT[math.prod(plan.configuration.cluster)] // RESIDENT[1])
 
 
 def slowed(plan: Gemm, multiprocessors: int) -> float:
@@ -95,10 +92,11 @@ def slowed(plan: Gemm, multiprocessors: int) -> float:
     bytes each. Each plane of a tile's operands is written there once for all pairs; from the L2
     cache, which the multiprocessors at work share, comes a block's part of what its cluster needs.
     """
-    width, (down, across) = plan.tile, plan.cluster
-    of_tile = 2 * plan.planes / (WARPGROUP_ROWS * width * plan.pairs)
+    height, width = plan.configuration.BLOCK_M, plan.configuration.BLOCK_N
+    down, across = plan.configuration.cluster
+    of_tile = 2 * plan.planes / (height * width * plan.pairs)
     read = 2 * (64 + width) / (64 * width)
-    written = of_tile * (WARPGROUP_ROWS + width)
-    brought = of_tile * (WARPGROUP_ROWS / across + width / down)
+    written = of_tile * (height + width)
+    brought = of_tile * (height / across + width / down)
     brought *= min(1.0, plan.blocks * plan.splits / multiprocessors)
     return PRODUCTS * max(1 / PRODUCTS, (read + written) / SHARED_BYTES, brought / L2_BYTES)

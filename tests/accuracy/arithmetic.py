@@ -13,16 +13,17 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 
+from gpugrad.planning.configurations import MMA, REDUCTION, WGMMA
 from tests.planes import SHIFT, STEP, exponents_of, planes_of
 
 Array = np.ndarray[Any, Any]
 
 MMA_TERMS = 16  # of one instruction
 PROMOTED_AFTER = {  # terms, by planes
-    "mma": {3: 16, 2: 16, 1: 64},
-    "wgmma": {3: 32, 2: 32, 1: 8192},
+    "mma": {3: MMA_TERMS, 2: MMA_TERMS, 1: MMA[1][0].BLOCK_K},
+    "wgmma": {3: WGMMA[3][0].BLOCK_K, 2: WGMMA[2][0].BLOCK_K, 1: WGMMA[1][0].MAX_PART},
 }
-LANES = 8  # of kernels/reduce_splits.cu
+LANES = REDUCTION.LANES
 TOGETHER = 8192  # sums that are computed side by side
 NO_EXPONENT = -8192  # of a zero: it aligns nothing
 LEAST_EXPONENT = {"float32": -126, "bfloat16": -126, "float16": -14}

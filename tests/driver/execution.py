@@ -121,5 +121,5 @@ def instantiation(path: str) -> tuple[str, tuple[str, ...]]:
 def _instantiations(stem: str) -> dict[str, tuple[str, tuple[str, ...]]]:
     """Return the instantiations of a kernel file by their keys in the cache."""
     text, arch = source.expand(stem), compiler.architecture(stem, CAPABILITY)
-    known = [defines for of, defines in INSTANTIATIONS if of == stem]
+    known = [one.macros for one in INSTANTIATIONS if one.stem == stem]
     return {cache.key(text, defines, arch): (stem, defines) for defines in known}

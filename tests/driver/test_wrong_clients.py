@@ -17,6 +17,7 @@ import pytest
 from cupy.cuda import runtime
 
 from gpugrad.gpu import cache
+from gpugrad.planning.configurations import ELEMENTWISE, WGMMA
 from tests import driver
 from tests.conftest import ON_A_GPU
 from tests.driver import execution, library
@@ -43,7 +44,7 @@ def module(stem: str, *defines: str, arch: str = "sm_90") -> Any:
 
 
 def sigmoid() -> Any:
-    return module("sigmoid", "ELEMENT_F32").get_function("sigmoid")
+    return module("sigmoid", "ELEMENT_F32", *ELEMENTWISE.macros).get_function("sigmoid")
 
 
 def launch(x: Any, y: Any, grid: Any = (1, 1), block: Any = (256,), **options: Any) -> None:
@@ -181,7 +182,7 @@ def opt_in_beyond_the_device() -> None:
 
 
 def parts_of_clusters() -> None:
-    wgmma = module("matmul_backward_wgmma", "ELEMENT_BF16", "TILE=256", arch="sm_90a")
+    wgmma = module("matmul_backward_wgmma", "ELEMENT_BF16", *WGMMA[1][-1].macros, arch="sm_90a")
     kernel = wgmma.get_function("matmul_backward_wgmma").kernel
     parameters = (ctypes.c_char * 4096)()
     places = (ctypes.c_void_p * 64)(*(address_of(parameters) + 136 * (i % 30) for i in range(64)))
@@ -189,7 +190,7 @@ def parts_of_clusters() -> None:
 
 
 def unknown_kernel() -> None:
-    module("sigmoid", "ELEMENT_F32").get_function("sigmoids").kernel  # noqa: B018
+    module("sigmoid", "ELEMENT_F32", *ELEMENTWISE.macros).get_function("sigmoids").kernel  # noqa: B018
 
 
 def no_cubin() -> None:
@@ -197,7 +198,7 @@ def no_cubin() -> None:
 
 
 def cubin_of_another_architecture() -> None:
-    path = cache.load("sigmoid", ("ELEMENT_F32",), "sm_100").path
+    path = cache.load("sigmoid", ("ELEMENT_F32", *ELEMENTWISE.macros), "sm_100").path
     cupy.cuda.driver.moduleLoad(str(path))
 
 

@@ -10,8 +10,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from gpugrad.gpu import wgmma
-from gpugrad.planning.problem import cluster
+from gpugrad.planning.configurations import MMA, WGMMA, Wgmma
 from tests.conftest import needs_compiler
 from tests.emulator import Module, uninitialised
 from tests.emulator.subjects.cases import FOLDER
@@ -36,15 +35,15 @@ def tables() -> Tables:
 
 def by_wgmma(tile: int, planes: int, orders: str, kernels: Any = None) -> Recording:
     """A product of one tile a block, of a cluster, as long as its elements have numbers."""
-    down, across = cluster(tile, planes)
-    rows, columns, depth = 128 * down, tile * across, wgmma.block_k(planes)
+    one = next(one for one in WGMMA[planes] if tile == one.BLOCK_N)
+    rows, columns, depth = 128 * one.CLUSTER_M, tile * one.CLUSTER_N, one.BLOCK_K
     contraction = min(2, RIGHT // (planes * max(rows, columns)) // depth) * depth
     return of_planes("wgmma", tile, planes, orders, (rows, columns, contraction), kernels)
 
 
 def by_mma(tile: int, planes: int, orders: str, kernels: Any = None) -> Recording:
-    depth = {1: 64, 2: 32, 3: 32 if tile == 64 else 16}[planes]
-    return of_planes("mma", tile, planes, orders, (tile, tile, depth), kernels)
+    one = next(one for one in MMA[planes] if tile == one.BLOCK_N)
+    return of_planes("mma", tile, planes, orders, (tile, tile, one.BLOCK_K), kernels)
 
 
 def by_dmma(tile: int, orders: str, arch: int = 900, kernels: Any = None) -> Recording:
@@ -58,7 +57,7 @@ def by_dmma(tile: int, orders: str, arch: int = 900, kernels: Any = None) -> Rec
 def test_products_of_warpgroups(tables: Tables, tile: int, planes: int, orders: str) -> None:
     recording = by_wgmma(tile, planes, orders)
     expect_right(recording, tables)
-    depth = wgmma.block_k(planes)
+    depth = WGMMA[planes][0].BLOCK_K
     swizzles = [int(tables[f"swizzle {MAJORS[order]} {depth}"][0]) for order in orders]
     assert [swizzle for _, swizzle in recording.maps] == swizzles
 
@@ -160,8 +159,8 @@ def test_wrong_formula_is_seen(tables: Tables, name: str) -> None:
 
 
 def test_wrong_swizzle_of_boxes_is_seen(tables: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
-    box = wgmma.box
-    monkeypatch.setattr(wgmma, "box", lambda *args: (box(*args)[0], 0))
+    box = Wgmma.box
+    monkeypatch.setattr(Wgmma, "box", lambda *args: (box(*args)[0], 0))
     recording = by_wgmma(64, 1, "KM")
     with pytest.raises(AssertionError):
         expect_right(recording, tables)

@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from gpugrad.gpu import wgmma
-from gpugrad.planning.problem import cluster
+from gpugrad.planning.configurations import WGMMA
 from tests.conftest import needs_compiler
 
 from .pipeline_model import BrokenError, Protocol, Search, Step
@@ -121,11 +120,11 @@ Action = tuple[str, int, object]  # a step's kind, stage and parity; of a releas
 
 def record(tile: int, planes: int, tiles: int, fills: int) -> tuple[Recording, Protocol]:
     """A kernel that has several tiles for each CTA of a cluster, and a model of it."""
-    down, across = cluster(tile, planes)
-    shape = (128 * down * tiles, tile * across, fills * wgmma.block_k(planes))
+    one = next(one for one in WGMMA[planes] if tile == one.BLOCK_N)
+    down, across = one.cluster
+    shape = (128 * down * tiles, tile * across, fills * one.BLOCK_K)
     recording = of_planes("wgmma", tile, planes, "KM", shape, multiprocessors=down * across)
-    stages = wgmma.stages(tile, planes)[1]
-    return recording, Protocol((down, across), stages, (fills,) * tiles, 8, planes == 1)
+    return recording, Protocol((down, across), one.STAGES, (fills,) * tiles, 8, planes == 1)
 
 
 def events_of(recording: Recording) -> dict[int, dict[int, list[Event]]]:

@@ -28,7 +28,7 @@ MUTANTS = (
                 "first = split + threadIdx.y",
                 "first = threadIdx.y",
             ),
-            "rows in flight are added again": ("row += ROWS * step", "row += step"),
+            "rows in flight are added again": ("row += ROWS_IN_FLIGHT * step", "row += step"),
             "the rows in flight are not guarded": (
                 "if (row + r * step < last) loaded[r]",
                 "loaded[r]",
@@ -244,8 +244,8 @@ MUTANTS = (
         (),
         {
             "sums are counted in 32 bits": (
-                "Offset(blockIdx.x) * COLUMNS + threadIdx.x;  // [0, count)",
-                "blockIdx.x * COLUMNS + threadIdx.x;",
+                "Offset(blockIdx.x) * SUMS + threadIdx.x;  // [0, count)",
+                "blockIdx.x * SUMS + threadIdx.x;",
             ),
         },
     ),

@@ -24,7 +24,6 @@ MUTANTS = (
                 "now = 0;",
             ),
             "copies are not committed": ("    ptx::cp_async_commit();\n", ""),
-            "a stage more than the launch gives": ("STAGES = 3;", "STAGES = 4;"),
             "the last step is lost": ("q_left > 0; q_left", "q_left > BLOCK_K; q_left"),
             "tiles are copied as though they were nearer": (
                 "q_left_then = q_left - (STAGES - 1) * BLOCK_K",

@@ -28,7 +28,6 @@ MUTANTS = (
                 "VECTOR = 16 / int(sizeof(Element))",
                 "VECTOR = 8 / int(sizeof(Element))",
             ),
-            "half as many threads as are launched": ("THREADS = 256;", "THREADS = 128;"),
         },
     ),
     *planted(
@@ -40,6 +39,24 @@ MUTANTS = (
             "packs of four doubles ask for 32-byte alignment": (
                 "alignas(sizeof(T) * N < 16 ? sizeof(T) * N : 16)",
                 "alignas(sizeof(T) * N)",
+            ),
+        },
+    ),
+    *planted(
+        "element.cuh",
+        ("split", "mma.product"),
+        {
+            "the largest exponents are not finite": (
+                "& 0x7f800000u) != 0x7f800000u",
+                "& 0x7f000000u) != 0x7f000000u",
+            ),
+            "half of the numbers are finite": (
+                "& 0x7f800000u) != 0x7f800000u",
+                "& 0x40000000u) == 0",
+            ),
+            "everything is finite": (
+                "return (__float_as_uint(x) & 0x7f800000u) != 0x7f800000u;",
+                "return true;",
             ),
         },
     ),

@@ -143,7 +143,7 @@ def broken_rule(text: str) -> str:
 def compile_all(file: str, kernels: Path) -> None:
     """Compile an instantiation of every kernel that is made of a file."""
     for stem in sorted(_made_of(file)):
-        defines = next(defines for name, defines in INSTANTIATIONS if name == stem)
+        defines = next(one.macros for one in INSTANTIATIONS if one.stem == stem)
         _build(kernels / f"{stem}.cu", defines)
 
 

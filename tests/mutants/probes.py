@@ -15,6 +15,7 @@ from unittest import mock
 import numpy as np
 
 from gpugrad.gpu import arguments, bind
+from gpugrad.planning import tiles
 from tests.algorithms import (
     by_mma,
     by_multiply_adds,
@@ -158,8 +159,9 @@ class Probe:
             if self.on_device:
                 stack.enter_context(mock.patch.object(bind, "bind_to_host", bind_in_place))
             if self.large_tiles:
-                stack.enter_context(mock.patch.object(plan, "LARGE_TILE_FROM", 1))
-                stack.enter_context(mock.patch.object(plan, "LARGE_TILE_PADDING", float("inf")))
+                padding = float("inf")
+                large = mock.patch.multiple(tiles, LARGE_TILE_FROM=1, LARGE_TILE_PADDING=padding)
+                stack.enter_context(large)
             stack.enter_context(mock.patch.object(arguments, "MAX_GRID_Y", self.grid_rows))
             yield
 

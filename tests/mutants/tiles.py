@@ -26,12 +26,12 @@ MUTANTS = planted(
             "tile / (TILE_GROUP * across)",
             "tile / (TILE_GROUP * down)",
         ),
-        "the last tile down is lost": ("down = (rows + BLOCK_M - 1)", "down = (rows - 1)"),
+        "the last tile down is lost": ("down = (rows + HEIGHT - 1)", "down = (rows - 1)"),
         "the last tile across is lost": (
-            "across = (columns + BLOCK_N - 1)",
+            "across = (columns + WIDTH - 1)",
             "across = (columns - 1)",
         ),
         "rows begin at the group": ("group * TILE_GROUP + inside % height", "inside % height"),
-        "a column of tiles is a row": ("inside / height * BLOCK_N", "inside % height * BLOCK_N"),
+        "a column of tiles is a row": ("inside / height * WIDTH", "inside % height * WIDTH"),
     },
 )

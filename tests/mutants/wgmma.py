@@ -198,13 +198,11 @@ MUTANTS = (
             "every stage begins afresh": ("s > 0 || q > first);", "s > 0);"),
             "every product begins afresh": ("s > 0 || q > first);", "q > first);"),
             "a part is not promoted": ("        promote(part, 1, sum);\n", ""),
-            "parts are half as long": ("LONGEST_PART = 8192", "LONGEST_PART = 4096"),
             "the first part is the whole contraction": (
-                "terms = rest < LONGEST_PART ? rest : LONGEST_PART",
+                "terms = rest < MAX_PART ? rest : MAX_PART",
                 "terms = rest",
             ),
             "there is one part": ("if (IN_ONE_PART) break;", "break;"),
-            "clusters of the widest tiles are wider": ("BLOCK_N < 256 && ", ""),
             # descriptors
             "rows of 64 bytes are swizzled as those of 128": ("ROW == 64 ? 1 : 2", "1"),
             "rows of 128 bytes are swizzled as those of 64": ("ROW == 64 ? 1 : 2", "2"),

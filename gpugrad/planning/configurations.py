@@ -1,0 +1,545 @@
+"""The configurations of the kernels: every constant that the host and a kernel share stands here.
+
+A kernel family has a frozen dataclass. Its fields in capitals reach the kernels as macros of the
+same name; kernels define no default, and assert what they need of the values. A new tile is a new
+entry of a table below; a new algorithm is a dataclass, a table, a choosing function in tiles.py,
+and its kernels, which `FAMILIES` names.
+"""
+
+import functools
+from dataclasses import dataclass, fields
+from typing import ClassVar
+
+WARP = 32  # threads
+WORD_BYTES = 2  # of an element of a plane
+MBARRIER_BYTES = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configuration:
+    """What the kernels of a family are compiled and launched with.
+
+    Attributes
+    ----------
+    THREADS : int
+        Of a block.
+    capability : tuple of int
+        The least compute capability that the kernels are compiled for.
+    suffix : str
+        Of the architecture that they are compiled for, if its instructions are in no later one.
+    """
+
+    capability: ClassVar[tuple[int, int]] = (7, 5)
+    suffix: ClassVar[str] = ""
+
+    THREADS: int = 256
+
+    @property
+    def block(self) -> tuple[int, ...]:
+        """Threads of a block, where they do not depend on shapes."""
+        return (self.THREADS,)
+
+    @property
+    def shared_bytes(self) -> int:
+        """Bytes of dynamic shared memory."""
+        return 0
+
+    @functools.cached_property
+    def macros(self) -> tuple[str, ...]:
+        """The macros of the kernels, `NAME=value`."""
+        names = [one.name for one in fields(self) if one.name.isupper()]
+        found = [f"{name}={getattr(self, name)}" for name in names]
+        return (*found, *[f"SHARED_BYTES={self.shared_bytes}"] * bool(self.shared_bytes))
+
+    def lanes(self, packs: int) -> tuple[int, int]:
+        """Return the threads of a block along the packs of a row, a power of two, and down."""
+        across = min(WARP, 1 << (max(1, packs) - 1).bit_length())
+        return across, self.THREADS // across
+
+
+# ---- passes over matrices
+
+
+@dataclass(frozen=True, kw_only=True)
+class Elementwise(Configuration):
+    """Element-wise kernels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowSums(Configuration):
+    """Sums over rows (column_sum.cuh), which load so many rows before they add the first."""
+
+    ROWS_IN_FLIGHT: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlaneSums(RowSums):
+    """The same in a pass that writes planes."""
+
+    capability: ClassVar[tuple[int, int]] = (8, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reduction(Configuration):
+    """The second stage of split sums: a block has so many sums, each of them so many lanes."""
+
+    SUMS: int = 32
+    LANES: int = 8
+
+    @property
+    def block(self) -> tuple[int, ...]:
+        """Threads of a block."""
+        return self.SUMS, self.LANES
+
+    def grid(self, sums: int) -> tuple[int]:
+        """Return the blocks for so many sums."""
+        return (-(-sums // self.SUMS),)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlaneExponents(Reduction):
+    """Maxima of rows and columns, and the exponents that follow from them."""
+
+    capability: ClassVar[tuple[int, int]] = (8, 0)
+
+    ROWS_IN_FLIGHT: int = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitPlanes(Configuration):
+    """Planes of a matrix: a thread takes a pack, 16 bytes of a plane, from a row."""
+
+    capability: ClassVar[tuple[int, int]] = (8, 0)
+
+    PACK: int = 16 // WORD_BYTES
+
+
+ELEMENTWISE, REDUCTION = Elementwise(), Reduction()
+PLANE_EXPONENTS, SPLIT_PLANES = PlaneExponents(), SplitPlanes()
+
+
+def row_sums(itemsize: int) -> RowSums:
+    """Return the configuration of sums over rows of such elements."""
+    return RowSums(ROWS_IN_FLIGHT=2 if itemsize == WORD_BYTES else 4)
+
+
+# ---- products
+
+
+@dataclass(frozen=True, kw_only=True)
+class GemmConfiguration(Configuration):
+    """A product of matrices: C (M, N) in tiles, a sum over K.
+
+    Attributes
+    ----------
+    BLOCK_M, BLOCK_N : int
+        Rows and columns of the tile of C that a block computes at once.
+    BLOCK_K : int
+        Terms of the sum in a stage.
+    STAGES : int
+        In shared memory.
+    TILE_GROUP : int
+        Rows of tiles that are walked together.
+    algorithm : str
+        As in `gpugrad.planning.plan.Plan`.
+    split_step : int
+        A split's length is a multiple of it.
+    persistent : bool
+        Whether blocks take one tile after another, so that the grid does not tell the splits.
+    """
+
+    algorithm: ClassVar[str]
+    split_step: ClassVar[int] = 16
+    persistent: ClassVar[bool] = False
+
+    BLOCK_M: int
+    BLOCK_N: int
+    BLOCK_K: int
+    STAGES: int
+    TILE_GROUP: int = 8
+
+    @property
+    def planes(self) -> int:
+        """The 16-bit planes of each operand, 0 where there are none."""
+        return 0
+
+    @property
+    def cluster(self) -> tuple[int, int]:
+        """CTAs of a cluster, adjacent in M and in N; clusters are whole."""
+        return 1, 1
+
+    def blocks(self, rows: int, columns: int) -> int:
+        """Return the tiles of a result, in whole clusters."""
+        m, n = self.cluster
+        down, across = m * self.BLOCK_M, n * self.BLOCK_N
+        return m * n * -(-rows // down) * -(-columns // across)
+
+    def grid(self, tiles: int, splits: int, sm_count: int) -> tuple[int, ...]:
+        """Return the grid for so many tiles of so many splits: a block for each."""
+        return tiles, splits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ffma(GemmConfiguration):
+    """gemm_ffma.cuh: IEEE multiply-adds in registers; static shared memory."""
+
+    algorithm: ClassVar[str] = "ffma"
+
+    BLOCK_K: int = 16
+    STAGES: int = 2
+    TILE_GROUP: int = 1
+    MIN_BLOCKS_PER_SM: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mma(GemmConfiguration):
+    """gemm_mma.cuh: 16-bit planes on tensor cores, by mma.sync."""
+
+    algorithm: ClassVar[str] = "mma"
+    capability: ClassVar[tuple[int, int]] = (8, 0)
+
+    PLANES: int
+    WARPS_M: int = 2
+    WARPS_N: int = 4
+    MIN_BLOCKS_PER_SM: int
+
+    @property
+    def planes(self) -> int:
+        """The 16-bit planes of each operand."""
+        return self.PLANES
+
+    @property
+    def shared_bytes(self) -> int:
+        """Bytes of the stages of both operands."""
+        return self.STAGES * self.PLANES * (self.BLOCK_M + self.BLOCK_N) * self.BLOCK_K * WORD_BYTES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dmma(GemmConfiguration):
+    """gemm_dmma.cuh: float64 tensor cores; PADDING elements behind each outer index of a stage."""
+
+    algorithm: ClassVar[str] = "dmma"
+    capability: ClassVar[tuple[int, int]] = (8, 0)
+
+    BLOCK_K: int = 16
+    STAGES: int = 3
+    PADDING: int = 2
+    WARPS_M: int = 2
+    WARPS_N: int = 4
+    MIN_BLOCKS_PER_SM: int
+
+    @property
+    def shared_bytes(self) -> int:
+        """Bytes of the stages of both operands."""
+        return self.STAGES * (self.BLOCK_M + self.BLOCK_N) * (self.BLOCK_K + self.PADDING) * 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wgmma(GemmConfiguration):
+    """gemm_wgmma.cuh: 16-bit planes on Hopper's tensor cores, by wgmma.
+
+    Attributes
+    ----------
+    CLUSTER_M, CLUSTER_N : int
+        CTAs of a cluster, adjacent in M and in N, that share what they read.
+    CHUNK : int
+        Outer indices in a row of an MN-major operand's tile.
+    MAX_PART : int
+        Terms of one plane that are added before they are promoted.
+    IN_ONE_PART : int
+        1 where registers have no room for promoted sums: of up to MAX_PART terms.
+    STRIP : int
+        Columns of sums that a warp brings to memory at once, through shared memory in which rows
+        have PADDING more.
+    """
+
+    algorithm: ClassVar[str] = "wgmma"
+    capability: ClassVar[tuple[int, int]] = (9, 0)
+    suffix: ClassVar[str] = "a"
+    split_step: ClassVar[int] = 64
+    persistent: ClassVar[bool] = True
+
+    THREADS: int = 384
+    BLOCK_M: int = 128
+    PLANES: int
+    CLUSTER_M: int
+    CLUSTER_N: int
+    CHUNK: int = 64
+    MAX_PART: int = 8192
+    IN_ONE_PART: int = 0
+    STRIP: int = 32
+    PADDING: int = 8
+
+    @property
+    def planes(self) -> int:
+        """The 16-bit planes of each operand."""
+        return self.PLANES
+
+    @property
+    def cluster(self) -> tuple[int, int]:
+        """CTAs of a cluster, adjacent in M and in N."""
+        return self.CLUSTER_M, self.CLUSTER_N
+
+    @property
+    def shared_bytes(self) -> int:
+        """Bytes of the stages, with two mbarriers each, and of a strip of 16 rows a warp."""
+        stage = self.PLANES * (self.BLOCK_M + self.BLOCK_N) * self.BLOCK_K * WORD_BYTES
+        strips = self.BLOCK_M * (self.STRIP + self.PADDING) * 4
+        return self.STAGES * (stage + 2 * MBARRIER_BYTES) + strips
+
+    def grid(self, tiles: int, splits: int, sm_count: int) -> tuple[int, ...]:
+        """Return the grid: a block on each multiprocessor, whole clusters, none without work.
+
+        Clusters of two always find multiprocessors side by side. How many of four fit on a device
+        at once is not known: there is a block for every tile.
+        """
+        blocks, cluster = tiles * splits, self.CLUSTER_M * self.CLUSTER_N
+        return (blocks if cluster > 2 else min(blocks, sm_count // cluster * cluster),)
+
+    def box(self, outer: int, parts: int, k_major: bool) -> tuple[tuple[int, int, int], int]:
+        """Return what TMA brings at once of a tile of so many outer indices, and the swizzle.
+
+        The box is (planes, rows, columns), of one of so many parts of the tile; an MN-major one is
+        no wider than CHUNK. The swizzle is in bytes, of a row.
+        """
+        if k_major:
+            return (1, outer // parts, self.BLOCK_K), self.BLOCK_K * WORD_BYTES
+        return (1, self.BLOCK_K // parts, self.CHUNK), self.CHUNK * WORD_BYTES
+
+
+# Each family's tiles, the smallest first. Those of 128 columns by multiply-adds, and of 64 doubles,
+# need more than 128 registers a thread, as two sets of sums of 128 columns do on tensor cores.
+FFMA = {  # by dtype
+    **dict.fromkeys(
+        ("float32", "float16", "bfloat16"),
+        (
+            Ffma(BLOCK_M=64, BLOCK_N=64, MIN_BLOCKS_PER_SM=2),
+            Ffma(BLOCK_M=128, BLOCK_N=128, MIN_BLOCKS_PER_SM=1),
+        ),
+    ),
+    "float64": (Ffma(BLOCK_M=64, BLOCK_N=64, MIN_BLOCKS_PER_SM=1),),
+}
+MMA = {  # by planes; at most 96 KB of stages, which every device from 8.0 on has
+    1: (
+        Mma(PLANES=1, BLOCK_M=64, BLOCK_N=64, BLOCK_K=64, STAGES=3, MIN_BLOCKS_PER_SM=2),
+        Mma(PLANES=1, BLOCK_M=128, BLOCK_N=128, BLOCK_K=64, STAGES=3, MIN_BLOCKS_PER_SM=1),
+    ),
+    2: (
+        Mma(PLANES=2, BLOCK_M=64, BLOCK_N=64, BLOCK_K=32, STAGES=3, MIN_BLOCKS_PER_SM=2),
+        Mma(PLANES=2, BLOCK_M=128, BLOCK_N=128, BLOCK_K=32, STAGES=3, MIN_BLOCKS_PER_SM=1),
+    ),
+    3: (
+        Mma(PLANES=3, BLOCK_M=64, BLOCK_N=64, BLOCK_K=32, STAGES=3, MIN_BLOCKS_PER_SM=2),
+        Mma(PLANES=3, BLOCK_M=128, BLOCK_N=128, BLOCK_K=16, STAGES=4, MIN_BLOCKS_PER_SM=1),
+    ),
+}
+DMMA = (
+    Dmma(BLOCK_M=64, BLOCK_N=64, MIN_BLOCKS_PER_SM=2),
+    Dmma(BLOCK_M=128, BLOCK_N=128, MIN_BLOCKS_PER_SM=1),
+)
+# As many stages as fit into 227 KB, six at most. Small products take narrow tiles, alone. The L2
+# cache could not bring operands of one plane as fast as they are multiplied by clusters of two,
+# but for the widest tiles.
+WGMMA = {  # by planes
+    1: (
+        Wgmma(PLANES=1, BLOCK_N=64, BLOCK_K=64, STAGES=6, CLUSTER_M=1, CLUSTER_N=1),
+        Wgmma(PLANES=1, BLOCK_N=128, BLOCK_K=64, STAGES=6, CLUSTER_M=2, CLUSTER_N=2),
+        Wgmma(PLANES=1, BLOCK_N=192, BLOCK_K=64, STAGES=5, CLUSTER_M=2, CLUSTER_N=2),
+        Wgmma(PLANES=1, BLOCK_N=256, BLOCK_K=64, STAGES=4, CLUSTER_M=2, CLUSTER_N=1, IN_ONE_PART=1),
+    ),
+    2: (
+        Wgmma(PLANES=2, BLOCK_N=64, BLOCK_K=32, STAGES=6, CLUSTER_M=1, CLUSTER_N=1),
+        Wgmma(PLANES=2, BLOCK_N=128, BLOCK_K=32, STAGES=6, CLUSTER_M=2, CLUSTER_N=1),
+        Wgmma(PLANES=2, BLOCK_N=192, BLOCK_K=32, STAGES=5, CLUSTER_M=2, CLUSTER_N=1),
+    ),
+    3: (
+        Wgmma(PLANES=3, BLOCK_N=64, BLOCK_K=32, STAGES=5, CLUSTER_M=1, CLUSTER_N=1),
+        Wgmma(PLANES=3, BLOCK_N=128, BLOCK_K=32, STAGES=4, CLUSTER_M=2, CLUSTER_N=1),
+        Wgmma(PLANES=3, BLOCK_N=192, BLOCK_K=32, STAGES=3, CLUSTER_M=2, CLUSTER_N=1),
+    ),
+}
+
+
+def tiles(algorithm: str, dtype: str, planes: int) -> tuple[GemmConfiguration, ...]:
+    """Return the tiles that an algorithm has for products, the smallest first."""
+    if algorithm in ("mma", "wgmma"):
+        return MMA[planes] if algorithm == "mma" else WGMMA[planes]
+    return FFMA[dtype] if algorithm == "ffma" else DMMA
+
+
+# ---- the gradients of a layer in one launch
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusedConfiguration(Configuration):
+    """The fused backward kernels of a layer.
+
+    Attributes
+    ----------
+    OUTPUTS : int
+        Outputs of the layer that a block has room for.
+    INPUTS : int
+        Inputs of a block; a layer with more takes several blocks, each of which reads dy and y.
+    ROWS : int
+        Rows of a step.
+    PADDING : int
+        Elements behind each row in shared memory.
+    algorithm : str
+        As in `gpugrad.planning.plan.Plan`.
+    max_blocks : int
+        Until how many blocks the batch is split.
+    """
+
+    algorithm: ClassVar[str]
+
+    OUTPUTS: int
+    INPUTS: int
+    ROWS: int
+    PADDING: int
+    MIN_BLOCKS_PER_SM: int
+    max_blocks: int
+
+    @property
+    def planes(self) -> int:
+        """The 16-bit planes of each operand, 0 where there are none."""
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusedFfma(FusedConfiguration):
+    """dense_sigmoid_backward_fused_ffma.cu: float32, by IEEE multiply-adds.
+
+    Of dw so many rows are multiplied at once, on sm_120, where more spill, fewer; of dx so many
+    quads of outputs.
+    """
+
+    algorithm: ClassVar[str] = "ffma"
+
+    PADDING: int = 4
+    ROWS_AHEAD: int = 4
+    ROWS_AHEAD_SM120: int = 4
+    QUADS_AHEAD: int = 2
+
+    @property
+    def shared_bytes(self) -> int:
+        """Bytes of w, and of x and dz of a step."""
+        return 4 * (self.INPUTS * self.OUTPUTS + 2 * self.ROWS * (self.OUTPUTS + self.PADDING))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusedMma(FusedConfiguration):
+    """dense_sigmoid_backward_fused_mma.cu: on tensor cores, by mma.sync.
+
+    From logits, steps have ROWS_FROM_LOGITS rows: exponentials take registers.
+    """
+
+    algorithm: ClassVar[str] = "mma"
+    capability: ClassVar[tuple[int, int]] = (8, 0)
+
+    PLANES: int
+    ROWS_FROM_LOGITS: int
+    WARPS_M: int = 2
+    WARPS_N: int = 4
+    PADDING: int = 8
+
+    @property
+    def planes(self) -> int:
+        """The 16-bit planes of each operand."""
+        return self.PLANES
+
+    @property
+    def shared_bytes(self) -> int:
+        """Bytes of w, and of x, dz and, of 16-bit elements, dx of a step."""
+        tiles = self.INPUTS * self.OUTPUTS + self.ROWS * (self.OUTPUTS + self.INPUTS)
+        dx = 4 * self.ROWS * (self.INPUTS + self.PADDING)
+        return WORD_BYTES * self.PLANES * tiles + (self.PLANES == 1) * dx
+
+
+_OF_16_BITS = (
+    FusedMma(
+        PLANES=1,
+        OUTPUTS=64,
+        INPUTS=64,
+        ROWS=64,
+        ROWS_FROM_LOGITS=32,
+        MIN_BLOCKS_PER_SM=2,
+        max_blocks=512,
+    ),
+    FusedMma(
+        PLANES=1,
+        OUTPUTS=128,
+        INPUTS=128,
+        ROWS=64,
+        ROWS_FROM_LOGITS=64,
+        MIN_BLOCKS_PER_SM=1,
+        max_blocks=256,
+    ),
+    FusedMma(
+        PLANES=1,
+        OUTPUTS=256,
+        INPUTS=64,
+        ROWS=32,
+        ROWS_FROM_LOGITS=32,
+        MIN_BLOCKS_PER_SM=1,
+        max_blocks=256,
+    ),
+)
+FUSED: dict[tuple[str, str], tuple[FusedConfiguration, ...]] = {  # by dtype and algorithm
+    ("float32", "ffma"): (
+        FusedFfma(
+            OUTPUTS=64,
+            INPUTS=64,
+            ROWS=64,
+            ROWS_AHEAD_SM120=1,
+            MIN_BLOCKS_PER_SM=2,
+            max_blocks=1024,
+        ),
+        FusedFfma(OUTPUTS=128, INPUTS=128, ROWS=32, MIN_BLOCKS_PER_SM=1, max_blocks=512),
+    ),
+    ("float32", "mma"): (
+        FusedMma(
+            PLANES=3,
+            OUTPUTS=64,
+            INPUTS=64,
+            ROWS=32,
+            ROWS_FROM_LOGITS=32,
+            MIN_BLOCKS_PER_SM=2,
+            max_blocks=512,
+        ),
+        FusedMma(
+            PLANES=3,
+            OUTPUTS=128,
+            INPUTS=128,
+            ROWS=32,
+            ROWS_FROM_LOGITS=32,
+            MIN_BLOCKS_PER_SM=1,
+            max_blocks=256,
+        ),
+    ),
+    ("float16", "mma"): _OF_16_BITS,
+    ("bfloat16", "mma"): _OF_16_BITS,
+}
+
+
+FAMILIES: dict[str, type[Configuration]] = {  # by the stems of the kernel files
+    "sigmoid": Elementwise,
+    "sigmoid_backward": Elementwise,
+    "bias_backward": RowSums,
+    "sigmoid_bias_backward": RowSums,
+    "sigmoid_bias_planes": PlaneSums,
+    "reduce_splits": Reduction,
+    "plane_exponents": PlaneExponents,
+    "split_planes": SplitPlanes,
+    "matmul_backward_ffma": Ffma,
+    "dense_sigmoid_ffma": Ffma,
+    "dense_sigmoid_backward_dx_ffma": Ffma,
+    "dense_sigmoid_backward_dw_ffma": Ffma,
+    "matmul_backward_mma": Mma,
+    "dense_sigmoid_mma": Mma,
+    "matmul_backward_dmma": Dmma,
+    "dense_sigmoid_dmma": Dmma,
+    "matmul_backward_wgmma": Wgmma,
+    "dense_sigmoid_wgmma": Wgmma,
+    "dense_sigmoid_backward_fused_ffma": FusedFfma,
+    "dense_sigmoid_backward_fused_mma": FusedMma,
+}
