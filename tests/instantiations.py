@@ -9,6 +9,7 @@ from gpugrad.planning.configurations import (
     FAMILIES,
     FUSED,
     PLANE_EXPONENTS,
+    PLANE_SUMS,
     REDUCTION,
     SPLIT_PLANES,
     Configuration,
@@ -89,7 +90,7 @@ def _instantiations() -> Iterator[Instantiation]:
         yield Instantiation("split_planes", ("ELEMENT_F32", planes), SPLIT_PLANES)
         for logits in LOGITS:
             chosen = ("ELEMENT_F32", *logits, planes)
-            yield Instantiation("sigmoid_bias_planes", chosen, row_sums(4))
+            yield Instantiation("sigmoid_bias_planes", chosen, PLANE_SUMS)
     for chosen in ((), ("GRADIENT",), ("FROM_LOGITS", "GRADIENT")):
         yield Instantiation("plane_exponents", ("ELEMENT_F32", *chosen), PLANE_EXPONENTS)
 

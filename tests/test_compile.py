@@ -58,6 +58,7 @@ def test_tensor_cores_need_an_architecture_that_has_them() -> None:
 
 def test_every_kernel_file_is_instantiated() -> None:
     assert {one.stem for one in INSTANTIATIONS} == set(source.stems()) == set(FAMILIES)
+    assert all(isinstance(one.configuration, FAMILIES[one.stem]) for one in INSTANTIATIONS)
 
 
 # The compiler's errors.

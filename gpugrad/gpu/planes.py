@@ -5,7 +5,7 @@ while it sums db. kernels/plane_exponents.cu finds the exponents that two planes
 matrix of 16-bit elements is its own only plane.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -21,7 +21,7 @@ from gpugrad.gpu.arguments import (
 )
 from gpugrad.gpu.column_sum import launch_column_sum
 from gpugrad.gpu.launches import Launches
-from gpugrad.planning.configurations import PLANE_EXPONENTS, SPLIT_PLANES
+from gpugrad.planning.configurations import PLANE_EXPONENTS, PLANE_SUMS, SPLIT_PLANES
 from gpugrad.planning.problem import ColumnSum
 from gpugrad.planning.tiles import column_sum
 
@@ -166,7 +166,7 @@ def split_gradient(
     if n > 0 or db is not None:
         launch_column_sum(
             launches,
-            step,
+            replace(step, configuration=PLANE_SUMS),
             "sigmoid_bias_planes",
             "sigmoid_bias_planes",
             (*defines(dy.dtype, logits=logits), f"PLANES={count}"),

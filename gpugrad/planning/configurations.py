@@ -74,9 +74,11 @@ class RowSums(Configuration):
 
 @dataclass(frozen=True, kw_only=True)
 class PlaneSums(RowSums):
-    """The same in a pass that writes planes."""
+    """The same in a pass that writes the planes of float32."""
 
     capability: ClassVar[tuple[int, int]] = (8, 0)
+
+    ROWS_IN_FLIGHT: int = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +117,7 @@ class SplitPlanes(Configuration):
 
 
 ELEMENTWISE, REDUCTION = Elementwise(), Reduction()
-PLANE_EXPONENTS, SPLIT_PLANES = PlaneExponents(), SplitPlanes()
+PLANE_EXPONENTS, PLANE_SUMS, SPLIT_PLANES = PlaneExponents(), PlaneSums(), SplitPlanes()
 
 
 def row_sums(itemsize: int) -> RowSums:
