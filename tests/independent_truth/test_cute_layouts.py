@@ -21,7 +21,9 @@ from . import cute
 from .recording import RIGHT, Recording, kernels_with, of_float64, of_planes
 from .tensor_core import LEADING, MAJORS, Tables, expect_right
 
-WIDTHS = {64: (64, 128, 192, 256), 32: (64, 128, 192)}  # of tiles, by the terms of a stage
+WIDTHS = {  # of tiles, by the terms of a stage
+    of[0].BLOCK_K: [one.BLOCK_N for one in of] for of in (WGMMA[1], WGMMA[2])
+}
 
 
 @pytest.fixture(scope="module")
