@@ -22,11 +22,7 @@ constexpr int PITCH = BLOCK + PADDING;  // of a row of x and dz in shared memory
 constexpr int QUADS = BLOCK / 64;       // a thread's share of dw each way, in fours
 constexpr int SHARE = 4;                // and of dx, in elements
 constexpr int ROW_LANES = ROWS / SHARE, COLUMN_LANES = BLOCK / SHARE;  // threads that share dx
-#if __CUDA_ARCH__ >= 1200
-constexpr int DW_ROWS = ROWS_AHEAD_SM120;  // at once, of dw
-#else
-constexpr int DW_ROWS = ROWS_AHEAD;
-#endif
+constexpr int DW_ROWS = __CUDA_ARCH__ >= 1200 ? ROWS_AHEAD_SM120 : ROWS_AHEAD;  // at once, of dw
 static_assert(INPUTS == OUTPUTS, "a thread's share of dw is square");
 static_assert(SHARED_BYTES == (BLOCK * BLOCK + 2 * ROWS * PITCH) * int(sizeof(Accumulator)),
               "w, x and dz");
