@@ -22,6 +22,7 @@ from gpugrad.errors import ArgumentError, DeviceError, DTypeError, KernelCompile
 from gpugrad.gpu import bound, cupy_runtime, memory
 from gpugrad.gpu.bound import WIDE, BoundProgram, GpuCall
 from gpugrad.gpu.launches import WORKSPACE_ALIGNMENT, Launches, TensorMap, new_ref
+from gpugrad.planning.configurations import DMMA
 from tests import algorithms, driver
 from tests.cases import (
     DTYPES,
@@ -857,10 +858,13 @@ def test_parameters_are_as_the_driver_reads_them(gpu, monkeypatch):
     x, y = (new_ref(place, (4, 8), np.dtype(np.uint16), "C") for place in range(2))
     part = launches.empty((4, 8), np.uint16)
     args = (np.int32(3), TensorMap(x, (1, 8), 128), y, TensorMap(part, (1, 8), 128), np.int64(-1))
-    launches.launch("stem", "function", ("MACRO",), (2, 3), (256,), args, 7)
+    one = DMMA[0]
+    launches.launch("stem", "function", ("MACRO",), one, (2, 3), args)
     program = launches.program()
     assert program.offsets == (0, 512)
-    assert str(program).startswith("function [MACRO] grid 2×3, block 256, 7 bytes of shared")
+    macros, shared = " ".join(("MACRO", *one.macros)), one.shared_bytes
+    says = f"function [{macros}] grid 2×3, block 256, {shared} bytes of shared memory"
+    assert str(program).startswith(says)
     made = BoundProgram(program, 2, [1])
     launched: list[Any] = []
 
@@ -877,6 +881,6 @@ def test_parameters_are_as_the_driver_reads_them(gpu, monkeypatch):
         launched.clear()
         made.run([base, base + 512, base + 1024], 9)
         maps = [one.to_bytes(8, "little") * 16 for one in (base, base + 1024)]
-        head = (1, 2, 3, 1, 256, 1, 1, 7)
+        head = (1, 2, 3, 1, 256, 1, 1, shared)
         assert launched == [(head, 9, 3, base + 512, 2**64 - 1, *maps, 0)]
     assert len(encoded) == 4
