@@ -6,7 +6,7 @@ gpugrad.cpu knows what σ is.
 
 import numpy as np
 
-from gpugrad.cpu.arithmetic import accumulator, unit, wide
+from gpugrad.cpu.arithmetic import UNIT, accumulator, wide
 from gpugrad.cpu.scratch import Array, Scratch
 
 
@@ -21,8 +21,8 @@ def sigma(z: Array, y: Array, scratch: Scratch) -> None:
         _exponential(z, e)
         top = np.maximum(e, z >= 0)  # 1 or e, since e ≤ 1: np.where takes 20 times as long
     else:
-        top = unit(z.dtype)
-    np.add(e, unit(z.dtype), e)
+        top = UNIT[z.dtype]
+    np.add(e, UNIT[z.dtype], e)
     if y.dtype == z.dtype:
         np.divide(top, e, y)
     else:
@@ -37,7 +37,7 @@ def gradient(
     It is written to a buffer, or to `out`, which may be any of the others, and is rounded there.
     """
     dtype = accumulator(dy.dtype)
-    dz, one = scratch.array("dz", dy.shape, dtype), unit(dtype)
+    dz, one = scratch.array("dz", dy.shape, dtype), UNIT[dtype]
     if z is None:
         y = wide(y, "y", scratch)
         np.subtract(one, y, dz)

@@ -8,13 +8,8 @@ from gpugrad.cpu.scratch import Array, Scratch
 
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
-# As an array: to convert Python's 1 takes longer than the arithmetic of a small layer.
-_ONE = {dtype: np.ones((), dtype) for dtype in (FLOAT32, FLOAT64)}
-
-
-def unit(dtype: np.dtype[Any]) -> Array:
-    """Return 1 in an accumulator's dtype."""
-    return _ONE[dtype]
+# 1 as an array: to convert Python's 1 takes longer than the arithmetic of a small layer.
+UNIT = {dtype: np.ones((), dtype) for dtype in (FLOAT32, FLOAT64)}
 
 
 def accumulator(dtype: np.dtype[Any]) -> np.dtype[Any]:

@@ -1,5 +1,8 @@
 """Where work is cut: by shapes alone, so that no result depends on the number of cores."""
 
+from itertools import pairwise
+from typing import Any
+
 BLOCK = 1 << 17  # elements of a block: 512 KiB of float32, in a core's second-level cache
 MAX_RUNS = 64  # of blocks: tasks enough for any number of cores
 MIN_ROWS = 256  # of a block that the BLAS multiplies: with fewer it spends its time on w
@@ -10,14 +13,20 @@ def pieces(extent: int, length: int) -> int:
     return max(1, -(-extent // length))
 
 
-def cut(extent: int, length: int) -> list[slice]:
-    """Cut [0, extent) into equal pieces of at most `length`, at least one."""
-    return cut_into(extent, pieces(extent, length))
+def cut(extent: int, length: int, first: int = 0) -> list[slice]:
+    """Cut `extent` from `first` on into equal pieces of at most `length`, at least one."""
+    return cut_into(extent, pieces(extent, length), first)
 
 
-def cut_into(extent: int, count: int) -> list[slice]:
-    """Cut [0, extent) into so many equal pieces."""
-    return [slice(i * extent // count, (i + 1) * extent // count) for i in range(count)]
+def cut_into(extent: int, count: int, first: int = 0) -> list[slice]:
+    """Cut `extent` from `first` on into so many equal pieces."""
+    edges = [first + i * extent // count for i in range(count + 1)]
+    return [slice(*one) for one in pairwise(edges)]
+
+
+def parts(of: Any, *arrays: Any) -> list[Any]:
+    """Return a part of each array; None stays."""
+    return [None if array is None else array[of] for array in arrays]
 
 
 def runs(blocks: list[slice], least: int = 1, most: int = MAX_RUNS) -> list[list[slice]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -13,10 +14,10 @@ from gpugrad.cpu.products import (
     FEW,
     LONG,
     SHORT,
+    Product,
     chunk,
     is_square,
     multiply,
-    multiply_in_pieces,
     operand,
     takes,
 )
@@ -44,38 +45,33 @@ def bind(
         return usual
     of_squares = way(False)
 
-    def compute(x: Array, w: Array, b: Array | None, y: Array) -> None:
+    def compute(x: Array, w: Array, b: Array, y: Array) -> None:
         (of_squares if is_square(x, w) else usual)(x, w, b, y)
 
     return compute
 
 
-def _bind_block(x: Array, w: Array, y: Array, whole: bool, _: bool) -> Compute:
-    """Return what computes everything at once, by whole products or not."""
+def _bind_block(x: Array, w: Array, y: Array, product: Product) -> Compute:
+    """Return what computes everything at once."""
     (n, k), m, dtype = x.shape, w.shape[1], accumulator(x.dtype)
     copy_x, copy_w = not takes(x, dtype), not takes(w, dtype)
     in_place = y.dtype == dtype and y.flags.carray
-    to_z = products.bind(
-        n, k, m, y if in_place else np.empty(y.shape, dtype), dtype, add=False, whole=whole
-    )
+    like = y if in_place else np.empty((n, m), dtype)
+    to_z = products.bind(product, n, k, m, like, dtype, add=False)
 
     @np.errstate(all="ignore")
-    def block(x: Array, w: Array, b: Array | None, y: Array, work: Work | None = None) -> None:
+    def block(x: Array, w: Array, b: Array, y: Array) -> None:
         with take() as scratch:
             z = y if in_place else scratch.array("z", y.shape, dtype)
             x = operand(x, "x", scratch) if copy_x else x
             w = operand(w, "w", scratch) if copy_w else w
-            if work is None:
-                to_z(x, w, z, scratch)
-            else:
-                multiply_in_pieces(work, x, w, z, add=False)
-                work.run()
+            to_z(x, w, z)
             _finish(z, b, y, scratch)
 
     return block
 
 
-def _bind_tiles(n: int, k: int, m: int, dtype: np.dtype) -> Compute:
+def _bind_tiles(n: int, k: int, m: int, dtype: np.dtype[Any]) -> Compute:
     """Return what computes tiles of y, a task each."""
     blocks, width = cut_rows(n, max(1, k, min(m, LONG))), LONG
     while len(blocks) * len(cut(m, width)) < FEW and width > SHORT:
@@ -83,7 +79,7 @@ def _bind_tiles(n: int, k: int, m: int, dtype: np.dtype) -> Compute:
     tiles = [(rows, columns) for rows in blocks for columns in cut(m, width)]
     chunks = cut(k, chunk(dtype, computed=False))
 
-    def in_tiles(x: Array, w: Array, b: Array | None, y: Array) -> None:
+    def in_tiles(x: Array, w: Array, b: Array, y: Array) -> None:
         def tile(rows: slice, columns: slice, scratch: Scratch) -> None:
             out = y[rows, columns]
             z = scratch.array("z", out.shape, accumulator(dtype))
@@ -100,7 +96,7 @@ def _bind_tiles(n: int, k: int, m: int, dtype: np.dtype) -> Compute:
     return in_tiles
 
 
-def _finish(z: Array, b: Array | None, y: Array, scratch: Scratch) -> None:
+def _finish(z: Array, b: Array, y: Array, scratch: Scratch) -> None:
     """Write σ(z + b) into y, which may be z; z is used up."""
     if b is not None:
         np.add(z, wide(b, "b", scratch), z)

@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 
-from gpugrad.cpu.cuts import BLOCK, cut, runs
+from gpugrad.cpu.cuts import BLOCK, cut, parts, runs
 from gpugrad.cpu.scratch import Array, Compute, Scratch, take
 from gpugrad.cpu.workers import Work
 
@@ -32,7 +32,7 @@ def bind(function: Callable[..., object], *like: Array | None) -> Compute:
     @np.errstate(all="ignore")
     def run_of_blocks(views: list[Array | None], run: list[slice], scratch: Scratch) -> None:
         for part in run:
-            function(*(None if view is None else view[part] for view in views), scratch)
+            function(*parts(part, *views), scratch)
 
     def in_blocks(*arrays: Array | None) -> None:
         views = [

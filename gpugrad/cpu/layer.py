@@ -19,14 +19,16 @@ import numpy as np
 
 from gpugrad.cpu import products, sums, threads
 from gpugrad.cpu.arithmetic import FLOAT64, accumulator, store
-from gpugrad.cpu.cuts import BLOCK, MAX_RUNS, MIN_ROWS, cut, cut_rows, runs
+from gpugrad.cpu.cuts import BLOCK, MAX_RUNS, MIN_ROWS, cut, cut_rows, parts, runs
 from gpugrad.cpu.products import (
     PARTS_BYTES,
     Part,
+    Product,
     chunk,
     multiply,
     multiply_in_pieces,
     multiply_in_tiles,
+    multiply_whole,
     operand,
     part_of,
     takes,
@@ -66,7 +68,7 @@ class Layer(NamedTuple):
 
 
 def at_once(
-    block: Callable[[bool, bool], Compute],
+    block: Callable[[Product], Compute],
     n: int,
     k: int,
     m: int,
@@ -75,49 +77,33 @@ def at_once(
     whole: bool,
     may_be_large: bool,
 ) -> Compute | None:
-    """Return what computes a layer by whole products; None for one that is cut into tasks.
+    """Return what computes a layer by products that are not cut; None for one cut into tasks.
 
     Parameters
     ----------
     block : function
-        Returns what computes a layer: whether by products of the same bits on any number of the
-        BLAS's threads, and whether it is large. With a `Work` as its last argument, that computes
-        the products in pieces.
+        Returns what computes a layer by a kind of products.
     dtype
         That of the operands.
     whole : bool
-        Whether there are such products.
+        Whether there are products of the same bits on any number of the BLAS's threads.
     may_be_large : bool
-        Whether they are to be taken for a layer that is not small, too.
+        Whether these are to be taken for a layer that is not small, too.
     """
-    if n * k * m <= SMALL and n * max(k, m) <= 2 * BLOCK:
+    if is_small(n, k, m):
         if threads.is_unthreaded(n, k, m, whole=whole):
-            return block(False, False)
+            return block(multiply)
         if not whole:
-            return partial(threads.on_one_thread, block(False, False))
-        return _on_blas_threads(block(True, False), accumulator(dtype), large=False)
+            return partial(threads.on_one_thread, block(multiply))
+        return threads.bind(accumulator(dtype), block(multiply_whole))
     if whole and may_be_large and _fits(n, k, m, dtype):
-        return _on_blas_threads(block(True, True), accumulator(dtype), large=True)
+        return threads.bind(accumulator(dtype), block(multiply_whole), block(multiply_in_pieces))
     return None
 
 
-def _on_blas_threads(compute: Compute, dtype: np.dtype[Any], *, large: bool) -> Compute:
-    """Return what computes on as many of the BLAS's threads as there are to be.
-
-    If that is one, workers compute pieces of the products of a large layer.
-    """
-
-    def on_threads(*arrays: Any) -> None:
-        number = threads.libraries().threads()
-        wanted = threads.allowed(number, dtype)
-        if large and wanted == 1:
-            compute(*arrays, Work())
-        elif wanted == number:
-            compute(*arrays)
-        else:
-            threads.on_threads(wanted, compute, *arrays)
-
-    return on_threads
+def is_small(n: int, k: int, m: int) -> bool:
+    """Return whether a layer is computed on the calling thread."""
+    return n * k * m <= SMALL and n * max(k, m) <= 2 * BLOCK
 
 
 def _fits(n: int, k: int, m: int, dtype: np.dtype[Any]) -> bool:
@@ -152,22 +138,20 @@ def bind(
     computed : bool
         Whether dz is; else dy is dz itself.
     whole : bool
-        Whether products with the same bits on any number of threads are to be taken where there
-        are some.
+        Whether to take products of the same bits on any number of threads where there are some.
 
     Returns
     -------
     function
-        Of dy, y, z, x, w, dx, dw and db; y, z and what is not wanted may be None.
+        Of dy, y, z, x, w, dx, dw and db; None for what is not read or not wanted.
     """
     (n, k), m = x.shape, w.shape[1]
-    if not n:
-        return partial(_no_rows, accumulate)
-    dtype = accumulator(w.dtype)
-    products_wanted = not outputs.keys() <= {"db"}
+    if not n or not outputs:
+        return partial(_no_terms, accumulate)
+    dtype, sum_alone = accumulator(w.dtype), outputs.keys() == {"db"}
     block = partial(_bind_block, gradient, x, w, outputs, accumulate, computed)
     whole = whole and threads.same_bits(n, k, m, dtype)
-    compute = at_once(block, n, k, m, w.dtype, whole=whole, may_be_large=products_wanted)
+    compute = at_once(block, n, k, m, w.dtype, whole=whole, may_be_large=not sum_alone)
     if compute is not None:
         return compute
     held = computed and n * m <= HELD
@@ -175,8 +159,8 @@ def bind(
     if "dw" in outputs:
         most = min(most, PARTS_BYTES // max(1, w.size * dtype.itemsize))
     add_tasks: Callable[[Work, Layer, Scratch], None]
-    if not products_wanted:
-        add_tasks = _sum_alone
+    if sum_alone:
+        add_tasks = _in_sums
     elif n * k * m <= MIDDLE and n * max(k, m) <= 4 * BLOCK:
         add_tasks = _in_two_tasks
     elif n >= 4 * MIN_ROWS and most >= (FEW_RUNS_HELD if held else FEW_RUNS):
@@ -185,19 +169,10 @@ def bind(
         add_tasks = partial(_in_tiles, computed, held)
 
     def in_tasks(
-        dy: Array,
-        y: Array | None,
-        z: Array | None,
-        x: Array,
-        w: Array,
-        dx: Array | None,
-        dw: Array | None,
-        db: Array | None,
+        dy: Array, y: Array, z: Array, x: Array, w: Array, dx: Array, dw: Array, db: Array
     ) -> None:
-        def dz(rows: slice, columns: slice, scratch: Scratch, out: Array | None = None) -> Array:
-            at = rows, columns
-            one, other = None if y is None else y[at], None if z is None else z[at]
-            return gradient(dy[at], one, other, scratch, out)
+        def dz(rows: slice, columns: slice, scratch: Scratch) -> Array:
+            return gradient(*parts((rows, columns), dy, y, z), scratch)
 
         work = Work()
         with take() as shared:
@@ -207,7 +182,7 @@ def bind(
     return in_tasks
 
 
-def _no_rows(accumulate: Collection[str], *arrays: Any) -> None:
+def _no_terms(accumulate: Collection[str], *arrays: Any) -> None:
     for name, result in zip(("dw", "db"), arrays[-2:], strict=True):
         if result is not None and name not in accumulate:
             result.fill(0)
@@ -223,8 +198,7 @@ def _bind_block(
     outputs: Mapping[str, Array],
     accumulate: Collection[str],
     computed: bool,
-    whole: bool,
-    large: bool,
+    product: Product,
 ) -> Compute:
     """Return what computes dz, then each product at once.
 
@@ -232,66 +206,45 @@ def _bind_block(
     than it saves. With them a layer of 1024 × 256 × 256 took 0.98 ms, and 0.86 without.
     """
     (n, k), m, dtype = x.shape, w.shape[1], accumulator(w.dtype)
-    add_dx, add_dw, add_db = (name in accumulate for name in ("dx", "dw", "db"))
-    copy_x, copy_w = not takes(x, dtype), not takes(w, dtype)
-    to_dx = products.bind(n, m, k, outputs.get("dx"), dtype, add=add_dx, whole=whole)
-    to_dw = products.bind(k, n, m, outputs.get("dw"), dtype, add=add_dw, whole=whole)
+    copy_x, copy_w, add_db = not takes(x, dtype), not takes(w, dtype), "db" in accumulate
+    in_strips = computed and n * m > BLOCK and not is_small(n, k, m)
+
+    def to(name: str, rows: int, terms: int, columns: int) -> Product | None:
+        if name not in outputs:
+            return None
+        out, add = outputs[name], name in accumulate
+        return products.bind(product, rows, terms, columns, out, dtype, add=add)
+
+    to_dx, to_dw = to("dx", n, m, k), to("dw", k, n, m)
     to_db = sums.bind_columns(n, outputs["db"], add=add_db) if "db" in outputs else None
-    in_strips = large and computed and n * m > BLOCK
 
     @np.errstate(all="ignore")
     def block(
-        dy: Array,
-        y: Array | None,
-        z: Array | None,
-        x: Array,
-        w: Array,
-        dx: Array | None,
-        dw: Array | None,
-        db: Array | None,
-        work: Work | None = None,
+        dy: Array, y: Array, z: Array, x: Array, w: Array, dx: Array, dw: Array, db: Array
     ) -> None:
         with take() as scratch:
             if in_strips:
-                dz = _in_strips(gradient, dy, y, z, dtype, db, add_db, scratch)
+                dz = _in_strips(gradient, dy, y, z, db, add_db, scratch)
             else:
                 dz = gradient(dy, y, z, scratch)
                 if to_db is not None:
                     to_db(dz, db)
-            if dx is not None:
-                turned = operand(w, "w", scratch).T if copy_w else w.T
-                if work is None:
-                    to_dx(dz, turned, dx, scratch)
-                else:
-                    multiply_in_pieces(work, dz, turned, dx, add=add_dx)
-            if dw is not None:
-                turned = operand(x, "x", scratch).T if copy_x else x.T
-                if work is None:
-                    to_dw(turned, dz, dw, scratch)
-                else:
-                    multiply_in_pieces(work, turned, dz, dw, add=add_dw)
-            if work is not None:
-                work.run()
+            if to_dx is not None:
+                to_dx(dz, (operand(w, "w", scratch) if copy_w else w).T, dx)
+            if to_dw is not None:
+                to_dw((operand(x, "x", scratch) if copy_x else x).T, dz, dw)
 
     return block
 
 
 def _in_strips(
-    gradient: Gradient,
-    dy: Array,
-    y: Array | None,
-    z: Array | None,
-    dtype: np.dtype[Any],
-    db: Array | None,
-    add: bool,
-    scratch: Scratch,
+    gradient: Gradient, dy: Array, y: Array, z: Array, db: Array, add: bool, scratch: Scratch
 ) -> Array:
     """Compute all of dz strip by strip, and sum it into db while it is in cache."""
     n, m = dy.shape
-    dz, total = scratch.array("whole", (n, m), dtype), np.zeros(m, FLOAT64)
+    dz, total = scratch.array("whole", (n, m), accumulator(dy.dtype)), np.zeros(m, FLOAT64)
     for rows in cut(n, max(1, BLOCK // m)):
-        one, other = None if y is None else y[rows], None if z is None else z[rows]
-        gradient(dy[rows], one, other, scratch, dz[rows])
+        gradient(*parts(rows, dy, y, z), scratch, dz[rows])
         if db is not None:
             total += column_sum(dz[rows])
     if db is not None:
@@ -302,11 +255,9 @@ def _in_strips(
 # ---- in tasks
 
 
-def _sum_alone(work: Work, layer: Layer, _: Scratch) -> None:
-    """Add tasks that sum dz, if db is wanted."""
-    if layer.db is not None:
-        add = "db" in layer.accumulate
-        sum_rows(work, layer.dz, len(layer.x), layer.db, add=add)
+def _in_sums(work: Work, layer: Layer, _: Scratch) -> None:
+    """Add tasks that sum dz."""
+    sum_rows(work, layer.dz, len(layer.x), layer.db, add="db" in layer.accumulate)
 
 
 def _in_two_tasks(work: Work, layer: Layer, shared: Scratch) -> None:
@@ -333,9 +284,9 @@ def _in_blocks(most: int, work: Work, layer: Layer, shared: Scratch) -> None:
     """Add tasks that are runs of blocks, at most so many, each with its own part of dw and db."""
     dz, x, w, dx, dw, db, accumulate = layer
     dtype = accumulator(w.dtype)
-    parts = runs(cut_rows(len(x), max(1, *w.shape)), most=most)
-    dw_parts = shared.array("dw", (len(parts) if dw is not None else 0, *w.shape), dtype)
-    db_parts = np.zeros((len(parts) if db is not None else 0, w.shape[1]), FLOAT64)
+    tasks = runs(cut_rows(len(x), max(1, *w.shape)), most=most)
+    dw_parts = shared.array("dw", (len(tasks) if dw is not None else 0, *w.shape), dtype)
+    db_parts = None if db is None else work.parts(len(tasks), db, add="db" in accumulate)
 
     def run_of_blocks(i: int, run: list[slice], scratch: Scratch) -> None:
         for j, rows in enumerate(run):
@@ -346,14 +297,12 @@ def _in_blocks(most: int, work: Work, layer: Layer, shared: Scratch) -> None:
             if dw is not None:
                 x_block = operand(x[rows], "x", scratch)
                 multiply(x_block.T, dz_block, dw_parts[i], scratch, add=j > 0)
-            if db is not None:
+            if db_parts is not None:
                 db_parts[i] += column_sum(dz_block)
 
-    work.tasks += (partial(run_of_blocks, i, run) for i, run in enumerate(parts))
+    work.tasks += (partial(run_of_blocks, i, run) for i, run in enumerate(tasks))
     if dw is not None:
         work.sum(dw_parts, dw, add="dw" in accumulate)
-    if db is not None:
-        work.sum(db_parts, db, add="db" in accumulate)
 
 
 def _in_tiles(computed: bool, hold: bool, work: Work, layer: Layer, shared: Scratch) -> None:
@@ -365,7 +314,7 @@ def _in_tiles(computed: bool, hold: bool, work: Work, layer: Layer, shared: Scra
     n, m = len(x), w.shape[1]
     if hold:
         whole = shared.array("whole", (n, m), accumulator(x.dtype))
-        dz = _held(work, dz, whole, db, shared, add="db" in accumulate)
+        dz = _held(dz, whole, db, shared, add="db" in accumulate)
     elif db is not None:
         sum_rows(work, dz, n, db, add="db" in accumulate)
     length = chunk(x.dtype, computed=computed and not hold)
@@ -377,10 +326,8 @@ def _in_tiles(computed: bool, hold: bool, work: Work, layer: Layer, shared: Scra
         multiply_in_tiles(work, dz, right, m, length, dx, shared, add=add, computed="left")
 
 
-def _held(
-    work: Work, dz: Part, whole: Array, db: Array | None, shared: Scratch, *, add: bool
-) -> Part:
-    """Have all of dz computed, and summed into db if that is wanted, before the tasks."""
+def _held(dz: Part, whole: Array, db: Array | None, shared: Scratch, *, add: bool) -> Part:
+    """Compute all of dz, and sum it into db if that is wanted."""
     n, m = whole.shape
     if n * m <= BLOCK:  # at once: other threads would take as long to wake
         with np.errstate(all="ignore"):
@@ -388,16 +335,15 @@ def _held(
             if db is not None:
                 store(column_sum(at_once), db, add=add)
         return part_of(at_once, "dz")
-    strips = cut(n, max(1, STRIP // max(1, m)))
-    db_parts = np.zeros((len(strips), m), FLOAT64)
+    strips, before = cut(n, max(1, STRIP // max(1, m))), Work()
+    db_parts = None if db is None else before.parts(len(strips), db, add=add)
 
     def rows_of_dz(i: int, rows: slice, scratch: Scratch) -> None:
         block = dz(rows, ALL, scratch)
         np.copyto(whole[rows], block)
-        if db is not None:
+        if db_parts is not None:
             db_parts[i] = column_sum(block)
 
-    work.before += (partial(rows_of_dz, i, rows) for i, rows in enumerate(strips))
-    if db is not None:
-        work.sum(db_parts, db, add=add)
+    before.tasks += (partial(rows_of_dz, i, rows) for i, rows in enumerate(strips))
+    before.run()
     return part_of(whole, "dz")

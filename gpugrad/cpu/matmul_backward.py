@@ -3,7 +3,8 @@
 from collections.abc import Collection, Mapping
 
 from gpugrad.cpu import layer
-from gpugrad.cpu.products import is_square, operand
+from gpugrad.cpu.arithmetic import accumulator
+from gpugrad.cpu.products import is_square, operand, takes
 from gpugrad.cpu.scratch import Array, Compute, Scratch
 
 
@@ -11,9 +12,10 @@ def bind(
     inputs: Mapping[str, Array], outputs: Mapping[str, Array], accumulate: Collection[str]
 ) -> Compute:
     """Return what writes dx (n, k) and dw (k, m) from dy (n, m), x (n, k) and w (k, m)."""
-    x, w = inputs["x"], inputs["w"]
+    dy, x, w = inputs.values()
+    dz = _itself if takes(dy, accumulator(dy.dtype)) else _copied
     usual, of_squares = (
-        layer.bind(_itself, x, w, outputs, accumulate, computed=False, whole=whole)
+        layer.bind(dz, x, w, outputs, accumulate, computed=False, whole=whole)
         for whole in (True, False)
     )
     may_be_square = w.shape[0] in (len(x), w.shape[1])
@@ -25,6 +27,9 @@ def bind(
     return compute
 
 
-def _itself(dy: Array, _y: None, _z: None, scratch: Scratch, _out: None = None) -> Array:
-    """Return dz, which is dy."""
+def _itself(dy: Array, *_: object) -> Array:
+    return dy
+
+
+def _copied(dy: Array, _y: None, _z: None, scratch: Scratch) -> Array:
     return operand(dy, "dz", scratch)

@@ -1,6 +1,5 @@
 """Products of matrices: whole, in pieces of rows, or in tiles."""
 
-import functools
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -9,12 +8,15 @@ import numpy as np
 
 from gpugrad.cpu.arithmetic import FLOAT64, accumulator, store, wide
 from gpugrad.cpu.cuts import BLOCK, cut, cut_into, pieces
-from gpugrad.cpu.scratch import Array, Scratch
+from gpugrad.cpu.scratch import Array, Scratch, take
 from gpugrad.cpu.threads import STRETCH, UNCUT
 from gpugrad.cpu.workers import Work
 
 # Returns part of a matrix (rows, columns) in accumulator dtype, as the BLAS takes it.
 Part = Callable[[slice, slice, Scratch], Array]
+
+# Writes or adds a product a b to a buffer, from a, b, the buffer and perhaps a Scratch.
+Product = Callable[..., object]
 
 LONG, SHORT = 1024, 256  # sides of the piece of a result that a task computes
 MANY = 8  # tasks a product; where there are as many, SHORT is twice that
@@ -75,17 +77,19 @@ def chunk(dtype: np.dtype[Any], *, computed: bool) -> int:
 
 
 def bind(
-    rows: int, terms: int, columns: int, out: Array | None, dtype: Any, *, add: bool, whole: bool
-) -> Callable[[Array, Array, Array, Scratch], object]:
-    """Return what writes or adds a product of such extents to a buffer like `out`.
+    product: Product, rows: int, terms: int, columns: int, out: Array, dtype: Any, *, add: bool
+) -> Product:
+    """Return what computes a kind of product from a and b of such extents into one like `out`."""
+    cut = product is multiply_in_pieces
+    cut = cut or (product is multiply_whole and terms > UNCUT and terms % STRETCH > 0)
+    if not (cut or add) and out.dtype == dtype and out.flags.carray:
+        return product_into(rows, terms, columns, out.itemsize)
 
-    `whole` asks for the bits that it has on any number of the BLAS's threads.
-    """
-    uncut = not whole or terms <= UNCUT or not terms % STRETCH
-    if out is not None and uncut and not add and out.flags.carray and out.dtype == dtype:
-        into = product_into(rows, terms, columns, out.itemsize)
-        return lambda a, b, out, _: into(a, b, out)
-    return partial(multiply_whole if whole else multiply, add=add)
+    def with_buffers(a: Array, b: Array, out: Array) -> None:
+        with take() as scratch:
+            product(a, b, out, scratch, add=add)
+
+    return with_buffers
 
 
 def multiply(a: Array, b: Array, out: Array, scratch: Scratch, *, add: bool) -> None:
@@ -137,14 +141,15 @@ def multiply_whole(a: Array, b: Array, out: Array, scratch: Scratch, *, add: boo
             store(total, target, add=add)
 
 
-def multiply_in_pieces(work: Work, a: Array, b: Array, out: Array, *, add: bool) -> None:
-    """Add tasks that write or add a whole product, some rows of it each."""
-    for rows in _rows_cut(len(out), _rows_of(TASK // a.shape[1], out.shape[1])):
-        work.tasks.append(partial(_piece, a[rows], b, out[rows], add))
+def multiply_in_pieces(a: Array, b: Array, out: Array, _: Scratch, *, add: bool) -> None:
+    """Write or add the same product on workers, some rows of it each."""
 
+    def piece(rows: slice, scratch: Scratch) -> None:
+        multiply_whole(a[rows], b, out[rows], scratch, add=add)
 
-def _piece(a: Array, b: Array, out: Array, add: bool, scratch: Scratch) -> None:
-    multiply_whole(a, b, out, scratch, add=add)
+    work, rows = Work(), _rows_of(TASK // a.shape[1], out.shape[1])
+    work.tasks += (partial(piece, one) for one in _rows_cut(len(out), rows))
+    work.run()
 
 
 def _rows_of(size: int, width: int) -> int:
@@ -173,29 +178,38 @@ def multiply_in_tiles(
     add: bool,
     computed: str,
 ) -> None:
-    """Add tasks that write or add a product to out, a tile of it each.
+    """Add tasks that write or add a product to out, a tile of it each, with one rounding into out.
 
     `length` is how much of the contraction they take at a time. `computed` says which operand costs
     something to give, "left" or "right": tiles are long beside the other, for there it is given
     anew for each. Where there are few tiles, a long contraction is cut too.
     """
-    dtype = accumulator(out.dtype)
-    tiles, parts = _tiles(*out.shape, contraction, dtype.itemsize, computed)
+    (height, width), dtype = out.shape, accumulator(out.dtype)
+    tiles, ranges = _tiles(height, width, contraction, dtype.itemsize, computed)
     targets = out[None]
-    if len(parts) > 1:
-        targets = shared.array(f"parts beside {computed}", (len(parts), *out.shape), dtype)
+    if len(ranges) > 1:
+        targets = shared.array(f"parts beside {computed}", (len(ranges), *out.shape), dtype)
         work.sum(targets, out, add=add)
         add = False
-    for target, terms in zip(targets, parts, strict=True):
-        for r, c in tiles:
-            work.tasks.append(partial(_tile, left, right, terms, r, c, length, target[r, c], add))
+
+    def tile(target: Array, terms: slice, rows: slice, columns: slice, scratch: Scratch) -> None:
+        target = target[rows, columns]
+        direct = not add and takes(target, dtype)
+        total = target if direct else scratch.array("total", target.shape, dtype)
+        for i, part in enumerate(cut(terms.stop - terms.start, length, terms.start)):
+            a, b = left(rows, part, scratch), right(part, columns, scratch)
+            multiply(a, b, total, scratch, add=i > 0)
+        if not direct:
+            store(total, target, add=add)
+
+    for target, terms in zip(targets, ranges, strict=True):
+        work.tasks += (partial(tile, target, terms, *one) for one in tiles)
 
 
-@functools.lru_cache(maxsize=256)
 def _tiles(
     rows: int, columns: int, contraction: int, itemsize: int, computed: str
 ) -> tuple[list[tuple[slice, slice]], list[slice]]:
-    """Cut a product's result into tiles, and its contraction into parts."""
+    """Cut a product's result into tiles, and its contraction into ranges."""
     long, short = (columns, rows) if computed == "left" else (rows, columns)
     length, width = LONG, 2 * SHORT
     if pieces(long, length) * pieces(short, width) < MANY:
@@ -205,28 +219,4 @@ def _tiles(
     down, across = (width, length) if computed == "left" else (length, width)
     tiles = [(r, c) for r in cut(rows, down) for c in cut(columns, across)]
     fit = PARTS_BYTES // max(1, rows * columns * itemsize)
-    count = max(1, min(MANY // len(tiles), contraction // PART, fit))
-    return tiles, cut_into(contraction, count)
-
-
-def _tile(
-    left: Part,
-    right: Part,
-    terms: slice,
-    rows: slice,
-    columns: slice,
-    length: int,
-    out: Array,
-    add: bool,
-    scratch: Scratch,
-) -> None:
-    """Sum over a range of the contraction, so much at a time, with one rounding into out."""
-    dtype = accumulator(out.dtype)
-    direct = not add and takes(out, dtype)
-    total = out if direct else scratch.array("total", out.shape, dtype)
-    for i, part in enumerate(cut(terms.stop - terms.start, length)):
-        part = slice(terms.start + part.start, terms.start + part.stop)
-        a, b = left(rows, part, scratch), right(part, columns, scratch)
-        multiply(a, b, total, scratch, add=i > 0)
-    if not direct:
-        store(total, out, add=add)
+    return tiles, cut_into(contraction, max(1, min(MANY // len(tiles), contraction // PART, fit)))

@@ -17,7 +17,6 @@ Array = Any  # np.ndarray; NumPy's own annotations turn many expressions into sc
 Compute = Callable[..., None]  # a bound call: of all operands and results of an operation, in order
 
 KEPT_BYTES = 8 << 20  # that a Scratch may have and be kept
-KEPT_VIEWS = 128
 
 
 class _Free(threading.local):
@@ -41,11 +40,10 @@ class Scratch:
         The size of all buffers.
     """
 
-    __slots__ = ("_buffers", "_views", "nbytes")
+    __slots__ = ("_views", "nbytes")
 
     def __init__(self) -> None:
-        self._buffers: dict[tuple[str, np.dtype[Any]], Array] = {}
-        self._views: dict[tuple[str, tuple[int, ...], np.dtype[Any]], Array] = {}
+        self._views: dict[tuple[str, np.dtype[Any]], Array] = {}  # the last one of each name
         self.nbytes = 0
 
     def __enter__(self) -> "Scratch":
@@ -63,19 +61,14 @@ class Scratch:
 
     def array(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """Return an array with whatever is in it."""
-        view = self._views.get((name, shape, dtype))
-        return self._new_view(name, shape, dtype) if view is None else view
+        view = self._views.get((name, dtype))
+        return view if view is not None and view.shape == shape else self._new(name, shape, dtype)
 
-    def _new_view(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-        size = math.prod(shape)
-        buffer = self._buffers.get((name, dtype))
-        if buffer is None or buffer.size < size:
-            self._views = {key: view for key, view in self._views.items() if key[0] != name}
-            buffer = self._buffers[name, dtype] = np.empty(size, dtype)
-            self.nbytes = sum(one.nbytes for one in self._buffers.values())
-        elif len(self._views) >= KEPT_VIEWS:
-            self._views.clear()
-        view = self._views[name, shape, dtype] = buffer[:size].reshape(shape)
+    def _new(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        size, view = math.prod(shape), self._views.get((name, dtype))
+        memory = np.empty(size, dtype) if view is None or view.base.size < size else view.base
+        view = self._views[name, dtype] = memory[:size].reshape(shape)
+        self.nbytes = sum(one.base.nbytes for one in self._views.values())
         return view
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from gpugrad.cpu import threads
 from gpugrad.cpu.arithmetic import FLOAT64, store
-from gpugrad.cpu.cuts import BLOCK, MAX_RUNS, cut, runs
+from gpugrad.cpu.cuts import BLOCK, MAX_RUNS, cut, parts, runs
 from gpugrad.cpu.products import PARTS_BYTES, Part
 from gpugrad.cpu.scratch import Array, Compute, Scratch, take
 from gpugrad.cpu.workers import Work
@@ -35,8 +35,7 @@ def bind(value: Callable[..., Array], rows: int, out: Array, *, add: bool) -> Co
             *matrices, out = arrays
 
             def block(rows: slice, columns: slice, scratch: Scratch) -> Array:
-                at = rows, columns
-                return value(*(None if one is None else one[at] for one in matrices), scratch)
+                return value(*parts((rows, columns), *matrices), scratch)
 
             work = Work()
             sum_rows(work, block, rows, out, add=add)
@@ -61,23 +60,21 @@ def sum_rows(work: Work, block: Part, rows: int, out: Array, *, add: bool) -> No
     blocks = cut(rows, max(1, BLOCK // max(1, strips[0].stop)))
     most = max(1, min(MAX_RUNS, PARTS_BYTES // max(1, 8 * out.size)))
     runs_of_blocks = runs(blocks, MIN_RUN, most)
-    parts = np.zeros((len(runs_of_blocks), out.size), FLOAT64)
-    for run, part in zip(runs_of_blocks, parts, strict=True):
-        for columns in strips:
-            work.tasks.append(partial(_sum_run, block, run, columns, part[columns]))
-    work.sum(parts, out, add=add)
+    totals = work.parts(len(runs_of_blocks), out, add=add)
 
+    def sum_run(run: list[slice], columns: slice, total: Array, scratch: Scratch) -> None:
+        for rows in run:
+            total[columns] += column_sum(block(rows, columns, scratch))
 
-def _sum_run(block: Part, run: list[slice], columns: slice, total: Array, scratch: Scratch) -> None:
-    for rows in run:
-        total += column_sum(block(rows, columns, scratch))
+    for run, total in zip(runs_of_blocks, totals, strict=True):
+        work.tasks += (partial(sum_run, run, columns, total) for columns in strips)
 
 
 def bind_columns(rows: int, out: Array, *, add: bool) -> Callable[[Array, Array], object]:
     """Return what writes or adds the sum of a block over its rows to a buffer like `out`."""
     if rows <= FEW_ROWS and not add and out.flags.carray and out.dtype.itemsize >= 4:
-        row = ones(rows, out.dtype)
-        return lambda block, out: row.dot(block, out)
+        dot: Callable[[Array, Array], object] = ones(rows, out.dtype).dot
+        return dot
     return lambda block, out: store(column_sum(block), out, add=add)
 
 
@@ -87,30 +84,20 @@ def column_sum(block: Array) -> Array:
     A product with a row of ones sums 64 rows at a time in the block's dtype, and what it leaves
     is summed in float64: a quarter of the time that np.sum in float64 takes.
     """
-    rows, m = block.shape
+    (rows, m), dtype = block.shape, block.dtype
     if rows <= FEW_ROWS:
-        return ones(rows, block.dtype).dot(block)
-    if rows <= FEW_SUMS * SUM_ROWS:  # float64 would take half of the time
-        return _sum_of_few(block)
-    beside = max(1, SUM_WIDTH // max(1, m))
+        return ones(rows, dtype).dot(block)
+    few = rows <= FEW_SUMS * SUM_ROWS  # float64 would take half of the time
+    beside = 1 if few else max(1, SUM_WIDTH // max(1, m))
     pieces = rows // (SUM_ROWS * beside)
     head = pieces * SUM_ROWS * beside
-    row = ones(SUM_ROWS, block.dtype)[None]
+    row, rest = ones(SUM_ROWS, dtype)[None], block[head:]
     parts = np.matmul(row, block[:head].reshape(pieces, SUM_ROWS, beside * m))
-    total = np.add.reduce(parts, axis=0, dtype=FLOAT64).reshape(beside, m)
-    return np.add.reduce(total, axis=0) + np.add.reduce(block[head:], axis=0, dtype=FLOAT64)
-
-
-def _sum_of_few(block: Array) -> Array:
-    (rows, m), dtype = block.shape, block.dtype
-    pieces = rows // SUM_ROWS
-    head = pieces * SUM_ROWS
-    row = ones(SUM_ROWS, dtype)[None]
-    parts = np.matmul(row, block[:head].reshape(pieces, SUM_ROWS, m)).reshape(pieces, m)
-    total = ones(pieces, dtype).dot(parts)
-    if head < rows:
-        np.add(total, ones(rows - head, dtype).dot(block[head:]), out=total)
-    return total
+    if few:
+        total = ones(pieces, dtype).dot(parts[:, 0])
+        return total + ones(len(rest), dtype).dot(rest) if len(rest) else total
+    sums = np.add.reduce(parts, axis=0, dtype=FLOAT64).reshape(beside, m)
+    return np.add.reduce(sums, axis=0) + np.add.reduce(rest, axis=0, dtype=FLOAT64)
 
 
 @functools.cache

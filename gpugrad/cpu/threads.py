@@ -21,7 +21,7 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from gpugrad.cpu.arithmetic import FLOAT64
-from gpugrad.cpu.scratch import Array
+from gpugrad.cpu.scratch import Array, Compute
 from gpugrad.errors import ArgumentError
 
 KERNELS = frozenset(("SkylakeX", "Cooperlake", "SapphireRapids"))  # of OpenBLAS, for AVX-512
@@ -52,18 +52,14 @@ class Libraries:
     The number of threads is the process's own. So those who hold it are known: it is the least that
     one of them wants, and the last of them gives back what the first found. An OpenBLAS upon OpenMP
     has a number for each thread.
-
-    What is to be given back is noted before anything is changed, and `release` can be called again:
-    so a Ctrl-C at any moment loses nothing.
     """
 
     def __init__(self, libraries: Sequence[Any]) -> None:
         self.all = libraries
-        layers = [getattr(one, "threading_layer", "") for one in libraries]
-        self._shared = [a for a, layer in zip(libraries, layers, strict=True) if layer != "openmp"]
-        self._own = [a for a, layer in zip(libraries, layers, strict=True) if layer == "openmp"]
-        self._lock = threading.RLock()  # a signal's handler may come here too
-        self._holders: set[Hold] = set()
+        self.own = [a for a in libraries if getattr(a, "threading_layer", "") == "openmp"]
+        self._shared = [a for a in libraries if a not in self.own]
+        self.lock = threading.RLock()  # a signal's handler may come here too
+        self.holders: set[Hold] = set()
         self._before: list[int] | None = None
         self._set_to = 0  # what holders want, once it is set
         if hasattr(os, "register_at_fork"):
@@ -73,85 +69,66 @@ class Libraries:
         """Return the number of threads that products of this thread may have."""
         return max([one.get_num_threads() for one in self.all], default=1)
 
-    def take(self, holder: "Hold") -> None:
-        """Set all to as many threads as a holder wants, or to fewer."""
-        with self._lock:
+    def set_for_holders(self) -> None:
+        """Set the number that the holders want, or the one before if there are none."""
+        if self.holders:
             if self._before is None:
                 self._before = [one.get_num_threads() for one in self._shared]
-            self._holders.add(holder)
-            self._set_least(self._before)
-        if self._own:
-            holder.own_before = [one.get_num_threads() for one in self._own]
-            _set(self._own, [min(holder.threads, before) for before in holder.own_before])
-
-    def release(self, holder: "Hold") -> None:
-        """Return back what this holder, or the last of all, has changed."""
-        if holder.own_before is not None:
-            _set(self._own, holder.own_before)
-            holder.own_before = None
-        with self._lock:
-            self._holders.discard(holder)
-            if self._before is None:
-                return
-            if self._holders:
-                self._set_least(self._before)
-            else:
-                self._give_back(self._before)
-
-    def _set_least(self, before: list[int]) -> None:
-        least = min(holder.threads for holder in self._holders)
-        if least != self._set_to:
-            _set(self._shared, [min(least, number) for number in before])
-            self._set_to = least
-
-    def _give_back(self, before: list[int]) -> None:
-        _set(self._shared, before)
-        self._before, self._set_to = None, 0
+            least = min(holder.threads for holder in self.holders)
+            if least != self._set_to:
+                _set(self._shared, [min(least, number) for number in self._before])
+                self._set_to = least
+        elif self._before is not None:
+            _set(self._shared, self._before)
+            self._before, self._set_to = None, 0
 
     def _forked(self) -> None:
         """Forget what other threads were doing: they are not in this process."""
-        self._lock = threading.RLock()
-        self._holders = set()
-        if self._before is not None:
-            self._give_back(self._before)
+        self.lock = threading.RLock()
+        self.holders = set()
+        self.set_for_holders()
 
 
 class Hold:
-    """One thread's wish that the BLAS use one thread, or a few.
+    """One thread's wish that the BLAS use so many threads, or fewer.
 
-    Attributes
-    ----------
-    threads : int
-        As many.
-    own_before : list of int or None
-        What is to be given back to an OpenBLAS that has a number for each thread.
+    What is to be given back is noted before anything is changed, and `release` can be called again:
+    so a Ctrl-C at any moment loses nothing.
     """
 
     def __init__(self, libraries: Libraries, threads: int = 1) -> None:
         self.threads = threads
-        self.own_before: list[int] | None = None
         self._libraries = libraries
+        self._own_before: list[int] | None = None
 
     def take(self) -> None:
         """Have the BLAS use no more threads."""
-        self._libraries.take(self)
+        libraries = self._libraries
+        with libraries.lock:
+            libraries.holders.add(self)
+            libraries.set_for_holders()
+        if libraries.own:
+            self._own_before = [one.get_num_threads() for one in libraries.own]
+            _set(libraries.own, [min(self.threads, before) for before in self._own_before])
 
     def release(self) -> None:
-        """Return back what has been taken, if anything has; may be called again."""
-        self._libraries.release(self)
+        """Give back what this holder, or the last of all, has changed; may be called again."""
+        libraries = self._libraries
+        if self._own_before is not None:
+            _set(libraries.own, self._own_before)
+            self._own_before = None
+        with libraries.lock:
+            libraries.holders.discard(self)
+            libraries.set_for_holders()
 
 
 def _set(libraries: Sequence[Any], threads: Sequence[int]) -> None:
     for library, number in zip(libraries, threads, strict=True):
-        _let_any_thread_set(library)
+        # threadpoolctl listens to the first thread that sets, since 3.8, unless it is told not to.
+        listen = getattr(library, "clear_controlling_thread", lambda **_: None)
+        listen(force=True)
         library.set_num_threads(number)
-        _let_any_thread_set(library)
-
-
-def _let_any_thread_set(library: Any) -> None:
-    """Have threadpoolctl listen to this thread: since 3.8 it does to the first one that sets."""
-    if hasattr(library, "clear_controlling_thread"):
-        library.clear_controlling_thread(force=True)
+        listen(force=True)
 
 
 _found: dict[str, Libraries] = {}
@@ -233,6 +210,25 @@ def allowed(threads: int, dtype: np.dtype[Any]) -> int:
     return threads if _agree(threads, dtype) else 1
 
 
+def bind(dtype: np.dtype[Any], compute: Compute, on_workers: Compute | None = None) -> Compute:
+    """Return what computes such products on as many of the BLAS's threads as there are to be.
+
+    If that is one, it is left to workers where `on_workers` is given.
+    """
+
+    def on_blas_threads(*arrays: Any) -> None:
+        number = libraries().threads()
+        wanted = allowed(number, dtype)
+        if wanted == 1 and on_workers is not None:
+            on_workers(*arrays)
+        elif wanted == number:
+            compute(*arrays)
+        else:
+            on_threads(wanted, compute, *arrays)
+
+    return on_blas_threads
+
+
 @functools.cache
 def _agree(threads: int, dtype: np.dtype[Any]) -> bool:
     """Try whether products have the same bits on so many threads, and in pieces, as on one."""
@@ -256,18 +252,9 @@ def _products(dtype: np.dtype[Any]) -> list[Array]:
 # ---- the cores that threads run on
 
 
-def _find_current() -> Callable[[], int] | None:
-    """Return the C library's sched_getcpu where there is one, on Linux."""
-    if not hasattr(os, "sched_setaffinity"):
-        return None
-    try:
-        function: Callable[[], int] = ctypes.CDLL(None).sched_getcpu
-    except (AttributeError, OSError):
-        return None
-    return function
-
-
-_current = _find_current()
+_current: Callable[[], int] | None = None
+if hasattr(os, "sched_setaffinity"):
+    _current = getattr(ctypes.CDLL(None), "sched_getcpu", None)
 
 
 class Pin:

@@ -1,4 +1,4 @@
-"""Tasks on several cores: worker threads, each with buffers of its own and one BLAS thread.
+"""Tasks on several cores: a pool of worker threads, each with buffers and one BLAS thread.
 
 What the tasks are follows from shapes alone, and each writes a part of the results that no other
 does. So neither the number of workers nor who takes which task changes a bit.
@@ -10,7 +10,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -28,18 +28,22 @@ PAUSE = 5e-5  # seconds
 
 
 class Work:
-    """Tasks that any worker may take, what they need before, and sums of the parts they compute.
+    """Tasks that any worker may take, and sums of the parts that they compute.
 
     Attributes
     ----------
-    before, tasks : list of functions
-        All of the first are done before any of the second begins.
+    tasks : list of functions
     """
 
     def __init__(self) -> None:
-        self.before: list[Task] = []
         self.tasks: list[Task] = []
         self._sums: list[tuple[Array, Array, bool]] = []
+
+    def parts(self, count: int, out: Array, *, add: bool) -> Array:
+        """Return so many parts of a sum (m,), zeros in float64, that are added up into out."""
+        parts = np.zeros((count, len(out)), np.float64)
+        self.sum(parts, out, add=add)
+        return parts
 
     def sum(self, parts: Array, out: Array, *, add: bool) -> None:
         """Have parts (count, *shape) added up in order into out (*shape) after the tasks."""
@@ -51,35 +55,36 @@ class Work:
         After an exception, Ctrl-C too, no further task begins. It is raised here when those that
         have begun are done.
         """
-        small = [one for one in self._sums if one[0].size <= LARGE_SUM]
-        after: list[Task] = []
+        _run(self.tasks)
+        large: list[Task] = []
         for parts, out, add in self._sums:
             if parts.size > LARGE_SUM:
                 strips = cut(len(out), max(1, BLOCK * len(out) // parts.size))
-                after += (partial(_add_up, parts[:, one], out[one], add) for one in strips)
-        _run([self.before, self.tasks, after])
-        with np.errstate(all="ignore"):
-            for parts, out, add in small:
-                _add_up(parts, out, add)
+                large += (partial(_add_up, parts[:, one], out[one], add) for one in strips)
+            else:
+                with np.errstate(all="ignore"):
+                    _add_up(parts, out, add)
+        if large:
+            _run(large)
 
 
 def _add_up(parts: Array, out: Array, add: bool, _: Scratch | None = None) -> None:
     store(np.add.reduce(parts, axis=0), out, add=add)
 
 
-def _run(stages: list[list[Task]]) -> None:
-    """Run stages of tasks, one after the other, on as many threads as there are to be.
+def _run(tasks: Sequence[Task]) -> None:
+    """Run tasks on as many threads as there are to be.
 
     A Ctrl-C may come anywhere. So what has to be undone can be undone twice, and is where the first
     time was interrupted.
     """
-    most = max(map(len, stages))
-    job, hold, pin = _Job(stages), threads.Hold(threads.libraries()), None
+    job, hold, pin = _Job(tasks), threads.Hold(threads.libraries()), None
     workers: list[Worker] = []
     try:
         hold.take()  # before this thread is kept on a core, for the BLAS may start threads
-        if most > 1:
-            _pool(os.getpid()).find(job, min(threads.number_of_workers(), most) - 1, workers)
+        if len(tasks) > 1:
+            number = min(threads.number_of_workers(), len(tasks))
+            _pool(os.getpid()).find(job, number - 1, workers)
         if workers:
             pin = threads.Pin()
             pin.set()
@@ -110,34 +115,24 @@ def _settle(job: "_Job", workers: "list[Worker]", pin: threads.Pin | None) -> No
 
 
 class _Job:
-    """Stages of tasks, which any number of threads work off together."""
+    """Tasks, which any number of threads work off together."""
 
-    def __init__(self, stages: list[list[Task]]) -> None:
+    def __init__(self, tasks: Sequence[Task]) -> None:
         self.error: BaseException | None = None
-        self._stages = [(deque(tasks), deque(tasks)) for tasks in stages if tasks]
+        self._waiting = deque(tasks)
 
     def work(self) -> None:
         """Take tasks until none is left; an error leaves none to the others."""
         try:
             with np.errstate(all="ignore"), take() as scratch:
-                for waiting, unfinished in self._stages:
-                    self._take(waiting, unfinished, scratch)
-                    if unfinished is not self._stages[-1][1]:
-                        _wait_while(partial(self._needs, unfinished))
+                while self.error is None:
+                    try:
+                        task = self._waiting.popleft()
+                    except IndexError:
+                        return
+                    task(scratch)
         except BaseException as error:
             self.error = self.error or error
-
-    def _take(self, waiting: deque[Task], unfinished: deque[Task], scratch: Scratch) -> None:
-        while self.error is None:
-            try:
-                task = waiting.popleft()
-            except IndexError:
-                return
-            task(scratch)
-            unfinished.pop()
-
-    def _needs(self, unfinished: deque[Task]) -> bool:
-        return bool(unfinished) and self.error is None
 
 
 class Worker(threading.Thread):
@@ -171,8 +166,14 @@ class Worker(threading.Thread):
         self._awake.release()
 
     def wait(self, job: _Job) -> None:
-        """Wait until it no longer works on the job."""
-        _wait_while(lambda: self._job is job)
+        """Wait until it no longer works on the job: at first without sleeping.
+
+        To be woken takes 30 µs.
+        """
+        polls = 0
+        while self._job is job:
+            time.sleep(0 if polls < POLLS else PAUSE)
+            polls += 1
 
     def run(self) -> None:
         """Work on one job after the other."""
@@ -186,7 +187,7 @@ class Worker(threading.Thread):
 
 
 class ThreadPool:
-    """The worker threads of a process: as many as a call has asked for, at most."""
+    """The workers of a process: as many as a call has asked for, at most."""
 
     def __init__(self) -> None:
         self._members: list[Worker] = []
@@ -210,14 +211,6 @@ class ThreadPool:
                     if worker.ident is not None:
                         self._members.append(worker)
                 found.append(worker)
-
-
-def _wait_while(condition: Callable[[], object]) -> None:
-    """Wait for another thread: at first without sleeping, for to be woken takes 30 µs."""
-    polls = 0
-    while condition():
-        time.sleep(0 if polls < POLLS else PAUSE)
-        polls += 1
 
 
 @functools.cache
