@@ -1,6 +1,5 @@
 """y = σ(x w + b)."""
 
-from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any
 
@@ -21,13 +20,11 @@ from gpugrad.cpu.products import (
     operand,
     takes,
 )
-from gpugrad.cpu.scratch import Array, Compute, Scratch, take
+from gpugrad.cpu.scratch import Array, Arrays, Compute, Names, Scratch, take
 from gpugrad.cpu.workers import Work
 
 
-def bind(
-    inputs: Mapping[str, Array], outputs: Mapping[str, Array], accumulate: Collection[str]
-) -> Compute:
+def bind(inputs: Arrays, outputs: Arrays, accumulate: Names) -> Compute:
     """Return what writes y (n, m) from x (n, k), w (k, m) and b (m,) or None."""
     x, w, y = inputs["x"], inputs["w"], outputs["y"]
     (n, k), m = x.shape, w.shape[1]

@@ -1,14 +1,10 @@
 """dx = dz wᵀ, dw = xᵀ dz and db = Σ_i dz with dz = dy · y · (1 − y)."""
 
-from collections.abc import Collection, Mapping
-
 from gpugrad.cpu import activation, layer
-from gpugrad.cpu.scratch import Array, Compute
+from gpugrad.cpu.scratch import Arrays, Compute, Names
 
 
-def bind(
-    inputs: Mapping[str, Array], outputs: Mapping[str, Array], accumulate: Collection[str]
-) -> Compute:
+def bind(inputs: Arrays, outputs: Arrays, accumulate: Names) -> Compute:
     """Return what writes dx (n, k), dw (k, m) and db (m,) from dy, y or z (n, m), x and w."""
     gradient, x, w = activation.gradient, inputs["x"], inputs["w"]
     return layer.bind(gradient, x, w, outputs, accumulate, computed=True, whole=True)

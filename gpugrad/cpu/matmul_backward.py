@@ -1,16 +1,12 @@
 """dx = dy wᵀ and dw = xᵀ dy."""
 
-from collections.abc import Collection, Mapping
-
 from gpugrad.cpu import layer
 from gpugrad.cpu.arithmetic import accumulator
 from gpugrad.cpu.products import is_square, operand, takes
-from gpugrad.cpu.scratch import Array, Compute, Scratch
+from gpugrad.cpu.scratch import Array, Arrays, Compute, Names, Scratch
 
 
-def bind(
-    inputs: Mapping[str, Array], outputs: Mapping[str, Array], accumulate: Collection[str]
-) -> Compute:
+def bind(inputs: Arrays, outputs: Arrays, accumulate: Names) -> Compute:
     """Return what writes dx (n, k) and dw (k, m) from dy (n, m), x (n, k) and w (k, m)."""
     dy, x, w = inputs.values()
     dz = _itself if takes(dy, accumulator(dy.dtype)) else _copied

@@ -7,13 +7,15 @@ took 1.9 ms with new buffers in every call, and 0.5 ms with these.
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
 Array = Any  # np.ndarray; NumPy's own annotations turn many expressions into scalars
+Arrays = Mapping[str, Array]  # operands or results by name, in order
+Names = Collection[str]
 Compute = Callable[..., None]  # a bound call: of all operands and results of an operation, in order
 
 KEPT_BYTES = 8 << 20  # that a Scratch may have and be kept

@@ -1,14 +1,10 @@
 """y = σ(z)."""
 
-from collections.abc import Collection, Mapping
-
 from gpugrad.cpu import elementwise
 from gpugrad.cpu.activation import sigma
-from gpugrad.cpu.scratch import Array, Compute
+from gpugrad.cpu.scratch import Arrays, Compute, Names
 
 
-def bind(
-    inputs: Mapping[str, Array], outputs: Mapping[str, Array], accumulate: Collection[str]
-) -> Compute:
+def bind(inputs: Arrays, outputs: Arrays, accumulate: Names) -> Compute:
     """Return what writes σ(z) into y; both of any one shape."""
     return elementwise.bind(sigma, inputs["z"], outputs["y"])

@@ -1,15 +1,11 @@
 """dz = dy · y · (1 − y)."""
 
-from collections.abc import Collection, Mapping
-
 from gpugrad.cpu import elementwise
 from gpugrad.cpu.activation import gradient
-from gpugrad.cpu.scratch import Array, Compute, Scratch
+from gpugrad.cpu.scratch import Array, Arrays, Compute, Names, Scratch
 
 
-def bind(
-    inputs: Mapping[str, Array], outputs: Mapping[str, Array], accumulate: Collection[str]
-) -> Compute:
+def bind(inputs: Arrays, outputs: Arrays, accumulate: Names) -> Compute:
     """Return what writes dz from dy and y or z; all of any one shape."""
     return elementwise.bind(_block, *inputs.values(), outputs["dz"])
 

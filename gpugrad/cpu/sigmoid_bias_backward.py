@@ -1,16 +1,12 @@
 """dz = dy · y · (1 − y) and db = Σ_i dz in one pass."""
 
-from collections.abc import Collection, Mapping
-
 from gpugrad.cpu import sums
 from gpugrad.cpu.activation import gradient
 from gpugrad.cpu.arithmetic import store
-from gpugrad.cpu.scratch import Array, Compute, Scratch
+from gpugrad.cpu.scratch import Array, Arrays, Compute, Names, Scratch
 
 
-def bind(
-    inputs: Mapping[str, Array], outputs: Mapping[str, Array], accumulate: Collection[str]
-) -> Compute:
+def bind(inputs: Arrays, outputs: Arrays, accumulate: Names) -> Compute:
     """Return what writes dz (n, m), from dy and y or z, and its column sums db (m,)."""
     add = "dz" in accumulate
 
