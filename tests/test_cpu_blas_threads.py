@@ -119,7 +119,7 @@ def test_calls_from_several_threads_have_the_same_bits():
     for thread in callers:
         thread.start()
     while any(thread.is_alive() for thread in callers):
-        threads.on_one_thread(lambda: time.sleep(1e-4))
+        threads.on_threads(1, lambda: time.sleep(1e-4))
     assert len(results) == 30
     assert all(same_bits(expected[one], found[one]) for found in results for one in expected)
 

@@ -29,17 +29,15 @@ def sigma(z: Array, y: Array, scratch: Scratch) -> None:
         np.divide(top, e, out=y, dtype=z.dtype, casting="unsafe")
 
 
-def gradient(
-    dy: Array, y: Array | None, z: Array | None, scratch: Scratch, out: Array | None = None
-) -> Array:
-    """Compute dz, in accumulator dtype, from the logits where they are given, else from y.
+def gradient(dy: Array, y: Array, z: Array, scratch: Scratch, out: Array = None) -> Array:
+    """Compute dz, in accumulator dtype, from the logits z, or from y where z is None.
 
     It is written to a buffer, or to `out`, which may be any of the others, and is rounded there.
     """
     dtype = accumulator(dy.dtype)
-    dz, one = scratch.array("dz", dy.shape, dtype), UNIT[dtype]
+    dz, one, narrow = scratch.array("dz", dy.shape, dtype), UNIT[dtype], dy.dtype != dtype
     if z is None:
-        y = wide(y, "y", scratch)
+        y = wide(y, "y", scratch) if narrow else y
         np.subtract(one, y, dz)
         np.multiply(dz, y, dz)
     else:
@@ -47,7 +45,7 @@ def gradient(
         above = np.add(dz, one, scratch.array("y", dz.shape, dtype))
         np.divide(dz, above, dz)
         np.divide(dz, above, dz)  # e / (1 + e)² = σ(z) σ(−z)
-    dy = wide(dy, "y", scratch)
+    dy = wide(dy, "y", scratch) if narrow else dy
     if out is None:
         return np.multiply(dz, dy, dz)
     return np.multiply(dz, dy, out=out, casting="unsafe")

@@ -6,5 +6,4 @@ from gpugrad.cpu.scratch import Arrays, Compute, Names
 
 def bind(inputs: Arrays, outputs: Arrays, accumulate: Names) -> Compute:
     """Return what writes dx (n, k), dw (k, m) and db (m,) from dy, y or z (n, m), x and w."""
-    gradient, x, w = activation.gradient, inputs["x"], inputs["w"]
-    return layer.bind(gradient, x, w, outputs, accumulate, computed=True, whole=True)
+    return layer.bind(activation.gradient, inputs, outputs, accumulate)

@@ -11,8 +11,7 @@ def bind(inputs: Arrays, outputs: Arrays, accumulate: Names) -> Compute:
     dy, x, w = inputs.values()
     dz = _itself if takes(dy, accumulator(dy.dtype)) else _copied
     usual, of_squares = (
-        layer.bind(dz, x, w, outputs, accumulate, computed=False, whole=whole)
-        for whole in (True, False)
+        layer.bind(dz, inputs, outputs, accumulate, whole=whole) for whole in (True, False)
     )
     may_be_square = w.shape[0] in (len(x), w.shape[1])
 

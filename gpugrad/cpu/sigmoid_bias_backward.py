@@ -1,16 +1,15 @@
 """dz = dy · y · (1 − y) and db = Σ_i dz in one pass."""
 
-from gpugrad.cpu import sums
-from gpugrad.cpu.activation import gradient
+from gpugrad.cpu import activation, sums
 from gpugrad.cpu.arithmetic import store
 from gpugrad.cpu.scratch import Array, Arrays, Compute, Names, Scratch
 
 
 def bind(inputs: Arrays, outputs: Arrays, accumulate: Names) -> Compute:
     """Return what writes dz (n, m), from dy and y or z, and its column sums db (m,)."""
-    add = "dz" in accumulate
+    gradient, add = activation.gradient, "dz" in accumulate
 
-    def block(dy: Array, y: Array | None, z: Array | None, dz: Array, scratch: Scratch) -> Array:
+    def block(dy: Array, y: Array, z: Array, dz: Array, scratch: Scratch) -> Array:
         value = gradient(dy, y, z, scratch)
         store(value, dz, add=add)
         return value

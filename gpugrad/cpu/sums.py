@@ -51,7 +51,7 @@ def bind(value: Callable[..., Array], rows: int, out: Array, *, add: bool) -> Co
 
     if size <= UNTHREADED and threads.leaves_small_products_alone():
         return at_once
-    return partial(threads.on_one_thread, at_once)
+    return partial(threads.on_threads, 1, at_once)
 
 
 def sum_rows(work: Work, block: Part, rows: int, out: Array, *, add: bool) -> None:

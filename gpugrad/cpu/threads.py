@@ -147,11 +147,6 @@ def libraries() -> Libraries:
     return found
 
 
-def on_one_thread(work: Callable[..., object], *arguments: Any) -> None:
-    """Do some work while the BLAS uses one thread."""
-    on_threads(1, work, *arguments)
-
-
 def on_threads(number: int, work: Callable[..., object], *arguments: Any) -> None:
     """Do some work while the BLAS uses so many threads, or fewer."""
     hold = Hold(libraries(), number)

@@ -181,7 +181,7 @@ class Worker(threading.Thread):
             self._awake.acquire()
             job = self._job
             assert job is not None
-            threads.on_one_thread(job.work)
+            threads.on_threads(1, job.work)
             del job  # and the arrays with it
             self._job = None
 
