@@ -378,10 +378,10 @@ def _of_views(kind: str, known: Sequence[type], operands: Sequence[Any], out: An
 
 
 def _with_buffers(layout: list[Hashable], operands: Sequence[Any], out: Any) -> tuple[Any, Any]:
-    """Return all arrays, and the caller's buffers; add to the layout which of these there are."""
+    """Return all arrays, and the caller's buffers; add to the layout whether these are a tuple."""
     several = isinstance(out, tuple | list)
     given = tuple(out) if several else (out,)
-    layout += (several, *[one is not None for one in given])
+    layout.append(several)
     return (*operands, *given), given
 
 
