@@ -1,6 +1,8 @@
 """Runs a kernel on NumPy arrays."""
 
 import ctypes
+import functools
+import mmap
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,6 +33,8 @@ MAX_THREADS = 1024
 CLUSTER_ARCH, MAX_CLUSTER = 900, 8  # blocks that any device takes
 REGISTERS, MAX_REGISTERS = 1 << 16, 255  # of a multiprocessor, and of a thread
 ONE_LAUNCH_AT_A_TIME = threading.Lock()  # a launch handles the signals of the process
+GUARD_BYTES = 1 << 20  # below the lowest stack
+MAP_NORESERVE, PROT_NONE = 0x4000, 0  # Linux's
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,7 @@ class Function:
             timeout_seconds=timeout,
             arithmetic=ARITHMETIC[arithmetic],
             registers=self._bounds.registers,
+            stacks=ctypes.addressof(stacks()),
             stack_bytes=STACK_BYTES,
         )
         limit = min(MAX_THREADS, self._bounds.threads or MAX_THREADS)
@@ -232,6 +237,19 @@ class Function:
                 content = arguments.pack_scalar(parameter, argument)
             packed.append(Aligned(content))
         return packed
+
+
+@functools.cache
+def stacks() -> ctypes.c_char:
+    """Memory for the stacks of every launch: hundreds of modules must not keep theirs each.
+
+    What is below cannot be touched, so that the lowest of them overflows into nobody's memory.
+    """
+    size = GUARD_BYTES + STACK_BYTES * MAX_THREADS * MAX_CLUSTER
+    memory = mmap.mmap(-1, size, mmap.MAP_PRIVATE | MAP_NORESERVE)
+    guard = ctypes.c_char.from_buffer(memory)
+    ctypes.CDLL(None).mprotect(ctypes.byref(guard), ctypes.c_size_t(GUARD_BYTES), PROT_NONE)
+    return ctypes.c_char.from_buffer(memory, GUARD_BYTES)
 
 
 def extents(what: str, values: Sequence[int]) -> ctypes.Array[ctypes.c_uint32]:

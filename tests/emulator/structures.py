@@ -38,6 +38,7 @@ class Configuration(ctypes.Structure):
             "dynamic_bytes schedule seed workers checked eager_copies count_wavefronts "
             "timeout_seconds arithmetic registers",
         ),
+        ("stacks", ctypes.c_void_p),
         *fields(ctypes.c_uint64, "stack_bytes buffer_count"),
         ("buffers", ctypes.POINTER(Buffer)),
         ("shared_variable_count", ctypes.c_uint64),

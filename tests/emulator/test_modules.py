@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import resource
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -150,3 +151,35 @@ def test_threads_may_launch_at_once() -> None:
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda i: result(modules[i % 2], "f"), range(40)))
     assert found == [0, 1] * 20
+
+
+def test_memory_of_a_launch_is_not_kept_for_each_module() -> None:
+    text = """
+    extern "C" __global__ void f(int* out) {
+      __shared__ int turned[1024];
+      __shared__ unsigned long long all;
+      turned[threadIdx.x] = threadIdx.x;
+      if (threadIdx.x == 0) ptx::mbar_init(&all, 1024);
+      __syncthreads();
+      ptx::mbar_arrive(&all);
+      ptx::mbar_wait(&all, 0);  // each thread gets a clock of its own
+      out[threadIdx.x] = turned[1023 - threadIdx.x] + ADD;
+    }
+    """
+    threads = 1024
+    out = np.zeros(threads, np.int32)
+
+    def launched(add: int) -> Module:
+        module = Module(text, defines=(f"ADD={add}",))
+        module.get_function("f")((1,), (threads,), (out,))
+        assert out[0] == threads - 1 + add
+        return module
+
+    kept = [launched(0)]
+    before = resident_bytes()
+    kept += map(launched, range(1, 5))
+    assert resident_bytes() - before < 4 * threads * 1024  # its stack alone has two pages a thread
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()

@@ -65,6 +65,13 @@ void set_clock(Thread& thread, VectorClock* clock) {
   thread.knows = clock;
 }
 
+// Every module has a runtime of its own: what one keeps, hundreds keep.
+static void free_all_clocks() {
+  for (uint32_t i = 0; i < cluster_threads; i++) drop_clock(threads[i].knows);
+  for (VectorClock* clock : free_clocks) free(clock);
+  free_clocks.clear();
+}
+
 // ---- cells
 
 // An access without a pc is part of a runtime call.
@@ -361,6 +368,7 @@ void map_shadow_memory() {
 void unmap_shadow_memory() {
   for (const auto& [memory, bytes] : mappings) munmap(memory, bytes);
   mappings.clear();
+  free_all_clocks();
 }
 
 void reset_shadow_of_cluster() {

@@ -1,8 +1,6 @@
 // A switch saves the callee-saved registers on the stack that it leaves (x86-64, System V).
 #include "fibers.h"
 
-#include <sys/mman.h>
-
 #include <cstring>
 
 #include "failures.h"
@@ -44,24 +42,11 @@ static std::vector<char*> free_stacks;
 constexpr uint64_t CANARY = 0xA5A5A5A5A5A5A5A5ull;  // at the far end of every stack
 static uint64_t& canary(char* stack) { return *reinterpret_cast<uint64_t*>(stack); }
 
-static char* arena;  // kept from launch to launch
-static size_t arena_bytes;
-
-bool map_stacks() {
-  // One mapping without guard pages: making those takes longer than most launches.
-  const size_t bytes = launch->stack_bytes * cluster_threads;
-  if (arena_bytes < bytes) {
-    if (arena) munmap(arena, arena_bytes);
-    void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    arena = memory == MAP_FAILED ? nullptr : static_cast<char*>(memory);
-    arena_bytes = arena ? bytes : 0;
-  }
+void lay_out_stacks() {
   free_stacks.clear();
   for (uint32_t i = cluster_threads; i-- > 0;) {
-    free_stacks.push_back(arena + launch->stack_bytes * i);
+    free_stacks.push_back(launch->stacks + launch->stack_bytes * i);
   }
-  return arena != nullptr;
 }
 
 void prepare_fiber(Thread& thread) {

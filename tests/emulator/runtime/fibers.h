@@ -7,7 +7,7 @@ extern "C" EMULATOR_HIDDEN void emulator_run_thread();  // what a new fiber runs
 
 namespace emulator {
 
-bool map_stacks();  // one for every thread of a cluster; false if there is no memory
+void lay_out_stacks();  // one for every thread of a cluster
 void prepare_fiber(Thread& thread);
 void release_fiber(Thread& thread);
 

@@ -225,7 +225,9 @@ static void run_in_workers(uint64_t clusters) {
 }
 
 static void run_grid(uint64_t clusters) {
-  if (!map_stacks()) return record("no memory for the stacks of %u threads", cluster_threads);
+  std::vector<Thread> of_cluster(cluster_threads);
+  threads = of_cluster.data();
+  lay_out_stacks();
   if (launch->checked) map_shadow_memory();
   if (launch->checked && launch->workers <= 1) {
     run_here(clusters);

@@ -55,7 +55,8 @@ struct Configuration {
   uint32_t seed, workers, checked, eager_copies, count_wavefronts, timeout_seconds;
   TensorArithmetic arithmetic;
   uint32_t registers;  // of each thread when the kernel starts; 0: not known
-  uint64_t stack_bytes;
+  char* stacks;          // of all threads of a cluster, without guard pages between them
+  uint64_t stack_bytes;  // of each
   uint64_t buffer_count;
   const Buffer* buffers;
   uint64_t shared_variable_count;
@@ -162,7 +163,7 @@ struct Thread {
   uint32_t parity;
 };
 
-inline Thread threads[MAX_CLUSTER_THREADS];
+inline Thread* threads;           // of a cluster
 inline uint32_t thread_count;     // of a block
 inline uint32_t cluster_threads;  // one more than the last id
 inline Thread* current;
