@@ -154,6 +154,7 @@ if not ON_A_GPU:
         driver.set_devices(0)
     except Exception as problem:
         NO_DRIVER = problem
+MAX_UNUSED_BYTES = 1 << 24  # that CuPy's pool keeps from test to test
 GPUS = ("cupy", "cuda", "gpu")  # how the names of backends and devices begin
 
 
@@ -197,6 +198,13 @@ def emulated_runtime() -> EmulatorRuntime:
     return EmulatorRuntime()
 
 
+def give_back_unused_memory() -> None:
+    """Empty CuPy's pool where it has kept much: device memory is this process's own."""
+    pool = import_module("cupy").get_default_memory_pool()
+    if pool.free_bytes() > MAX_UNUSED_BYTES:
+        pool.free_all_blocks()
+
+
 @pytest.fixture
 def gpu(request: pytest.FixtureRequest) -> Iterator[None]:
     """A machine with GPUs: where there is none, CuPy runs on the played driver.
@@ -215,6 +223,7 @@ def gpu(request: pytest.FixtureRequest) -> Iterator[None]:
             dispatch._gpu_missing.cache_clear()
             yield
             driver.finish()
+            give_back_unused_memory()
     finally:
         driver.recover()
         dispatch._gpu_missing.cache_clear()
