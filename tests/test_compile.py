@@ -1,5 +1,6 @@
 """What the compiler makes of the kernels, what it says of faulty ones, and the gate over both."""
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,7 +25,9 @@ MACROS = ("ELEMENT_F32", *ELEMENTWISE.macros)
 NOW = compiler.version()
 
 
-@pytest.mark.parametrize("arch", compile_gate.ARCHITECTURES)
+@pytest.mark.parametrize(
+    "arch", [one for one in compile_gate.ARCHITECTURES if one not in compile_gate.SAME_CODE_AS]
+)
 def test_every_kernel_passes_the_gate(arch: str, capsys: pytest.CaptureFixture[str]) -> None:
     table = compile_gate.read_table(compile_gate.TABLE.read_text("utf-8"))
     differences, failures = compile_gate.check(compile_gate.measure(arch), table, [arch])
@@ -32,6 +35,31 @@ def test_every_kernel_passes_the_gate(arch: str, capsys: pytest.CaptureFixture[s
         with capsys.disabled():
             print(f"\nDifferent from {compile_gate.TABLE.name}:", *differences, sep="\n  ")
     assert not failures, "\n".join(failures)
+
+
+@pytest.mark.parametrize(("arch", "other"), compile_gate.SAME_CODE_AS.items())
+def test_architectures_of_the_same_code(arch: str, other: str) -> None:
+    """The compiler makes it of one instantiation of each file, and the table says so of all."""
+    for stem, macros in {one.stem: one.macros for one in INSTANTIATIONS}.items():
+        if exists_for(stem, arch):
+            one, two = (compiler.compile_kernel(stem, macros, of) for of in (arch, other))
+            assert machine_code.kernels(one.cubin) == machine_code.kernels(two.cubin), stem
+            assert compile_gate.read_log(one.log) == compile_gate.read_log(two.log), stem
+    rows = compile_gate.read_table(compile_gate.TABLE.read_text("utf-8")).rows
+    assert {subject: row for subject, row in rows.items() if subject.arch == arch} == {
+        subject._replace(arch=arch): row for subject, row in rows.items() if subject.arch == other
+    }
+
+
+def test_kernels_do_not_ask_which_of_the_same_code_they_are_compiled_for() -> None:
+    """Or a sample of them would not speak for all."""
+    asked = re.compile(r"__CUDA_ARCH__[^\n]*")
+    lines = {line for stem in source.stems() for line in asked.findall(source.expand(stem))}
+    numbers = {int(number) // 10 for line in lines for number in re.findall(r"\d{3,4}\b", line)}
+    assert numbers  # some do ask
+    for arch, other in compile_gate.SAME_CODE_AS.items():
+        low, high = sorted(int(one.removeprefix("sm_")) for one in (arch, other))
+        assert not numbers & set(range(low, high + 1))
 
 
 def test_the_table_has_every_instantiation_on_every_architecture() -> None:
