@@ -22,19 +22,23 @@ byte, and takes the other's rows for the rest.
 
 import argparse
 import importlib
+import json
 import os
 import re
 import sys
+import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
 from gpugrad.errors import KernelCompileError
-from gpugrad.gpu import compiler
+from gpugrad.gpu import compiler, source
 from tests import machine_code
 from tests.contract_promises import Counts, Subject, promised, register_limit
+from tests.emulator import cache
 from tests.instantiations import INSTANTIATIONS, Instantiation, exists_for
 
 TABLE = Path(__file__).with_suffix(".tsv")
@@ -97,7 +101,10 @@ class Comparison(NamedTuple):
 def measure(
     arch: str, instantiations: Sequence[Instantiation] = INSTANTIATIONS, *, text: str = ""
 ) -> Measured:
-    """Compile instantiations for an architecture, and count; `text` replaces the kernel files."""
+    """Compile instantiations for an architecture, and count; `text` replaces the kernel files.
+
+    What has been counted before, in a file that is named by all that decides it, is not compiled.
+    """
     importlib.import_module("cuda.core")  # not from several threads at once, the first time
     machine_code.nvdisasm()  # if it is missing, say so before minutes of compiling
 
@@ -116,16 +123,56 @@ def measure(
             for kernel in codes
         }
 
+    files = {
+        one: counts_file(one, arch, text) for one in instantiations if exists_for(one.stem, arch)
+    }
+    kept = {one: counts for one, file in files.items() if (counts := read_counts(file))}
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # NVRTC does not hold the GIL
-        results = list(
-            pool.map(compiled, [one for one in instantiations if exists_for(one.stem, arch)])
-        )
+        results = list(pool.map(compiled, [one for one in files if one not in kept]))
     rejected = [one for one in results if isinstance(one, str)]
     found = {key: of for one in results if not isinstance(one, str) for key, of in one.items()}
     codes = list({code for _, code in found.values()})  # some instantiations share a kernel's
     listings = machine_code.disassemble(codes, arch) if codes else []
     counts = dict(zip(codes, map(count, listings), strict=True))
-    return Measured({key: usage | counts[code] for key, (usage, code) in found.items()}, rejected)
+    rows = {key: usage | counts[code] for key, (usage, code) in found.items()}
+    for one, file in files.items():
+        name = one.stem, one.label
+        if one in kept:
+            rows |= {Subject(*name, kernel, arch): of for kernel, of in kept[one].items()}
+        elif of := {row.kernel: rows[row] for row in rows if row[:2] == name}:
+            keep_counts(file, of)
+    return Measured(rows, rejected)
+
+
+def counts_file(one: Instantiation, arch: str, text: str = "") -> Path:
+    """Return where the counts of an instantiation's kernels are kept, by name."""
+    rules = [Path(module).read_bytes() for module in (__file__, machine_code.__file__)]
+    disassembler = metadata.version("nvidia-cuda-nvdisasm")
+    key = cache.key(
+        text or source.expand(one.stem),
+        " ".join(one.macros),
+        compiler.fingerprint(),
+        disassembler,
+        *rules,
+    )
+    return cache.folder() / f"{one.stem}-{arch}-{key}.json"
+
+
+def read_counts(file: Path) -> dict[str, Counts] | None:
+    """Read what is kept; None where there is nothing, or anything else than was written."""
+    try:
+        text, _, digest = file.read_text("utf-8").rpartition("\n")
+    except (FileNotFoundError, UnicodeDecodeError):
+        return None
+    return json.loads(text) if digest == cache.key(text) else None
+
+
+def keep_counts(file: Path, counts: dict[str, Counts]) -> None:
+    """Keep the counts of an instantiation's kernels, whole or not at all."""
+    text = json.dumps(counts)
+    with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False) as aside:
+        aside.write(f"{text}\n{cache.key(text)}")
+    Path(aside.name).replace(file)
 
 
 def read_log(log: str) -> dict[str, Counts]:

@@ -324,6 +324,55 @@ def measured(text: str, arch: str = ARCH) -> Measured:
     return compile_gate.measure(arch, [one], text=text)
 
 
+@pytest.fixture
+def compilations(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """Architectures that are compiled for, from an empty folder of kept counts on."""
+    monkeypatch.setenv("GPUGRAD_EMULATOR_CACHE", str(tmp_path))
+    compile_kernel, found = compiler.compile_kernel, list[str]()
+
+    def noted(stem: str, macros: tuple[str, ...], arch: str, *, text: str) -> Any:
+        found.append(arch)
+        return compile_kernel(stem, macros, arch, text=text)
+
+    monkeypatch.setattr(compiler, "compile_kernel", noted)
+    return found
+
+
+def test_the_same_is_compiled_once(
+    monkeypatch: pytest.MonkeyPatch, compilations: list[str]
+) -> None:
+    first = measured(MOVES)
+    assert measured(MOVES) == first
+    assert compilations == [ARCH]
+    compile_gate.measure(ARCH, [BY_LABEL["sigmoid", "ELEMENT_F16"]], text=MOVES)
+    measured(MOVES + " ")
+    measured(MOVES, "sm_80")
+    monkeypatch.setattr(compiler, "fingerprint", lambda: "another compiler or its options")
+    assert measured(MOVES) == first
+    monkeypatch.setattr(machine_code, "__file__", __file__)  # other rules
+    measured(MOVES)
+    assert compilations == [ARCH, ARCH, ARCH, "sm_80", ARCH, ARCH]
+
+
+def test_what_does_not_compile_is_not_kept(compilations: list[str]) -> None:
+    assert measured("no kernel").rejected == measured("no kernel").rejected
+    assert compilations == [ARCH, ARCH]
+
+
+@pytest.mark.parametrize("wrong", [b"", b"\xff", b"{}", b'{"sigmoid": {"registers": 8}}\n0'])
+def test_kept_counts_that_are_not_what_was_written_are_not_trusted(
+    compilations: list[str], tmp_path: Path, wrong: bytes
+) -> None:
+    first = measured(MOVES)
+    (file,) = tmp_path.iterdir()
+    written = file.read_bytes()
+    for bad in (wrong, written.replace(b"1", b"2", 1), written[:-1]):
+        file.write_bytes(bad)
+        assert measured(MOVES) == first
+        assert file.read_bytes() == written
+    assert compilations == [ARCH] * 4
+
+
 def test_a_planted_spill_fails() -> None:
     rows, rejected = measured(SPILLS)
     faults = "\n".join(compile_gate.faults(rows))
