@@ -67,6 +67,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gpugrad.operations import OPERATIONS
+
 Array = np.ndarray[Any, Any]
 
 EXP_ROUNDINGS = 6
@@ -160,7 +162,7 @@ def check(result: Array, exact: Array, bound: Array) -> float:
 
 
 def _wanted(op: str, wrt: Iterable[str]) -> tuple[tuple[str, ...], ...]:
-    return (tuple(wrt),) if op in ("matmul_backward", "dense_sigmoid_backward") else ()
+    return (tuple(wrt),) if OPERATIONS[op].wrt else ()
 
 
 class _Reference:

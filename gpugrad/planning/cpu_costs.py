@@ -66,7 +66,7 @@ def default_rates(workers: int) -> CpuRates:
 
 def work(problem: Problem, *, from_logits: bool = False) -> dict[str, float]:
     """Count the work of a call, by kind; dz from logits takes as long as σ."""
-    op, elements = problem.op, float(problem.n * problem.m)
+    elements = float(problem.n * problem.m)
     found = dict.fromkeys(KINDS, 0.0)
     found["product"] = problem.flops
     found["moved"] = float(
@@ -75,13 +75,11 @@ def work(problem: Problem, *, from_logits: bool = False) -> dict[str, float]:
             for _, rows, columns, contraction, _ in products(problem)
         )
     )
-    if op in ("bias_backward", "sigmoid_bias_backward") or "b" in problem.wrt:
+    if "db" in problem.results:
         found["sum"] = elements
-    if op in ("sigmoid_backward", "sigmoid_bias_backward") or (
-        op == "dense_sigmoid_backward" and problem.wrt
-    ):
+    if problem.computes_dz:
         found["sigmoid" if from_logits else "gradient"] = elements
-    if op in ("sigmoid", "dense_sigmoid"):
+    if "y" in problem.results:
         found["sigmoid"] = elements
     found["memory"] = float(max(0, problem.bytes_in + problem.bytes_out - CACHED))
     return found

@@ -304,10 +304,9 @@ def separate_steps(
 ) -> tuple[tuple[str, Gemm | ColumnSum], ...]:
     """Plan each part of the work by itself."""
     steps: list[tuple[str, Gemm | ColumnSum]] = []
-    with_db = problem.op in ("bias_backward", "sigmoid_bias_backward") or "b" in problem.wrt
     # On tensor cores the pass that computes dz sums its columns, wanted or not.
-    with_dz = problem.op == "dense_sigmoid_backward" and algorithm != "ffma" and problem.wrt
-    if with_db or with_dz:
+    with_dz = problem.computes_dz and OPERATIONS[problem.op].products and algorithm != "ffma"
+    if "db" in problem.results or with_dz:
         steps.append(("db", column_sum(problem.n, problem.m, problem.dtype)))
     for name, rows, columns, contraction, split in products(problem):
         short = _short(contraction, planes)
@@ -329,9 +328,8 @@ def gpu_seconds(problem: Problem, precision: str, facts: DeviceFacts, *, from_ho
     choice = taken(problem, precision, facts)
     seconds = facts.rates.call + kernel_seconds(problem, choice.algorithm, choice.planes, facts)
     if from_host:
-        operation = OPERATIONS[problem.op]
-        arrays_out = len(problem.wrt) if operation.wrt else len(operation.results)
-        seconds += transfer_seconds(problem, len(operation.operands), arrays_out, facts.rates)
+        arrays_in, arrays_out = len(OPERATIONS[problem.op].operands), len(problem.results)
+        seconds += transfer_seconds(problem, arrays_in, arrays_out, facts.rates)
     return seconds
 
 
@@ -348,16 +346,16 @@ def passes(problem: Problem, algorithm: str, planes: int) -> list[float]:
     dy = float(size * problem.reads * n * m)
     if not products(problem):
         return [float(problem.bytes_in + problem.bytes_out)]
-    dense = problem.op == "dense_sigmoid_backward"
+    dense = problem.computes_dz
     if algorithm == "ffma":
-        return [dy] if dense and "b" in problem.wrt else []
+        return [dy] if dense and "db" in problem.results else []
     if algorithm == "dmma" or problem.dtype != "float32":
         return [dy + size * n * m] if dense else []
     scaled = planes < EXACT_PLANES
     results = {one[0] for one in products(problem) if not _short(one[3], planes)}
     matrices = [(float(size * n * k), n * k, 1)] * bool(results & {"dw", "y"})
     matrices += [(float(size * k * m), k * m, 1)] * bool(results & {"dx", "y"})
-    if problem.op != "dense_sigmoid":
+    if problem.reads:
         matrices.append((dy, n * m, 2 if scaled and results >= {"dx", "dw"} else 1))
     found: list[float] = []
     for read, elements, versions in matrices:

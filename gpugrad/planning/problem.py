@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from gpugrad.operations import OPERATIONS, PRODUCTS, elements
 from gpugrad.planning.configurations import FusedConfiguration, GemmConfiguration, RowSums
 
 ITEMSIZE = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
@@ -36,48 +37,46 @@ class Problem:
     reads: int = 1
 
     @property
+    def size(self) -> tuple[int, int, int]:
+        """Rows, inputs and outputs."""
+        return self.n, self.k, self.m
+
+    @property
+    def results(self) -> tuple[str, ...]:
+        """The results that are computed."""
+        return OPERATIONS[self.op].wanted(self.wrt)
+
+    @property
+    def computes_dz(self) -> bool:
+        """Whether the gradient at the activation's input is computed."""
+        return OPERATIONS[self.op].takes_z and bool(self.results)
+
+    @property
     def flops(self) -> float:
         """Floating-point operations of the products."""
-        product = 2.0 * self.n * self.k * self.m
-        if self.op == "dense_sigmoid":
-            return product
-        if self.op in ("matmul_backward", "dense_sigmoid_backward"):
-            return product * len({"x", "w"} & set(self.wrt))
-        return 0.0
+        return float(sum(2 * math.prod(one[1:4]) for one in products(self)))
 
     @property
     def bytes_in(self) -> int:
         """Bytes of the inputs."""
-        n, k, m, size = self.n, self.k, self.m, ITEMSIZE[self.dtype]
-        return size * (self.reads * n * m + n * k + k * m)
+        n, k, m = self.size
+        return ITEMSIZE[self.dtype] * (self.reads * n * m + n * k + k * m)
 
     @property
     def bytes_out(self) -> int:
         """Bytes of the results."""
-        n, k, m, size = self.n, self.k, self.m, ITEMSIZE[self.dtype]
-        counts = {
-            "matmul_backward": ("x" in self.wrt) * n * k + ("w" in self.wrt) * k * m,
-            "bias_backward": m,
-            "sigmoid_backward": n * m,
-            "sigmoid_bias_backward": n * m + m,
-            "dense_sigmoid_backward": ("x" in self.wrt) * n * k
-            + ("w" in self.wrt) * k * m
-            + ("b" in self.wrt) * m,
-            "sigmoid": n * m,
-            "dense_sigmoid": n * m,
-        }
-        return size * counts[self.op]
+        return ITEMSIZE[self.dtype] * elements(self.results, self.size)
 
 
 def products(problem: Problem) -> tuple[tuple[str, int, int, int, bool], ...]:
     """List a call's matrix products: result, its rows and columns, contraction, may it be split."""
-    n, k, m = problem.n, problem.k, problem.m
-    if problem.op == "dense_sigmoid":
-        return (("y", n, m, k, False),)
-    if problem.op not in ("matmul_backward", "dense_sigmoid_backward"):
-        return ()
-    both = (("dx", n, k, m, False), ("dw", k, m, n, True))
-    return tuple(one for one in both if one[0][1] in problem.wrt)
+    extents = dict(zip("nkm", problem.size, strict=True))
+    found = []
+    for name in problem.results:
+        if name in OPERATIONS[problem.op].products:
+            rows, columns, contraction, split = PRODUCTS[name]
+            found.append((name, extents[rows], extents[columns], extents[contraction], split))
+    return tuple(found)
 
 
 @dataclass(frozen=True)
