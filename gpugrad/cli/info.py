@@ -13,7 +13,12 @@ from rich.markup import escape
 
 import gpugrad
 from gpugrad import _host, dispatch
+from gpugrad.arrays import kinds
+from gpugrad.arrays.call import PRECISIONS
 from gpugrad.cli import exits, machine, terminal
+from gpugrad.cli.bench import presets
+from gpugrad.cli.launches import launches
+from gpugrad.operations import OPERATIONS
 from gpugrad.planning import machine_profile
 from gpugrad.planning.gpu_costs import DeviceFacts
 
@@ -29,11 +34,21 @@ LAYERS = ((64, 64, 10), (65536, 1024, 1024))  # one small, one large
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this command's arguments: none of its own."""
+    """Add this command's arguments."""
+    parser.add_argument(
+        "--plan", choices=tuple(OPERATIONS), help="print what a call would launch on a GPU instead"
+    )
+    parser.add_argument(
+        "--size", type=presets.size, default=LAYERS[1], metavar="N,K,M", help="of its layer"
+    )
+    parser.add_argument("--dtype", choices=kinds.DTYPES, default="float32", help="(float32)")
+    parser.add_argument("--precision", choices=PRECISIONS, default="highest", help="(highest)")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print what is known about this installation and machine."""
+    """Print what is known about this installation and machine, or what a call would launch."""
+    if arguments.plan is not None:
+        return _print_launches(arguments)
     facts = collect()
     if arguments.json:
         terminal.print_json("info", facts)
@@ -42,6 +57,18 @@ def run(arguments: argparse.Namespace) -> int:
     for choice in facts["device"]["layers"]:
         if choice["device"] is None:  # every call would fail
             raise exits.Unusable(choice["reason"])
+    return exits.OK
+
+
+def _print_launches(arguments: argparse.Namespace) -> int:
+    told = launches(arguments.plan, arguments.size, arguments.dtype, arguments.precision)
+    if arguments.json:
+        terminal.print_json("info", told)
+        return exits.OK
+    print(f"{told['op']} {' × '.join(map(str, told['size']))} {told['dtype']}: {told['reason']}")
+    for step in told["steps"]:
+        print(f"  {step}")
+    print(f"  workspace: {told['workspace_bytes']} bytes")
     return exits.OK
 
 

@@ -14,6 +14,7 @@ import pytest
 import gpugrad
 from gpugrad import dispatch
 from gpugrad.cli import bench, main
+from gpugrad.operations import OPERATIONS
 from tests.cli.commands import (
     COMMANDS,
     DISK_FULL,
@@ -246,6 +247,22 @@ def test_info_tells_what_is_wrong_with_the_environment(no_gpu, capsys, monkeypat
     layers = json.loads(out)["device"]["layers"]
     assert {layer["device"] for layer in layers} == {None}
     assert "'tpu'" in layers[0]["reason"]
+
+
+@pytest.mark.parametrize("op", OPERATIONS)
+def test_info_prints_what_a_call_would_launch(op, no_gpu, capsys):
+    for dtype in ("float64", "float32", "bfloat16"):
+        asked = ["info", "--plan", op, "--size", "4096,512,512", "--dtype", dtype]
+        assert main(asked) == 0
+        first, *steps, workspace = capsys.readouterr().out.splitlines()
+        assert first.startswith(f"{op} 4096 × 512 × 512 {dtype}: as on an H200, for there is no")
+        assert all("] grid " in step and ", block " in step for step in steps)
+        assert main([*asked, "--json"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert [f"  {step}" for step in told["steps"]] == steps
+        assert workspace == f"  workspace: {told['workspace_bytes']} bytes"
+    if op == "dense_sigmoid_backward":
+        assert sum("matmul_backward_wgmma" in step for step in steps) == 2
 
 
 def test_info_imports_no_framework():
