@@ -9,9 +9,9 @@ import numpy as np
 from gpugrad import _reference
 from gpugrad.cli import operations
 from gpugrad.cli.exits import Failed
+from gpugrad.operations import DIMENSIONS, OPERATIONS
 
 SAMPLED = 8  # rows, inputs or outputs of a part, the first and the last among them
-AXES = {"x": "nk", "dx": "nk", "w": "km", "dw": "km", "b": "m", "db": "m"}  # the others are "nm"
 
 
 @dataclass(frozen=True)
@@ -29,22 +29,21 @@ class Part:
         """Cut arrays, known by their names, to this part."""
         taken = {}
         for name, array in arrays.items():
-            for axis, letter in enumerate(AXES.get(name, "nm")):
+            for axis, letter in enumerate(DIMENSIONS[name]):
                 if letter in self.sampled:
                     array = array.take(_sample(array.shape[axis]), axis)
             taken[name] = array
         return taken
 
 
-PARTS = {
-    "matmul_backward": (Part("nk", ("x",)), Part("km", ("w",))),
-    "bias_backward": (Part("m"),),
-    "sigmoid_backward": (Part("m"),),
-    "sigmoid_bias_backward": (Part("m"),),
-    "dense_sigmoid_backward": (Part("nk", ("x",)), Part("km", ("w", "b"))),
-    "sigmoid": (Part("m"),),
-    "dense_sigmoid": (Part("nm"),),
-}
+def parts(op: str) -> tuple[Part, ...]:
+    """Return the parts of an operation: each has results that sum over one extent, or over none."""
+    operation = OPERATIONS[op]
+    if not operation.products:
+        return (Part("m"),)
+    if not operation.wrt:
+        return (Part("nm"),)
+    return Part("nk", ("x",)), Part("km", tuple(one for one in operation.wrt if one != "x"))
 
 
 Answers = list[tuple[Part, dict[str, _reference.Answer]]]
@@ -62,7 +61,7 @@ def answers(op: str, operands: operations.Arrays, planes: Mapping[str, int]) -> 
     """
     return [
         (part, _reference.reference(op, wrt=part.wrt, planes=planes, **part.take(operands)))
-        for part in PARTS[op]
+        for part in parts(op)
     ]
 
 
