@@ -130,7 +130,7 @@ def on_tensor_cores() -> Iterator[None]:
 
     The plan would take more planes or multiply-adds where these are faster.
     """
-    plan = import_module("gpugrad.planning.plan")
+    plan = import_module("gpugrad.planning.choice")
     given = plan.fastest
 
     def chosen(problem: Any, precision: str, facts: Any) -> Any:

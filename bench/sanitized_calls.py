@@ -25,7 +25,7 @@ from gpugrad.planning import configurations, tiles
 from tests.algorithms import products_by
 from tests.instantiations import exists_for
 
-plan = import_module("gpugrad.planning.plan")
+plan = import_module("gpugrad.planning.choice")
 SMALL_TILE = configurations.FFMA["float32"][0].BLOCK_N
 SIZES = (
     (65, 17, 129),  # edges in every dimension

@@ -1,4 +1,4 @@
-"""From a checked call to the backend that computes it: decide the device, plan, run."""
+"""The choice of the device, and the plan that follows from it."""
 
 import functools
 import math
@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING, Any
 from gpugrad.arrays.call import Call
 from gpugrad.errors import ArgumentError, DeviceError
 from gpugrad.operations import OPERATIONS
-from gpugrad.planning.gpu_costs import DeviceFacts
-from gpugrad.planning.plan import Plan, choose, gpu_seconds
-from gpugrad.planning.problem import Problem
+from gpugrad.planning.plan import Plan
 
 if TYPE_CHECKING:
     from gpugrad.gpu.runtime import Runtime
+    from gpugrad.planning.gpu_costs import DeviceFacts
+    from gpugrad.planning.problem import Problem
 
 DEVICES = ("auto", "cpu", "gpu")
 
 
-def problem_of(call: Call, wrt: tuple[str, ...] = ()) -> Problem:
+def problem_of(call: Call, wrt: tuple[str, ...] = ()) -> "Problem":
     """Describe a checked call without its data."""
+    from gpugrad.planning.problem import Problem
+
     arrays, op, dtype = call.arrays, call.op, call.dtype.name
     operation = OPERATIONS[op]
     lead = next(arrays[name] for name in ("x", "dy", "z") if name in arrays)
@@ -31,7 +33,7 @@ def problem_of(call: Call, wrt: tuple[str, ...] = ()) -> Problem:
 
 
 def decide(
-    call: Call, problem: Problem, device: str, precision: str, *, predict: bool = False
+    call: Call, problem: "Problem", device: str, precision: str, *, predict: bool = False
 ) -> Plan:
     """Choose the device of a call, then its algorithm.
 
@@ -39,6 +41,8 @@ def decide(
     then the environment variable GPUGRAD_DEVICE, then the shorter predicted time. Times are
     predicted where there is a choice, or where `predict` asks for them.
     """
+    from gpugrad.planning.choice import choose, gpu_seconds
+
     source = "device"
     if not isinstance(device, str) or device not in DEVICES:
         call.fail(ArgumentError, f"device is {device!r}, expected one of {', '.join(DEVICES)}")
@@ -80,7 +84,7 @@ def decide(
     return choose(problem, "cpu", precision, reason, on_cpu, elsewhere=on_gpu)
 
 
-def _cpu_seconds(call: Call, problem: Problem) -> float:
+def _cpu_seconds(call: Call, problem: "Problem") -> float:
     """Predict a call on the CPU, by this machine's profile if there is one."""
     from gpugrad.cpu.threads import number_of_workers
     from gpugrad.planning import machine_profile
@@ -92,7 +96,7 @@ def _cpu_seconds(call: Call, problem: Problem) -> float:
     return cpu_seconds(problem, rates, workers, from_logits=from_logits)
 
 
-def _facts(device: int | None) -> DeviceFacts:
+def _facts(device: int | None) -> "DeviceFacts":
     """Describe a GPU, the current one if None, with what the profile tells of it."""
     from gpugrad.planning import machine_profile
 

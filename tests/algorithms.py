@@ -10,13 +10,13 @@ Candidate = tuple[str, int]  # algorithm and planes
 def products_by(
     take: Callable[[Sequence[Candidate]], Candidate], *, one_launch: bool = False
 ) -> dict[str, Any]:
-    """Give what in gpugrad.planning.plan must be exchanged to take one of the candidates.
+    """Give what in gpugrad.planning.choice must be exchanged to take one of the candidates.
 
     Neither predicted times nor the length of a sum, which is short in tests, count any more. All
     gradients of a layer come from one launch wherever there is a kernel for it and the device has
     the shared memory, or nowhere.
     """
-    plan = import_module("gpugrad.planning.plan")
+    plan = import_module("gpugrad.planning.choice")
 
     def chosen(problem: Any, precision: str, facts: Any) -> Any:
         algorithm, planes = take(plan.candidates(problem, precision, facts.compute_capability))

@@ -231,7 +231,7 @@ def gpu(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Backend:
-    name, plan = request.param, import_module("gpugrad.planning.plan")
+    name, plan = request.param, import_module("gpugrad.planning.choice")
     if name.startswith("emulator"):
         needs_compiler()
         monkeypatch.setattr(dispatch, "runtime", emulated_runtime)

@@ -22,7 +22,7 @@ def one_launch_from(planes: int, *, of_short_sums: bool = True) -> Iterator[None
     exchanged = products_by(lambda _: choice, one_launch=True)
     if not of_short_sums:
         del exchanged["RECOVERED_TERMS"]
-    with mock.patch.multiple(import_module("gpugrad.planning.plan"), **exchanged):
+    with mock.patch.multiple(import_module("gpugrad.planning.choice"), **exchanged):
         yield
 
 

@@ -13,7 +13,7 @@ from gpugrad.gpu.column_sum import launch_column_sum
 from gpugrad.gpu.launches import ArrayRef, Launches, ref_of
 from gpugrad.gpu.planes import Planes
 from gpugrad.gpu.runtime import Runtime
-from gpugrad.planning.plan import column_sum
+from gpugrad.planning.choice import column_sum
 from tests.cases import random_array
 from tests.conftest import Backend, EmulatedBackend
 from tests.operations import same_bits

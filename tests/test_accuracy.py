@@ -17,8 +17,8 @@ import pytest
 
 import gpugrad
 from gpugrad import dispatch
+from gpugrad.planning.choice import EXACT_TERMS, RECOVERED_TERMS
 from gpugrad.planning.configurations import WGMMA
-from gpugrad.planning.plan import EXACT_TERMS, RECOVERED_TERMS
 from tests.accuracy import arithmetic, table
 from tests.accuracy.arithmetic import (
     ALGORITHM,
@@ -59,7 +59,7 @@ def products_from(planes: int, machine: str = "", *, of_short_sums: bool = True)
     exchanged = products_by(lambda _: choice)
     if not of_short_sums:
         del exchanged["EXACT_TERMS"]
-    with mock.patch.multiple(import_module("gpugrad.planning.plan"), **exchanged):
+    with mock.patch.multiple(import_module("gpugrad.planning.choice"), **exchanged):
         yield
 
 

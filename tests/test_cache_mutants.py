@@ -17,7 +17,7 @@ from gpugrad import calls, gradients, layers
 from gpugrad import gpu as package
 from gpugrad.errors import ArgumentError, DTypeError
 from gpugrad.gpu import bound, cupy_runtime, memory
-from gpugrad.planning import plan
+from gpugrad.planning import choice as plan
 from tests import driver
 from tests.algorithms import on_tensor_cores, products_by
 from tests.cases import Layer, layer_arrays

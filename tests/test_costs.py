@@ -20,7 +20,7 @@ from gpugrad.planning.warpgroup_tiles import slowed
 from tests.cases import DTYPES
 from tests.profiles import FACTS, MACHINES, cpu_rates, gpu_rates, times
 
-plan = importlib.import_module("gpugrad.planning.plan")
+plan = importlib.import_module("gpugrad.planning.choice")
 
 SIZES = (0, 1, 64, 1000, 10**6)
 

@@ -70,7 +70,7 @@ def noted(gpu: None, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def set_way(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
     for name, value in WAYS[way].items():
-        monkeypatch.setattr(import_module("gpugrad.planning.plan"), name, value)
+        monkeypatch.setattr(import_module("gpugrad.planning.choice"), name, value)
 
 
 def bound_anew(name: str, arrays: Any, **options: Any) -> dict[str, Any]:

@@ -293,7 +293,7 @@ def test_no_time_for_products(gpu):
 )
 def test_the_choice_of_products_that_are_measured(capability, algorithm):
     """Tensor cores wherever there are any, and the plan's own choice again afterwards."""
-    plan = import_module("gpugrad.planning.plan")
+    plan = import_module("gpugrad.planning.choice")
     given = plan.fastest
     facts = replace(FACTS, compute_capability=capability)
     cache.keep("planned before", object())

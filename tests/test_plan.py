@@ -14,9 +14,7 @@ import gpugrad
 from gpugrad import dispatch
 from gpugrad.errors import ArgumentError, DeviceError, DTypeError, ShapeError
 from gpugrad.operations import OPERATIONS
-from gpugrad.planning.configurations import FFMA, FUSED, tiles
-from gpugrad.planning.gpu_costs import RATES, DeviceFacts, rates_of
-from gpugrad.planning.plan import (
+from gpugrad.planning.choice import (
     EXACT_PLANES,
     EXACT_TERMS,
     MANY_ROWS,
@@ -30,6 +28,8 @@ from gpugrad.planning.plan import (
     kernel_seconds,
     of_any_rows,
 )
+from gpugrad.planning.configurations import FFMA, FUSED, tiles
+from gpugrad.planning.gpu_costs import RATES, DeviceFacts, rates_of
 from gpugrad.planning.problem import ITEMSIZE, FusedLayer, Gemm, Problem
 from gpugrad.planning.tiles import (
     COLUMN_SUM_BLOCKS,

@@ -83,7 +83,7 @@ def test_rows_do_not_depend_on_the_number_of_launches(backend, dtype, layer, mon
     if backend.name.startswith("emulator"):  # with tensor cores that cut off as a machine's do
         monkeypatch.setattr(dispatch, "runtime", lambda: EmulatorRuntime(arithmetic="hopper"))
     arrays = layer_arrays(layer, dtype)
-    plan, found = import_module("gpugrad.planning.plan"), []
+    plan, found = import_module("gpugrad.planning.choice"), []
     for one_launch in (True, False):
         exchanged = algorithms.products_by(algorithms.in_one_launch, one_launch=one_launch)
         for attribute, value in exchanged.items():

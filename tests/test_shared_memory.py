@@ -9,8 +9,8 @@ from bench.model import predict
 from bench.model.devices import DEVICES
 from bench.model.predict import PRECISIONS, Precision
 from gpugrad.gpu.arguments import defines, flags, integers
+from gpugrad.planning.choice import fused_layer
 from gpugrad.planning.configurations import FUSED
-from gpugrad.planning.plan import fused_layer
 from gpugrad.planning.problem import Problem
 from tests import emulator_runtime
 from tests.cases import dtype_of

@@ -11,8 +11,8 @@ import pytest
 
 from gpugrad import dispatch
 from gpugrad.planning import configurations, warpgroup_tiles
+from gpugrad.planning.choice import MANY_ROWS, choose, gemm
 from gpugrad.planning.configurations import Wgmma
-from gpugrad.planning.plan import MANY_ROWS, choose, gemm
 from gpugrad.planning.problem import Gemm, Problem
 from tests.algorithms import on_tensor_cores, products_by
 from tests.cases import LAYOUTS, Layer, layer_arrays, random_array
@@ -29,7 +29,7 @@ CLASSES = (
 )
 WGMMA = configurations.WGMMA
 WIDTHS = [one.BLOCK_N for one in WGMMA[1]]
-PLAN = import_module("gpugrad.planning.plan")
+PLAN = import_module("gpugrad.planning.choice")
 
 
 def only(width: int) -> dict[int, tuple[Wgmma]]:

@@ -10,9 +10,9 @@ from bench.model import devices, sass
 from bench.model.devices import PARTITIONS, Device
 from gpugrad.gpu import compiler
 from gpugrad.planning import configurations, warpgroup_tiles
+from gpugrad.planning.choice import passes
 from gpugrad.planning.configurations import GemmConfiguration, Wgmma
 from gpugrad.planning.gpu_costs import GPU_LAUNCH
-from gpugrad.planning.plan import passes
 from gpugrad.planning.problem import ITEMSIZE, Gemm, Problem, products
 from gpugrad.planning.tiles import gemm
 from tests import compile_gate, machine_code

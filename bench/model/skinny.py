@@ -13,8 +13,8 @@ from bench.model import predict, sass
 from bench.model.devices import Device
 from bench.model.predict import THREADS, WARPS, Precision, Span
 from gpugrad.gpu import compiler
+from gpugrad.planning.choice import fused_layer
 from gpugrad.planning.gpu_costs import GPU_LAUNCH, fused_bytes
-from gpugrad.planning.plan import fused_layer
 from gpugrad.planning.problem import ITEMSIZE, FusedLayer, Problem
 from tests import compile_gate, machine_code
 from tests.instantiations import ELEMENTS

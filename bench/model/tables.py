@@ -9,8 +9,8 @@ from bench.model import predict, skinny
 from bench.model.devices import DEVICES, Device
 from bench.model.predict import PRECISIONS, Precision, Span
 from gpugrad.gpu import compiler
+from gpugrad.planning.choice import fastest
 from gpugrad.planning.gpu_costs import DeviceFacts
-from gpugrad.planning.plan import fastest
 
 DOCUMENT = section.ROOT / "docs" / "performance.md"
 BEGIN, END = "<!-- begin: python -m bench.model --update -->", "<!-- end -->"

@@ -16,8 +16,9 @@ from gpugrad.cli.stopwatch import Stopwatch
 from gpugrad.gpu.bind import bind
 from gpugrad.gpu.runtime import Runtime
 from gpugrad.planning import gpu_costs
+from gpugrad.planning.choice import candidates, passes, steps_of
 from gpugrad.planning.gpu_costs import Copy, DeviceFacts, GpuRates
-from gpugrad.planning.plan import Plan, candidates, passes, steps_of
+from gpugrad.planning.plan import Plan
 from gpugrad.planning.problem import Gemm, Problem
 
 COPY_BYTES = (1 << 12, 1 << 20, 1 << 24, 1 << 26)

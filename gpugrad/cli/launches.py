@@ -7,8 +7,8 @@ from gpugrad.cli import operations
 from gpugrad.gpu import bind
 from gpugrad.gpu.launches import new_ref
 from gpugrad.operations import OPERATIONS, shape_of
+from gpugrad.planning.choice import choose
 from gpugrad.planning.gpu_costs import DeviceFacts
-from gpugrad.planning.plan import choose
 from gpugrad.planning.problem import Problem
 
 H200 = DeviceFacts("H200", (9, 0), 132, 1.98e9, 4.8e12, 141 << 30)  # NVIDIA's data sheet

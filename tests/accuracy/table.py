@@ -12,7 +12,7 @@ import ml_dtypes
 import numpy as np
 
 from gpugrad.planning import problem as layers
-from gpugrad.planning.plan import EXACT_TERMS, RECOVERED_TERMS, fused_layer, gemm
+from gpugrad.planning.choice import EXACT_TERMS, RECOVERED_TERMS, fused_layer, gemm
 from tests.accuracy.arithmetic import (
     ALGORITHM,
     MACHINES,

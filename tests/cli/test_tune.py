@@ -19,8 +19,8 @@ from gpugrad.cli import cpu_rates, gpu_rates, main
 from gpugrad.gpu import bind, cache
 from gpugrad.operations import OPERATIONS
 from gpugrad.planning import cpu_costs, machine_profile
+from gpugrad.planning.choice import passes, steps_of
 from gpugrad.planning.gpu_costs import Copy, product_work
-from gpugrad.planning.plan import passes, steps_of
 from gpugrad.planning.problem import ITEMSIZE
 from tests.cli.commands import environment, expect_one_line
 

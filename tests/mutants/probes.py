@@ -147,7 +147,7 @@ class Probe:
 
     @contextmanager
     def _circumstances(self) -> Iterator[None]:
-        plan = import_module("gpugrad.planning.plan")
+        plan = import_module("gpugrad.planning.choice")
         exchanged = products_by(by_mma if self.tensor_cores else by_multiply_adds)
         if self.warpgroups:
             exchanged = products_by(on_tensor_cores)
