@@ -302,10 +302,10 @@ def _of_cupy(operands: Sequence[Any], out: Any) -> Signature:
 
 
 def _of_torch(operands: Sequence[Any], out: Any) -> Signature:
-    known, device = kinds.torch_classes(), operands[0].get_device()
+    device = operands[0].get_device()
     if device < 0:
-        return _of_views("PyTorch", known, operands, out)
-    layout: list[Hashable] = [known, device]
+        return _of_views("PyTorch", operands, out)
+    layout: list[Hashable] = ["PyTorch", device]
     arrays, given = (operands, None) if out is None else _with_buffers(layout, operands, out)
     addresses: list[int] = []
     try:
@@ -313,7 +313,7 @@ def _of_torch(operands: Sequence[Any], out: Any) -> Signature:
             if one is None:
                 layout.append(None)
                 continue
-            if type(one) not in known or one.get_device() != device or one.is_neg():
+            if _signer(type(one)) is not _of_torch or one.get_device() != device or one.is_neg():
                 return None
             if place >= len(operands) and one.requires_grad:
                 return None
@@ -334,7 +334,7 @@ def _of_jax(operands: Sequence[Any], out: Any) -> Signature:
     try:
         home = kinds.home_of(operands[0], "JAX")
         if home == "cpu":
-            return _of_views("JAX", (kind,), operands, None)
+            return _of_views("JAX", operands, None)
         if any(one is not None and kinds.home_of(one, "JAX") != home for one in operands):
             return None
         with kinds.working_on(home):
@@ -345,8 +345,9 @@ def _of_jax(operands: Sequence[Any], out: Any) -> Signature:
     return None if signed is None else ([kind, *signed[0]], (*signed[1], views))
 
 
-def _of_views(kind: str, known: Sequence[type], operands: Sequence[Any], out: Any) -> Signature:
+def _of_views(kind: str, operands: Sequence[Any], out: Any) -> Signature:
     """Sign arrays of the host that are another library's, by views of them."""
+    sign = _signer(type(operands[0]))
     several = isinstance(out, tuple | list)
     given = () if out is None else tuple(out) if several else (out,)
     views: list[Any] = []
@@ -356,7 +357,7 @@ def _of_views(kind: str, known: Sequence[type], operands: Sequence[Any], out: An
             if one is None:
                 views.append(None)
                 continue
-            if type(one) not in known or kinds.home_of(one, kind) != "cpu":
+            if _signer(type(one)) is not sign or kinds.home_of(one, kind) != "cpu":
                 return None
             seen = kinds.see(one, kind)
             if seen.obstacle and len(views) >= len(operands):
@@ -391,12 +392,15 @@ def _those_twice(addresses: list[int]) -> tuple[int, ...]:
 
 
 def _signer(kind: type) -> Callable[[Sequence[Any], Any], Signature] | None:
-    """Return what signs a call by the type of its first operand."""
+    """Return what signs a call by the type of its first operand; None for a type not known."""
+    known = _signers.get(kind)
+    if known is not None:
+        return known
     cupy, jax = sys.modules.get("cupy"), sys.modules.get("jax")
     if cupy is not None and kind is getattr(cupy, "ndarray", None):
         return _signers.setdefault(kind, _of_cupy)
     if kind in kinds.torch_classes():
-        return _of_torch
+        return _signers.setdefault(kind, _of_torch)
     if jax is not None and issubclass(kind, getattr(jax, "Array", ())):
         return _of_jax
     return None

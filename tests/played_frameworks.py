@@ -4,6 +4,8 @@ The CPU builds of both have no CUDA. These classes carry memory of the played dr
 the files named below do with streams and allocators, no more.
 """
 
+import functools
+import math
 import sys
 from collections import defaultdict
 from types import ModuleType, SimpleNamespace
@@ -14,6 +16,14 @@ import numpy as np
 
 from tests.cases import dtype_of
 
+ITEMSIZE = {  # by names of dtypes
+    f"torch.{name}": np.dtype(kind).itemsize
+    for name, kind in [
+        *((one, one) for one in ("uint8", "int16", "float64", "float32", "float16")),
+        ("bfloat16", "uint16"),
+    ]
+}
+
 
 class Tensor:
     """torch.Tensor with a device of CUDA's (torch/_tensor.py)."""
@@ -21,22 +31,32 @@ class Tensor:
     layout, is_quantized, requires_grad = "strided", False, False
     device = SimpleNamespace(type="cuda", index=0)
 
-    def __init__(self, array: Any, dtype: str) -> None:
-        self.array, self.dtype = array, dtype
+    def __init__(
+        self, address: int, shape: tuple[int, ...], steps: tuple[int, ...], dtype: str, owner: Any
+    ) -> None:
+        self.address, self.shape, self.steps = address, shape, steps  # steps in elements
+        self.dtype, self.owner = dtype, owner
 
-    shape = property(lambda self: self.array.shape)
+    @functools.cached_property
+    def array(self) -> Any:
+        """The same memory as a CuPy array."""
+        kind = dtype_of(self.dtype.removeprefix("torch."))
+        memory = cupy.cuda.UnownedMemory(self.address, self.numel() * kind.itemsize, self.owner, 0)
+        pointer = cupy.cuda.MemoryPointer(memory, 0)
+        strides = tuple(step * kind.itemsize for step in self.steps)
+        return cupy.ndarray(self.shape, kind, pointer, strides)
 
     def stride(self) -> tuple[int, ...]:
-        return tuple(step // self.array.itemsize for step in self.array.strides)
+        return self.steps
 
     def get_device(self) -> int:
         return 0
 
     def numel(self) -> int:
-        return int(self.array.size)
+        return math.prod(self.shape)
 
     def data_ptr(self) -> int:
-        return int(self.array.data.ptr)
+        return self.address
 
     def is_neg(self) -> bool:
         return False
@@ -48,7 +68,7 @@ class Tensor:
         return self
 
     def t(self) -> "Tensor":
-        return Tensor(self.array.T, self.dtype)
+        return Tensor(self.address, self.shape[::-1], self.steps[::-1], self.dtype, self.owner)
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return 2, 0
@@ -62,7 +82,8 @@ class Tensor:
         return self.array.__dlpack__(stream=stream, **options)
 
     def view(self, dtype: str) -> "Tensor":
-        return Tensor(self.array.view(dtype_of(dtype.removeprefix("torch."))), dtype)
+        assert dtype_of(dtype.removeprefix("torch.")).itemsize == self.array.itemsize
+        return Tensor(self.address, self.shape, self.steps, dtype, self.owner)
 
 
 class Torch(ModuleType):
@@ -90,8 +111,7 @@ class Torch(ModuleType):
     def empty(self, shape: Any, *, dtype: str, device: str) -> Tensor:
         assert device == "cuda:0"
         shape = shape if isinstance(shape, tuple) else (shape,)
-        kind = dtype_of(dtype.removeprefix("torch."))
-        size = int(np.prod(shape)) * kind.itemsize
+        size = math.prod(shape) * ITEMSIZE[dtype]
         self.taken.append(size)
         rounded = -(-size // 512) * 512
         free = self._free[rounded]
@@ -100,9 +120,8 @@ class Torch(ModuleType):
             self._end += rounded
             assert self._end <= self.reserved.size
         block = _Block(free)
-        at = self.reserved.ptr + block.offset
-        memory = cupy.cuda.MemoryPointer(cupy.cuda.UnownedMemory(at, size, block, 0), 0)
-        return Tensor(cupy.ndarray(shape, kind, memory), dtype)
+        steps = tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+        return Tensor(self.reserved.ptr + block.offset, shape, steps, dtype, block)
 
     def tensor(self, array: np.ndarray) -> Tensor:
         """Make a tensor with the values of a NumPy array."""

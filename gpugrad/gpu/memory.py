@@ -53,6 +53,7 @@ class TorchMemory:
     def __init__(self, device: int) -> None:
         self._torch: Any = sys.modules["torch"]
         self._index, self._device = device, f"cuda:{device}"
+        self._dtypes: dict[Any, Any] = {}  # NumPy's: PyTorch's
 
     def stream(self) -> int:
         """Return the current stream."""
@@ -60,7 +61,9 @@ class TorchMemory:
 
     def result(self, shape: tuple[int, ...], dtype: Any, order: str) -> tuple[Any, int]:
         """Allocate a tensor; return it and its address."""
-        kind = getattr(self._torch, dtype.name)
+        kind = self._dtypes.get(dtype)
+        if kind is None:
+            kind = self._dtypes.setdefault(dtype, getattr(self._torch, dtype.name))
         if order == "F":
             tensor = self._torch.empty(shape[::-1], dtype=kind, device=self._device).t()
         else:
