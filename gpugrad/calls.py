@@ -110,7 +110,7 @@ def call(
     if signed is not None and (accumulate is False or accumulate is True):
         layout, args = signed
         where = device
-        if sign is not _of_cupy and device == "auto":
+        if type(device) is str and device == "auto" and sign is not _of_cupy:
             where = os.environ.get("GPUGRAD_DEVICE") or device
         key = (op, where, precision, wrt, accumulate, *layout)
         try:
