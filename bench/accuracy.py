@@ -12,7 +12,7 @@ import numpy as np
 
 from bench import peers, products, section, workload
 from bench.sticky_errors import is_sticky
-from gpugrad import _reference
+from gpugrad import reference
 from gpugrad.arrays.kinds import DTYPES
 from gpugrad.cli import operations
 from gpugrad.operations import OPERATIONS
@@ -171,12 +171,12 @@ def _compare(
     from_z = "z" in host and "z" not in OPERATIONS[op].operands
     device = {name: workload.as_device(array) for name, array in host.items()}
     planes = operations.planes(op, device, device="auto")
-    answers = _reference.reference(op, wrt=OPERATIONS[op].wrt, planes=planes, **host)
+    answers = reference.reference(op, wrt=OPERATIONS[op].wrt, planes=planes, **host)
     terms = magnitudes(op, host)
     results = operations.call(op, device, device="auto")
     ours = {name: cupy.asnumpy(one) for name, one in results.items()}
     for name, answer in answers.items():
-        ratio = _reference.check(ours[name], *answer)
+        ratio = reference.check(ours[name], *answer)
         if not ratio <= finding.ratio:
             extents = "x".join(str(array.shape) for array in host.values())
             finding.ratio, finding.where = ratio, f"{name} of {kind} {extents}"
@@ -210,7 +210,7 @@ def _keep(
     finding: Finding,
     who: str,
     results: Mapping[str, Array],
-    answers: Mapping[str, _reference.Answer],
+    answers: Mapping[str, reference.Answer],
     terms: Mapping[str, Array],
 ) -> None:
     errors = finding.errors.setdefault(who, Errors())
@@ -220,7 +220,7 @@ def _keep(
 
 def scaled_errors(result: Array, exact: Array, terms: Array, dtype: str) -> Array:
     """Give |result - exact| / (u Σ|terms|) where neither leaves the dtype's normal numbers."""
-    numbers = _reference.FORMATS[dtype]
+    numbers = reference.FORMATS[dtype]
     smallest = numbers.subnormal / numbers.roundoff  # below it, errors are absolute
     plain = np.isfinite(exact) & (np.abs(exact) >= smallest) & (terms < numbers.largest)
     off = np.abs(result.astype(exact.dtype)[plain] - exact[plain])

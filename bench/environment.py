@@ -10,7 +10,7 @@ from typing import Any
 
 import gpugrad
 from bench import nvml, section
-from gpugrad import _host, dispatch
+from gpugrad import dispatch, host
 from gpugrad.cli import machine
 from gpugrad.cli.info import version
 
@@ -32,7 +32,7 @@ SOURCES = ("gpugrad", "kernels", "tests", "bench")
 
 def tell_of_slow_kernels() -> None:
     """Say so, before anything is measured, where NumPy's BLAS has faster kernels than it uses."""
-    hint = _host.blas_hint(_host.blas())
+    hint = host.blas_hint(host.blas())
     if hint is not None:
         print(f"hint: {hint}", file=sys.stderr, flush=True)
 

@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 
-from gpugrad._reference import check, reference
 from gpugrad.gpu import dmma
 from gpugrad.planning.configurations import DMMA
 from gpugrad.planning.problem import Gemm
+from gpugrad.reference import check, reference
 from tests.planes import Device
 
 TILES = tuple(one.BLOCK_N for one in DMMA)

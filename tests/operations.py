@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 import gpugrad
-from gpugrad._reference import check, reference
 from gpugrad.operations import SUMS
+from gpugrad.reference import check, reference
 from tests.conftest import Backend
 
 

@@ -4,11 +4,11 @@ import math
 
 import numpy as np
 
-from gpugrad._reference import Answer, check, reference
 from gpugrad.gpu import plane_products
 from gpugrad.gpu.plane_operands import operand
 from gpugrad.planning import configurations
 from gpugrad.planning.problem import Gemm
+from gpugrad.reference import Answer, check, reference
 from tests.accuracy.arithmetic import MACHINES, by_tensor_cores
 from tests.planes import Device
 

@@ -347,7 +347,7 @@ def test_what_long_sums_of_one_plane_lose(dtype):
 def test_what_is_not_finite_is_as_by_multiply_adds(machine, planes):
     """In dx, dw and the forward pass; nothing else is disturbed.
 
-    Two sums of L terms differ by 3 (L + 16) roundings at most, as gpugrad/_reference.py counts, and
+    Two sums of L terms differ by 3 (L + 16) roundings at most, as gpugrad/reference.py counts, and
     by what the planes lose.
     """
     contraction = 50

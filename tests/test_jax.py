@@ -18,9 +18,9 @@ from jax.test_util import check_grads  # noqa: E402
 
 import gpugrad  # noqa: E402
 import gpugrad.jax as gj  # noqa: E402
-from gpugrad._reference import FORMATS, check, reference  # noqa: E402
 from gpugrad.errors import ArgumentError, DTypeError, ShapeError  # noqa: E402
 from gpugrad.operations import OPERATIONS  # noqa: E402
+from gpugrad.reference import FORMATS, check, reference  # noqa: E402
 from tests.cases import (  # noqa: E402
     DTYPES,
     LAYERS,

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import gpugrad
-from gpugrad import _host, dispatch
+from gpugrad import dispatch, host
 from gpugrad.planning import cpu_costs, machine_profile
 from gpugrad.planning.gpu_costs import DeviceFacts
 from tests.profiles import FACTS, MACHINES, gpu_rates, profile
@@ -79,7 +79,7 @@ def test_keys_of_this_machine_are_stable_and_complete(monkeypatch):
     assert key == machine_profile.cpu_key() == json.loads(json.dumps(key))
     assert key["NumPy"] == np.__version__
     assert key["gpugrad"] == gpugrad.__version__
-    assert key["cores"] == _host.cores()
+    assert key["cores"] == host.cores()
 
 
 def test_a_part_that_is_not_measured_stays(file):

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from gpugrad import _reference
-from gpugrad._reference import check, reference
+from gpugrad.reference import check, reference
 from tests.cases import DTYPES, Layer, dtype_of, elementwise_arrays, layer_arrays
 from tests.conftest import Backend
 from tests.operations import OPERATIONS, compute, expect_right
@@ -116,6 +115,6 @@ def test_float16_beyond_its_range():
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_platforms_whose_longdouble_is_float64(name, from_z, monkeypatch):
     """The reference's own roundings are part of the bound."""
-    monkeypatch.setattr(_reference.np, "longdouble", np.float64)
+    monkeypatch.setattr("gpugrad.reference.np.longdouble", np.float64)
     arrays = layer_arrays(LAYER, "float64")
     expect_right(Backend(), name, arrays, from_z=from_z and OPERATIONS[name].takes_z)

@@ -5,8 +5,8 @@ import threading
 import numpy as np
 import pytest
 
-from gpugrad._reference import reference
 from gpugrad.errors import ArgumentError, DTypeError, ShapeError
+from gpugrad.reference import reference
 from tests.test_frameworks import array_of
 from tests.torch_functions import DEVICES, adapter, in_threads, needs_cuda, torch
 

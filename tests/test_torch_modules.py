@@ -11,7 +11,7 @@ from importlib import import_module
 import numpy as np
 import pytest
 
-from gpugrad._reference import reference
+from gpugrad.reference import reference
 from tests.test_frameworks import array_of
 from tests.torch_functions import (
     DEVICES,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import gpugrad
-from gpugrad._reference import check, reference
+from gpugrad.reference import check, reference
 from tests.cases import LAYERS, Layer, layer_arrays
 from tests.operations import OPERATIONS
 from tests.test_frameworks import array_of

@@ -9,7 +9,7 @@ import pytest
 
 from bench import environment, measured, section, training_step
 from bench.training_step import MODULES, QUICK, WHOLE, Case
-from gpugrad import _host
+from gpugrad import host
 from gpugrad.cli.peers import Peer
 
 ROOT = Path(__file__).parents[1]
@@ -76,7 +76,7 @@ def test_both_modules_compute_the_same_gradients(torch, dtype, roundoff):
 
 def test_kernels_of_an_older_processor_are_told(monkeypatch, capsys):
     for hint, expected in (("try another one", "hint: try another one\n"), (None, "")):
-        monkeypatch.setattr(_host, "blas_hint", lambda used, hint=hint: hint)
+        monkeypatch.setattr(host, "blas_hint", lambda used, hint=hint: hint)
         environment.tell_of_slow_kernels()
         assert capsys.readouterr().err == expected
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from rich.markup import escape
 
-from gpugrad import _reference, dispatch
+from gpugrad import dispatch, reference
 from gpugrad.arrays import kinds
 from gpugrad.cli import arguments as numbers
 from gpugrad.cli import exits, operations, terminal
@@ -131,15 +131,15 @@ def _compare(finding: Finding, operands: operations.Arrays, case: str) -> None:
         finding.exception = f"{type(error).__name__}: {error}"
         finding.where = case
         return
-    answers = _reference.reference(op, wrt=OPERATIONS[op].wrt, planes=planes, **operands)
+    answers = reference.reference(op, wrt=OPERATIONS[op].wrt, planes=planes, **operands)
     for name, answer in answers.items():
-        ratio = _reference.check(results[name], *answer)
+        ratio = reference.check(results[name], *answer)
         if ratio > finding.ratio or not finding.where:
             finding.error, finding.bound = _worst(results[name], answer)
             finding.ratio, finding.where = ratio, f"{name} at {case}"
 
 
-def _worst(result: Any, answer: _reference.Answer) -> tuple[float, float]:
+def _worst(result: Any, answer: reference.Answer) -> tuple[float, float]:
     """Give the error, and the bound, of the element whose error is the largest part of it."""
     exact, bound = answer
     if result.shape != exact.shape or not result.size:

@@ -12,7 +12,7 @@ import numpy as np
 from rich.markup import escape
 
 import gpugrad
-from gpugrad import _host, dispatch
+from gpugrad import dispatch, host
 from gpugrad.arrays import kinds
 from gpugrad.arrays.call import PRECISIONS
 from gpugrad.cli import exits, machine, terminal
@@ -101,13 +101,13 @@ def version(*distributions: str) -> str | None:
 
 
 def _blas() -> dict[str, Any]:
-    used = _host.blas()
+    used = host.blas()
     if used is not None:
-        return used._asdict() | {"hint": _host.blas_hint(used)}
+        return used._asdict() | {"hint": host.blas_hint(used)}
     config: Any = np.show_config(mode="dicts")
     known = config.get("Build Dependencies", {}).get("blas", {})
     name, version = known.get("name") or "unknown", known.get("version") or ""
-    return _host.Blas(name, version, "", 0)._asdict() | {"hint": None}
+    return host.Blas(name, version, "", 0)._asdict() | {"hint": None}
 
 
 def _gpu() -> dict[str, Any]:

@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-from gpugrad._host import cores as cores
-from gpugrad._host import processor as processor
+from gpugrad.host import cores as cores
+from gpugrad.host import processor as processor
 
 
 def free_memory() -> int | None:

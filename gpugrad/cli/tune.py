@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.markup import escape
 
-from gpugrad import _host, dispatch
+from gpugrad import dispatch, host
 from gpugrad.cli import arguments as numbers
 from gpugrad.cli import cpu_rates, exits, terminal
 from gpugrad.cli.devices import devices
@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     except OSError as error:
         reason = f"the profile cannot be kept: {_words(error)}; that from before is as it was"
         raise exits.Failed(reason) from None
-    hint = _host.blas_hint(_host.blas())
+    hint = host.blas_hint(host.blas())
     if arguments.json:
         found = {"cpu": cpu and dataclasses.asdict(cpu), "gpu": gpu and _as_json(gpu)}
         terminal.print_json("tune", {"profile": str(file), **found, "hint": hint})

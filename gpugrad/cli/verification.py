@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gpugrad import _reference
+from gpugrad import reference
 from gpugrad.cli import operations
 from gpugrad.cli.exits import Failed
 from gpugrad.operations import DIMENSIONS, OPERATIONS
@@ -46,7 +46,7 @@ def parts(op: str) -> tuple[Part, ...]:
     return Part("nk", ("x",)), Part("km", tuple(one for one in operation.wrt if one != "x"))
 
 
-Answers = list[tuple[Part, dict[str, _reference.Answer]]]
+Answers = list[tuple[Part, dict[str, reference.Answer]]]
 
 
 def answers(op: str, operands: operations.Arrays, planes: Mapping[str, int]) -> Answers:
@@ -60,7 +60,7 @@ def answers(op: str, operands: operations.Arrays, planes: Mapping[str, int]) -> 
         Of the operands of products on tensor cores, by result.
     """
     return [
-        (part, _reference.reference(op, wrt=part.wrt, planes=planes, **part.take(operands)))
+        (part, reference.reference(op, wrt=part.wrt, planes=planes, **part.take(operands)))
         for part in parts(op)
     ]
 
@@ -85,7 +85,7 @@ def verify(op: str, results: operations.Arrays, known: Answers, device: str) -> 
     for part, expected in known:
         taken = part.take(results)
         for name, answer in expected.items():
-            ratio = _reference.check(taken[name], *answer)
+            ratio = reference.check(taken[name], *answer)
             if ratio > 1:
                 raise Failed(
                     f"{op} is wrong in {taken[name].dtype} on the {device}: "

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from gpugrad import _cache_folder
+from gpugrad import host
 from gpugrad.errors import DeviceError
 from gpugrad.gpu import compiler, source
 
@@ -31,7 +31,7 @@ class Entry(NamedTuple):
 
 def folder() -> Path:
     """Give the folder of compiled kernels."""
-    return _cache_folder.folder("kernels")
+    return host.cache_folder("kernels")
 
 
 def summary() -> tuple[Path, int, int]:

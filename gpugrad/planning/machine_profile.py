@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpugrad import _cache_folder, _host
+from gpugrad import host
 from gpugrad.operations import OPERATIONS
 from gpugrad.planning.cpu_costs import KINDS, CpuRates, default_rates
 from gpugrad.planning.gpu_costs import Copy, DeviceFacts, GpuRates
@@ -52,7 +52,7 @@ def path() -> Path:
     RuntimeError
         The user has no home directory.
     """
-    return _cache_folder.folder() / NAME
+    return host.cache_folder() / NAME
 
 
 # ---- rates for predictions
@@ -115,10 +115,10 @@ _warned: set[Path] = set()
 def cpu_key() -> Key:
     """Give all that the CPU's rates depend on."""
     return {
-        "processor": _host.processor(),
-        "cores": _host.cores(),
+        "processor": host.processor(),
+        "cores": host.cores(),
         "NumPy": np.__version__,
-        "BLAS": str(_host.blas()),
+        "BLAS": str(host.blas()),
         "gpugrad": _version(),
     }
 

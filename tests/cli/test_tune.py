@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import gpugrad
-from gpugrad import _host, dispatch
+from gpugrad import dispatch, host
 from gpugrad.cli import cpu_rates, gpu_rates, main
 from gpugrad.gpu import bind, cache
 from gpugrad.operations import OPERATIONS
@@ -72,7 +72,7 @@ def test_tune_writes_a_profile_that_is_used(file, capsys):
 @pytest.mark.parametrize("columns", [40, 80])
 def test_tune_tells_what_it_found(columns, file, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", str(columns))
-    monkeypatch.setattr(_host, "blas_hint", lambda used: "try another one")
+    monkeypatch.setattr(host, "blas_hint", lambda used: "try another one")
     assert main(TUNE) == 0
     out, err = capsys.readouterr()
     assert not err
@@ -401,7 +401,7 @@ def test_info_tells_of_the_profile(quick, file, capsys):
 
 
 CPU_INFO = "processor\t: 0\nmodel name\t: A Processor\nflags\t\t: fpu avx2{} sse\n"
-HASWELL = _host.Blas("openblas", "0.3.31", "Haswell", 2)
+HASWELL = host.Blas("openblas", "0.3.31", "Haswell", 2)
 
 
 @pytest.mark.parametrize(
@@ -419,10 +419,10 @@ HASWELL = _host.Blas("openblas", "0.3.31", "Haswell", 2)
 def test_the_hint_of_faster_kernels(flags, blas, coretype, expected, tmp_path, monkeypatch, capsys):
     info = tmp_path / "cpuinfo"
     info.write_text(CPU_INFO.format(flags))
-    monkeypatch.setattr(_host, "CPU_INFO", info)
-    monkeypatch.setattr(_host, "blas", lambda: blas)
+    monkeypatch.setattr(host, "CPU_INFO", info)
+    monkeypatch.setattr(host, "blas", lambda: blas)
     monkeypatch.setenv("OPENBLAS_CORETYPE", coretype)
-    hint = _host.blas_hint(blas)
+    hint = host.blas_hint(blas)
     assert (hint is None) == (expected is None)
     assert main(["info"]) == 0
     out = " ".join(capsys.readouterr().out.split())
@@ -431,7 +431,7 @@ def test_the_hint_of_faster_kernels(flags, blas, coretype, expected, tmp_path, m
 
 
 def test_the_blas_is_numpy_s_own(monkeypatch):
-    used = _host.blas()
+    used = host.blas()
     assert used is not None
     assert used.threads >= 1
     found = [
@@ -442,8 +442,8 @@ def test_the_blas_is_numpy_s_own(monkeypatch):
          "version": None, "num_threads": 4},
     ]  # fmt: skip
     monkeypatch.setattr("threadpoolctl.threadpool_info", lambda: found)
-    assert _host.blas() == ("mkl", "unknown", "", 4)
+    assert host.blas() == ("mkl", "unknown", "", 4)
     monkeypatch.setattr("threadpoolctl.threadpool_info", lambda: found[:1])
-    assert _host.blas() is None
-    monkeypatch.setattr(_host, "CPU_INFO", _host.CPU_INFO / "nowhere")
-    assert _host.processor()
+    assert host.blas() is None
+    monkeypatch.setattr(host, "CPU_INFO", host.CPU_INFO / "nowhere")
+    assert host.processor()

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gpugrad import _host
+from gpugrad import host
 from gpugrad.cli import operations
 from gpugrad.cli.peers import Way
 from gpugrad.operations import OPERATIONS
@@ -14,7 +14,7 @@ from gpugrad.operations import OPERATIONS
 
 def facts() -> dict[str, Any]:
     """Tell the version, and the BLAS that multiplies: its kernels and its threads."""
-    blas = _host.blas()
+    blas = host.blas()
     if blas is None:
         return {"version": np.__version__}
     return {"version": np.__version__, "blas": str(blas), "threads": blas.threads}

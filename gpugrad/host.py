@@ -1,7 +1,8 @@
-"""The processor, and the BLAS that NumPy has loaded for it."""
+"""The machine: its processor, the BLAS that NumPy has loaded for it, and where files are kept."""
 
 import os
 import platform
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,6 +59,26 @@ def blas_hint(used: Blas | None) -> str | None:
     why = f" because OPENBLAS_CORETYPE is {told!r}" if told else ""
     what = "try without it" if told else "try OPENBLAS_CORETYPE=SkylakeX, set before Python starts"
     return f"the processor has AVX-512, OpenBLAS uses its {used.architecture} kernels{why}: {what}"
+
+
+def cache_folder(part: str = "") -> Path:
+    """Return GPUGRAD_CACHE_DIR, or a part of this package's folder in the user's cache directory.
+
+    A variable that is empty counts as not set.
+
+    Raises
+    ------
+    RuntimeError
+        The user has no home directory.
+    """
+    chosen = os.environ.get("GPUGRAD_CACHE_DIR")
+    if chosen:
+        return Path(chosen).expanduser()
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base, "gpugrad", part)
 
 
 def _cpu_info(wanted: str) -> str:
