@@ -33,7 +33,7 @@ from gpugrad.planning.plan import Plan
 if TYPE_CHECKING:
     from gpugrad.gpu import bound
 
-MAX_CALLS = 4096  # that are kept: a kilobyte each, and on a GPU some kilobytes
+MAX_CALLS = 4096  # that are kept: 5 KB each, 9 KB on a GPU (dense_sigmoid_backward)
 MISALIGNED = 15  # the bits of an address that decide whether 16 bytes can be moved at once
 
 Bound = Any  # HostCall or gpu.bound.GpuCall
