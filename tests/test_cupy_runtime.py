@@ -1,6 +1,7 @@
 """The CuPy runtime's own logic: memoised kernels, opt-in to shared memory, copies to the host."""
 
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 
 import ml_dtypes
 import numpy as np
@@ -52,6 +53,16 @@ def test_more_than_48_kib_of_shared_memory_is_opted_into(runtime):
     assert 40 << 10 <= ask(MAX_DYNAMIC_SHARED, small) <= 48 << 10
     large = kernel("reduce_splits", "reduce_splits", MACROS, 100 << 10, 0)
     assert ask(MAX_DYNAMIC_SHARED, large) == 100 << 10
+
+
+def test_another_kernel_of_a_loaded_file_in_a_new_thread(runtime):
+    """Which has no context of its own, and loads no file that would make one current."""
+    from gpugrad.gpu.cupy_runtime import kernel
+
+    one = kernel("reduce_splits", "reduce_splits", MACROS, 0, 0)
+    with ThreadPoolExecutor(1) as threads:
+        other = threads.submit(kernel, "reduce_splits", "reduce_layer_splits", MACROS, 0, 0)
+    assert other.result() not in (0, one)
 
 
 LAYOUTS = {

@@ -6,7 +6,7 @@ from typing import Any
 import cupy
 
 from gpugrad.gpu import cache, compiler
-from gpugrad.gpu.bound import BoundProgram
+from gpugrad.gpu.bound import BoundProgram, make_context_current
 from gpugrad.gpu.launches import Launch, Program
 from gpugrad.planning.gpu_costs import DeviceFacts
 
@@ -75,6 +75,7 @@ def kernel(
     """Return the driver's function of a kernel, which may have so much dynamic shared memory."""
     arch = compiler.architecture(stem, cupy.cuda.Device(device).compute_capability)
     with cupy.cuda.Device(device):
+        make_context_current(device)  # which a module that another thread has loaded would not
         loaded: Any = _module(stem, macros, arch, device).get_function(function)
         if shared_bytes > WITHOUT_OPT_IN:
             loaded.max_dynamic_shared_size_bytes = shared_bytes
