@@ -2,7 +2,8 @@
 
 They are kept from call to call: the memory of a new array has no pages before they are written, and
 to have the system bring them takes longer than what is computed there. A layer of 4096 × 64 × 64
-took 1.9 ms with new buffers in every call, and 0.5 ms with these.
+took 1.9 ms with new buffers in every call, and 0.5 ms with these. Layers of 1 to 4096 rows and
+64 inputs and outputs need 1.05 to 1.25 times the CPU's time without, in float32 and float64.
 """
 
 import math

@@ -262,24 +262,26 @@ class Pin:
     Attributes
     ----------
     others : set of int
-        The cores for other threads: those that this thread may use, without its own where it has
-        several. Empty where the system does not say.
+        The cores for other threads: those that this thread may use, without its own. Empty where
+        there are no others, or the system does not say.
     """
 
     def __init__(self) -> None:
-        self._allowed = os.sched_getaffinity(0) if _current is not None else set()
-        here = _current() if _current is not None else -1
-        self._here = {here} if len(self._allowed) > 1 and here in self._allowed else set()
-        self.others = frozenset(self._allowed - self._here)
+        self.others: frozenset[int] = frozenset()
+        self._allowed: set[int] = set()
 
     def set(self) -> None:
         """Keep this thread where it is."""
-        if self._here:
-            move(0, self._here)
+        if _current is None:
+            return
+        here, self._allowed = {_current()}, os.sched_getaffinity(0)
+        self.others = frozenset(self._allowed - here)
+        if here < self._allowed:
+            move(0, here)
 
     def undo(self) -> None:
         """Let this thread run where it could before; may be called again."""
-        if self._here:
+        if self._allowed:
             move(0, self._allowed)
 
 

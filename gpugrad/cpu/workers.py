@@ -78,7 +78,7 @@ def _run(tasks: Sequence[Task]) -> None:
     A Ctrl-C may come anywhere. So what has to be undone can be undone twice, and is where the first
     time was interrupted.
     """
-    job, hold, pin = _Job(tasks), threads.Hold(threads.libraries()), None
+    job, hold, pin = _Job(tasks), threads.Hold(threads.libraries()), threads.Pin()
     workers: list[Worker] = []
     try:
         hold.take()  # before this thread is kept on a core, for the BLAS may start threads
@@ -86,10 +86,9 @@ def _run(tasks: Sequence[Task]) -> None:
             number = min(threads.number_of_workers(), len(tasks))
             _pool(os.getpid()).find(job, number - 1, workers)
         if workers:
-            pin = threads.Pin()
             pin.set()
         for worker in workers:
-            worker.begin(job, pin.others if pin else frozenset())
+            worker.begin(job, pin.others)
         job.work()
         _settle(job, workers, pin)
         hold.release()
@@ -104,12 +103,11 @@ def _run(tasks: Sequence[Task]) -> None:
         del job  # which would keep the error's frames, and their arrays
 
 
-def _settle(job: "_Job", workers: "list[Worker]", pin: threads.Pin | None) -> None:
+def _settle(job: "_Job", workers: "list[Worker]", pin: threads.Pin) -> None:
     """Wait for workers, let them go, and this thread too."""
     for worker in workers:
         worker.wait(job)
-    if pin is not None:
-        pin.undo()
+    pin.undo()
     for worker in workers:
         worker.job_of = None
 
