@@ -260,7 +260,7 @@ def _of_numpy(operands: Sequence[Any], out: Any) -> Signature:
     layout: list[Hashable] = []
     for one in operands:
         if type(one) is ndarray:
-            layout += (one.shape, one.strides, one.dtype)
+            layout += (one.shape, one.strides, one.dtype, one.flags.aligned)
         elif one is None:
             layout.append(None)
         else:

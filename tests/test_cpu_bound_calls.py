@@ -122,8 +122,10 @@ def test_products_with_their_own_transpose_have_the_bits_of_the_first_call(given
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("which", ["dy", "y", "x", "w", "b"])
 @pytest.mark.parametrize("call", ["all", "add", "products", "forward"])
-def test_other_layouts_of_the_same_shape(call, layout, which):
-    arrays = layer_arrays(Layer((16,), 64, 10), "float32")
+@pytest.mark.parametrize("layer", [Layer((16,), 64, 10), Layer((34,), 62, 151)], ids=str)
+def test_other_layouts_of_the_same_shape(layer, call, layout, which):
+    """Bits may depend on them, but not on calls before."""
+    arrays = layer_arrays(layer, "float32")
     results(call, arrays)
     arrays[which] = LAYOUTS[layout](arrays[which])
     found = results(call, arrays)
