@@ -20,8 +20,9 @@ from gpugrad.gpu import bound, cupy_runtime, memory
 from gpugrad.planning import choice as plan
 from tests import driver
 from tests.algorithms import on_tensor_cores, products_by
-from tests.cases import Layer, layer_arrays
+from tests.cases import LAYOUTS, Layer, layer_arrays
 from tests.conftest import ON_A_GPU, CupyBackend
+from tests.operations import same_bits
 
 pytestmark = [
     pytest.mark.usefixtures("gpu"),
@@ -65,6 +66,18 @@ def on_the_host_of_other_strides() -> None:
     for changed in (w, w.T):
         dw = gpugrad.dense_sigmoid_backward(dy, y, x, changed).dw
         assert dw.flags.f_contiguous == changed.flags.f_contiguous
+
+
+def on_the_host_of_another_alignment() -> None:
+    """Bits are those of the same call alone."""
+    arrays = layer_arrays(Layer((34,), 62, 151), "float32")
+    operands = [arrays[name] for name in NAMES]
+    shifted = [LAYOUTS["byte offset"](one) for one in operands]
+    alone = gpugrad.dense_sigmoid_backward(*shifted, device="cpu")
+    gradients.calls.cache.clear()
+    gpugrad.dense_sigmoid_backward(*operands, device="cpu")
+    found = gpugrad.dense_sigmoid_backward(*shifted, device="cpu")
+    assert all(map(same_bits, found, alone))
 
 
 def on_the_host_into_other_strides() -> None:
@@ -317,8 +330,7 @@ class Mutant:
         return f"{self.probe.__name__}: {self.old.splitlines()[-1].strip()}"
 
 
-NUMPY_KEY = """        if type(one) is ndarray:
-            layout += (one.shape, one.strides, one.dtype)"""
+NUMPY_KEY = "layout += (one.shape, one.strides, one.dtype, one.flags.aligned)"
 TWICE = """if len(set(addresses)) < len(addresses):
         layout.append(_those_twice(addresses))
     return layout, (addresses, given)
@@ -331,6 +343,12 @@ CUPY_KEY = "layout += (one.shape, one.strides, one.dtype, at & MISALIGNED)"
 KEY = "key = (op, where, precision, wrt, accumulate, *layout)"
 MUTANTS = [
     Mutant(calls, NUMPY_KEY, NUMPY_KEY.replace(" one.strides,", ""), on_the_host_of_other_strides),
+    Mutant(
+        calls,
+        NUMPY_KEY,
+        NUMPY_KEY.replace(", one.flags.aligned", ""),
+        on_the_host_of_another_alignment,
+    ),
     Mutant(calls, CUPY_KEY, CUPY_KEY.replace(" one.strides,", ""), on_a_gpu_of_other_strides),
     Mutant(calls, CUPY_KEY, CUPY_KEY.replace(", at & MISALIGNED", ""), of_another_alignment),
     Mutant(calls, CUPY_KEY, CUPY_KEY.replace("one.dtype", "one.dtype.itemsize"), of_another_dtype),
