@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import gpugrad
+from gpugrad import calls
 from gpugrad.arrays import kinds
 from tests import driver
 from tests.cases import Layer, layer_arrays
@@ -60,6 +61,24 @@ def _as_cupy(array):
     result = cupy.empty(array.shape, array.dtype)
     result.data.copy_from_host(np.ascontiguousarray(array).ctypes.data, array.nbytes)
     return result
+
+
+@pytest.mark.parametrize("library", ["torch", "jax"])
+def test_a_second_call_is_found_bound(library, request, monkeypatch):
+    module = request.getfixturevalue(library)
+    arrays = layer_arrays(SPLIT, "float32")
+    names = ("dy", "y", "x", "w")
+    expected = gpugrad.dense_sigmoid_backward(*(_as_cupy(arrays[one]) for one in names))
+    made = (lambda one: module.Array(_as_cupy(one))) if library == "jax" else module.tensor
+    found = []
+    for bound in (False, True):
+        operands = [made(arrays[one]) for one in names]
+        if bound:
+            monkeypatch.setattr(calls, "_bind_and_compute", None)
+        found = gpugrad.dense_sigmoid_backward(*operands)
+    cupy.cuda.Device().synchronize()
+    for one, exact in zip(found, expected, strict=True):
+        assert same_bits((one if library == "jax" else one.array).get(), exact.get())
 
 
 def test_nothing_waits_for_pytorchs_stream(torch):
