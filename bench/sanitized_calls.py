@@ -32,8 +32,7 @@ SIZES = (
     (64, 32, 128),  # whole packs of 16 bytes
     (1031, 2, 3),  # the batch is split
 )
-PRODUCTS = ("matmul_backward", "dense_sigmoid_backward", "dense_sigmoid")
-ACCUMULATING = ("matmul_backward", "bias_backward", "sigmoid_bias_backward", PRODUCTS[1])
+PRODUCTS = tuple(op for op, one in OPERATIONS.items() if one.products)
 HALVES = ("float16", "bfloat16")
 ORDERS = {  # operands that are transposed in memory: each of a product's two, and both
     "matmul_backward": ((), ("dy",), ("x", "w"), ("dy", "x", "w")),
@@ -70,7 +69,7 @@ def calls(capability: tuple[int, int], *, quick: bool) -> list[Call]:
 def by_multiply_adds() -> Iterator[Call]:
     """List calls without tensor cores: every size, then what else there are kernels for."""
     for op, dtype in itertools.product(OPERATIONS, DTYPES):
-        adds = op in ACCUMULATING
+        adds = OPERATIONS[op].accumulates
         for from_z in (False, True) if OPERATIONS[op].takes_z else (False,):
             for size, accumulate in itertools.product(SIZES, (False, True) if adds else (False,)):
                 yield Call(op, dtype, size, from_z, accumulate)

@@ -23,7 +23,6 @@ PRECISIONS = ("highest", "high", "medium", "ieee")
 SECONDS = {True: 0.3, False: 0.6}  # of taking turns in a row, by `quick`
 RESERVE = 4.0  # seconds that a row may take before its turns begin; more where it compiles
 RESERVE_COMPILED = 25.0
-NOT_A_GRADIENT = ("sigmoid", "dense_sigmoid")
 
 
 @dataclass(frozen=True)
@@ -185,7 +184,7 @@ def entrants(row: Row, sets: Sequence[Set], *, torch: bool) -> Iterator[Entry]:
         return
     views = peers.tensors(sets)
     yield "peers", "eager", dtype, functools.partial(_torch, peers.eager_calls, op, views)
-    if op not in NOT_A_GRADIENT:
+    if "y" not in OPERATIONS[op].results:
         enter = functools.partial(_torch, peers.autograd_calls, op, views)
         yield "peers", "autograd", dtype, enter
     if row.compiled:

@@ -91,7 +91,7 @@ def _cpu_seconds(call: Call, problem: "Problem") -> float:
     from gpugrad.planning.cpu_costs import cpu_seconds
 
     workers = number_of_workers()
-    from_logits = "z" in call.arrays and problem.op != "sigmoid"
+    from_logits = "z" in call.arrays and problem.computes_dz
     rates = machine_profile.cpu_rates(workers)
     return cpu_seconds(problem, rates, workers, from_logits=from_logits)
 
@@ -146,12 +146,13 @@ def plan(
     """
     if not isinstance(op, str) or op not in OPERATIONS:
         raise ArgumentError(f"plan: op is {op!r}, expected one of {', '.join(OPERATIONS)}")
-    names = OPERATIONS[op].operands
-    if not (len(names) - (op == "dense_sigmoid")) <= len(operands) <= len(names):
+    operation = OPERATIONS[op]
+    names = operation.operands
+    if not len(names) - len(operation.optional) <= len(operands) <= len(names):
         raise ArgumentError(f"plan: {op} takes the arrays {', '.join(names)}, not {len(operands)}")
-    choices = OPERATIONS[op].wrt
+    choices = operation.wrt
     wrt = options.pop("wrt", choices)
-    z = options.pop("z", None) if names[:2] == ("dy", "y") else None
+    z = options.pop("z", None) if operation.takes_z else None
     if options or (wrt and not choices):
         unknown = ", ".join([*options, *(["wrt"] if wrt and not choices else [])])
         raise ArgumentError(f"plan: {op} has no option {unknown}")

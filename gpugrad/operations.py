@@ -49,6 +49,8 @@ class Operation:
         Whether results can be added to the caller's buffers.
     in_place : tuple of str
         The operands that its element-wise result, the first one, may overwrite.
+    optional : tuple of str
+        The operands that may be left out.
     """
 
     operands: tuple[str, ...]
@@ -60,6 +62,7 @@ class Operation:
     rows: bool = True
     accumulates: bool = True
     in_place: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
 
     @property
     def takes_z(self) -> bool:
@@ -171,7 +174,12 @@ OPERATIONS = {
         ("z",), ("y",), _sigmoid, reads=1, rows=False, accumulates=False, in_place=("z",)
     ),
     "dense_sigmoid": Operation(
-        ("x", "w", "b"), ("y",), _dense_sigmoid, products=("y",), accumulates=False
+        ("x", "w", "b"),
+        ("y",),
+        _dense_sigmoid,
+        products=("y",),
+        accumulates=False,
+        optional=("b",),
     ),
 }
 

@@ -20,7 +20,7 @@ class Operation:
         self.operands, self.results, self.wrt = row.operands, row.results, row.wrt
         self.sums = tuple(one for one in row.results if one in SUMS)
         self.accumulates, self.takes_z = row.accumulates, row.takes_z
-        self.takes_precision = bool(row.products)
+        self.takes_precision, self.takes_any_rank = bool(row.products), not row.rows
 
 
 OPERATIONS = {name: Operation(name) for name in gpugrad.operations.OPERATIONS}

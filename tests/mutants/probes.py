@@ -137,7 +137,11 @@ class Probe:
         if name == "db":
             shape = arrays["dy"].shape[-1:]
         elif name == "y":
-            shape = self.shape if self.op == "sigmoid" else (self.shape[0], self.shape[-1])
+            shape = (
+                self.shape
+                if OPERATIONS[self.op].takes_any_rank
+                else (self.shape[0], self.shape[-1])
+            )
         else:
             shape = arrays["dy" if name == "dz" else name[1:]].shape
         sums = self.sums if name in OPERATIONS[self.op].sums else ""
