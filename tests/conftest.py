@@ -155,6 +155,8 @@ if not ON_A_GPU:
     except Exception as problem:
         NO_DRIVER = problem
 MAX_UNUSED_BYTES = 1 << 24  # that CuPy's pool keeps from test to test
+# Files that take minutes, which workers begin with: of the few tests of the gate each is long.
+LONGEST = ("test_compile.py", "test_mutants.py", "test_runtime_mutants.py")
 GPUS = ("cupy", "cuda", "gpu")  # how the names of backends and devices begin
 
 
@@ -285,6 +287,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start what is to run aside
         signal.signal(signal.SIGINT, signal.default_int_handler)  # for tests' own processes
+    if hasattr(config.option, "loadscopereorder"):  # by pytest-xdist, the files of most tests first
+        config.option.loadscopereorder = False
     config.addinivalue_line("markers", "kernels: what kernels promise and a BLAS does not")
     config.addinivalue_line("markers", "products: on tensor cores too")
     config.addinivalue_line("markers", "layers: all gradients of a layer from one launch too")
@@ -295,6 +299,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items[:] = [item for item in items if _meant_for_its_backend(item)]
+    items.sort(key=lambda item: item.path.name not in LONGEST)
     for item in items:
         params = item.callspec.params if hasattr(item, "callspec") else {}
         named = [params.get(name) for name in ("backend", "device", "machine")]
