@@ -21,7 +21,7 @@ def test_dw_has_the_memory_order_of_w(backend, name):
     for shape in ((3, 4), (4, 1), (1, 4), (1, 1), (0, 4), (4, 0)):
         c_order = np.ones(shape, np.float32)
         for w in (c_order, np.asfortranarray(c_order), c_order):
-            for _ in range(2):  # the second call takes the recipe of the first
+            for _ in range(2):  # the second call is found bound
                 flags = dw_of(backend, name, w).flags
                 assert flags.c_contiguous == w.flags.c_contiguous
                 assert flags.f_contiguous == w.flags.f_contiguous
