@@ -54,10 +54,13 @@ def test_a_tall_layer_needs_buffers_alone(name, dtype):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_twice_the_rows_need_no_more(dtype):
-    """With as many rows as there are parts of dw to be summed, at most, or with more."""
-    once, twice = (peak("dense_sigmoid_backward", n, 256, 256, dtype) for n in (66_000, 132_000))
-    assert PARTS_BYTES // 2 < once < PARTS_BYTES // 2 + 2 * BUFFERS
-    assert twice < once + 2 * MEBI
+    """With as many rows as there are parts of dw to be summed, at most, or with more.
+
+    Beside the parts each of two workers has its buffers, if it takes a task at all.
+    """
+    for n in (66_000, 132_000):
+        most = peak("dense_sigmoid_backward", n, 256, 256, dtype)
+        assert PARTS_BYTES // 2 < most < PARTS_BYTES // 2 + 2 * BUFFERS
 
 
 def test_accumulating_in_place_needs_no_second_result():
