@@ -337,7 +337,7 @@ def _of_jax(operands: Sequence[Any], out: Any) -> Signature:
             return _of_views("JAX", operands, None)
         if any(one is not None and kinds.home_of(one, "JAX") != home for one in operands):
             return None
-        with kinds.working_on(home):
+        with kinds.working_on("JAX", home):
             views = [None if one is None else kinds.see(one, "JAX").array for one in operands]
     except (Unsupported, AttributeError):  # which an array of another library has not
         return None

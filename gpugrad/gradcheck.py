@@ -31,7 +31,7 @@ class _Like(NamedTuple):
         array = np.asarray(values)
         if self.home == "cpu":
             return kinds.wrap(array, self.kind, self.place)
-        with kinds.working_on(self.home):
+        with kinds.working_on(self.kind, self.home):
             made, own = kinds.empty(self.kind, self.home, array.shape, array.dtype)
             made.set(array)
             return kinds.wrap(made, self.kind, self.place) if own is None else own
@@ -218,8 +218,11 @@ def _host(value: Any, what: str) -> Any:
     """Copy values to the host in float64: a function may use its result's memory again."""
     try:
         kind = kinds.kind_of(value)
-        array = kinds.see(value, kind).array if kind else np.asarray(value, np.float64)
-        host = array if isinstance(array, np.ndarray) else array.get()
+        if kind is None:
+            return np.array(value, np.float64)
+        with kinds.working_on(kind, kinds.home_of(value, kind)):
+            array = kinds.see(value, kind).array
+            host = array if isinstance(array, np.ndarray) else array.get()
         return host.astype(np.float64, casting="same_kind", copy=True)
     except (Unsupported, TypeError, ValueError) as reason:
         raise DTypeError(f"gradcheck: {what} is no array of real numbers ({reason})") from None

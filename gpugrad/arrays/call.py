@@ -27,8 +27,8 @@ PRECISIONS = ("highest", "high", "medium", "ieee")
 class Call:
     """The arrays of one call of a public function, viewed as NumPy or CuPy arrays.
 
-    It is entered as a context, in which the arrays' device is current: views and copies belong
-    there.
+    It is entered as a context, in which the arrays' device and stream are current: views and copies
+    belong there.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ class Call:
     def __enter__(self) -> "Call":
         with ExitStack() as stack:
             try:
-                stack.enter_context(kinds.working_on(self.home))
+                stack.enter_context(kinds.working_on(self.kind, self.home))
             except Unsupported as reason:
                 self.refuse(self._first, reason)
             self._view_operands()
@@ -280,7 +280,7 @@ class Call:
         }
 
     def give_back(self, array: Any) -> Any:
-        """Give a result as an array of the inputs' kind, where they are."""
+        """Return a result as an array of the inputs' kind, where they are."""
         try:
             return kinds.wrap(array, self.kind, self.place)
         except Unsupported as reason:

@@ -14,9 +14,10 @@ import math
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 
@@ -99,12 +100,36 @@ def home_of(value: Any, kind: str) -> str:
         return protocols.home_of_memory(value)
 
 
-def working_on(home: str) -> AbstractContextManager[Any]:
-    """Return a context in which the device of the caller's arrays is current."""
+@contextmanager
+def working_on(kind: str, home: str) -> Iterator[None]:
+    """Make the device and the stream of the caller's arrays current, for views and copies.
+
+    The stream is CuPy's current one; for PyTorch's tensors it is PyTorch's.
+    """
     if home == "cpu":
+        yield
+        return
+    device = int(home[4:])
+    with protocols.imported_cupy().cuda.Device(device):
+        if kind != "PyTorch":
+            yield
+            return
+        torch: Any = sys.modules["torch"]
+        with on_stream(torch.cuda.current_stream(device).cuda_stream):
+            yield
+
+
+def on_stream(stream: int) -> AbstractContextManager[Any]:
+    """Return a context in which a stream, by its pointer, is CuPy's current one."""
+    from cupy import cuda
+
+    if cuda.get_current_stream().ptr == stream:
         return nullcontext()
-    device: AbstractContextManager[Any] = protocols.imported_cupy().cuda.Device(int(home[4:]))
-    return device
+    if hasattr(cuda.Stream, "from_external"):
+        made = cuda.Stream.from_external(SimpleNamespace(__cuda_stream__=lambda: (0, stream)))
+    else:
+        made = cuda.ExternalStream(stream)
+    return cast("AbstractContextManager[Any]", made)
 
 
 def wait_for(stream: int) -> None:

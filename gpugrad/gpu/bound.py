@@ -10,14 +10,12 @@ import os
 import struct
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import cupy
 from cupy import cuda
 
-from gpugrad.arrays.kinds import hold_until_done
+from gpugrad.arrays.kinds import hold_until_done, on_stream
 from gpugrad.gpu.launches import ArrayRef, Copy, Fill, Launch, Program, TensorMap
 from gpugrad.gpu.memory import CupyMemory, TorchMemory
 from gpugrad.gpu.tensor_maps import BYTES, Layout, encode, layout
@@ -106,7 +104,7 @@ class BoundProgram:
 
         if step.target.size == 0:
             return
-        with _current(stream):
+        with on_stream(stream):
             if isinstance(step, Copy):
                 array(step.target)[...] = array(step.source)
             else:
@@ -236,17 +234,6 @@ def extents_of(arrays: Sequence[Any], addresses: Sequence[int]) -> Extents:
             max(high, sum(step for step in reach if step > 0) + one.dtype.itemsize),
         )
     return tuple(found.pop(where, (0, 0)) for where in addresses)
-
-
-def _current(stream: int) -> AbstractContextManager[Any]:
-    """Return a context in which a stream is CuPy's current one."""
-    if cuda.get_current_stream().ptr == stream:
-        return nullcontext()
-    if hasattr(cuda.Stream, "from_external"):
-        made = cuda.Stream.from_external(SimpleNamespace(__cuda_stream__=lambda: (0, stream)))
-    else:
-        made = cuda.ExternalStream(stream)
-    return cast("AbstractContextManager[Any]", made)
 
 
 def make_context_current(device: int) -> None:
