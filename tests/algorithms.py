@@ -10,7 +10,7 @@ Candidate = tuple[str, int]  # algorithm and planes
 def products_by(
     take: Callable[[Sequence[Candidate]], Candidate], *, one_launch: bool = False
 ) -> dict[str, Any]:
-    """Give what in gpugrad.planning.choice must be exchanged to take one of the candidates.
+    """Return what in gpugrad.planning.choice must be exchanged to take one of the candidates.
 
     Neither predicted times nor the length of a sum, which is short in tests, count any more. All
     gradients of a layer come from one launch wherever there is a kernel for it and the device has

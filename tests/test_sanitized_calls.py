@@ -15,7 +15,7 @@ from gpugrad.gpu import compiler
 from tests.emulator_runtime import FACTS, EmulatorRuntime
 from tests.instantiations import INSTANTIATIONS, exists_for
 
-LEAST_ROOM = 64 << 10  # bytes of shared memory of a block, on 7.5
+MIN_SHARED_BYTES = 64 << 10  # bytes of shared memory of a block, on 7.5
 
 
 class Recorder(EmulatorRuntime):
@@ -46,7 +46,7 @@ def recorder(request, monkeypatch):
 @pytest.mark.parametrize("recorder", [(7, 5), (8, 0), (9, 0)], indirect=True)
 def test_every_instantiation_is_launched(recorder):
     major, minor = recorder.capability
-    room = LEAST_ROOM if major < 8 else math.inf
+    room = MIN_SHARED_BYTES if major < 8 else math.inf
     wanted = {
         (one.stem, one.macros)
         for one in INSTANTIATIONS

@@ -15,31 +15,31 @@ def as_rows(array: Any) -> Any:
 
 
 def address(array: Any) -> int:
-    """Give the address of an array's first element."""
+    """Return the address of an array's first element."""
     if isinstance(array, np.ndarray):
         return int(array.ctypes.data)
     return int(array.data.ptr)
 
 
 def order_of(matrix: Any) -> str:
-    """Give the memory order of a matrix: "F" where only its columns are contiguous, or else "C"."""
+    """Return the memory order of a matrix: "F" where only columns are contiguous, or else "C"."""
     flags = matrix.flags
     return "F" if flags.f_contiguous and not flags.c_contiguous else "C"
 
 
 def whole_elements(array: Any) -> bool:
-    """Say whether an array's address and strides are multiples of its element size."""
+    """Return whether an array's address and strides are multiples of its element size."""
     size = array.dtype.itemsize
     return address(array) % size == 0 and all(stride % size == 0 for stride in array.strides)
 
 
 def same_memory(a: Any, b: Any) -> bool:
-    """Say whether two arrays are the same elements in the same order."""
+    """Return whether two arrays are the same elements in the same order."""
     return address(a) == address(b) and a.shape == b.shape and a.strides == b.strides
 
 
 def overlap(a: Any, b: Any) -> bool:
-    """Say whether two arrays share an element (True where that is too hard to decide)."""
+    """Return whether two arrays share an element (True where that is too hard to decide)."""
     if a.size == 0 or b.size == 0:
         return False
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and not np.may_share_memory(a, b):
@@ -52,7 +52,7 @@ def overlap(a: Any, b: Any) -> bool:
 
 
 def overlaps_itself(array: Any) -> bool:
-    """Say whether two elements of an array may share memory: strides that do not nest."""
+    """Return whether two elements of an array may share memory: strides that do not nest."""
     if array.size == 0:
         return False
     reach = int(array.dtype.itemsize)

@@ -79,8 +79,24 @@ def products(problem: Problem) -> tuple[tuple[str, int, int, int, bool], ...]:
     return tuple(found)
 
 
+class _WithProducts:
+    """A step that has products, by a kernel of some configuration."""
+
+    configuration: GemmConfiguration | FusedConfiguration
+
+    @property
+    def algorithm(self) -> str:
+        """Name of the algorithm, as in `gpugrad.planning.plan.Plan`."""
+        return self.configuration.algorithm
+
+    @property
+    def planes(self) -> int:
+        """The 16-bit planes of each operand, 0 where there are none."""
+        return self.configuration.planes
+
+
 @dataclass(frozen=True)
-class Gemm:
+class Gemm(_WithProducts):
     """How one product of matrices is computed.
 
     Attributes
@@ -103,16 +119,6 @@ class Gemm:
     configuration: GemmConfiguration
 
     @property
-    def algorithm(self) -> str:
-        """Name of the algorithm, as in `gpugrad.planning.plan.Plan`."""
-        return self.configuration.algorithm
-
-    @property
-    def planes(self) -> int:
-        """The 16-bit planes of each operand, 0 where there are none."""
-        return self.configuration.planes
-
-    @property
     def pairs(self) -> int:
         """Products of planes that make one of numbers."""
         return max(1, self.planes * (self.planes + 1) // 2)
@@ -133,7 +139,7 @@ class Gemm:
 
 
 @dataclass(frozen=True)
-class FusedLayer:
+class FusedLayer(_WithProducts):
     """How dx, dw and db of a layer are computed in one launch.
 
     Attributes
@@ -154,16 +160,6 @@ class FusedLayer:
     splits: int
     split_length: int
     configuration: FusedConfiguration
-
-    @property
-    def algorithm(self) -> str:
-        """Name of the algorithm, as in `gpugrad.planning.plan.Plan`."""
-        return self.configuration.algorithm
-
-    @property
-    def planes(self) -> int:
-        """The 16-bit planes of each operand, 0 where there are none."""
-        return self.configuration.planes
 
     @property
     def pairs(self) -> int:
