@@ -12,10 +12,9 @@ import numpy as np
 
 from bench import peers, products, section, workload
 from bench.sticky_errors import is_sticky
-from gpugrad import reference
 from gpugrad.arrays.kinds import DTYPES
-from gpugrad.cli import operations
 from gpugrad.operations import OPERATIONS
+from gpugrad.testing import operations, reference
 
 SIZES = ((257, 131, 67), (1031, 2, 3), (2048, 96, 128))
 LONG = (16384, 96, 128)  # a long batch; not in float64, whose reference takes no BLAS

@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 
 import gpugrad
-from gpugrad.cli import operations
-from gpugrad.cli.bench.presets import PRESETS
-from gpugrad.cli.bench.turns import Contestant, Effort, take_turns
-from gpugrad.cli.operations import Size
+from gpugrad.benchmark.sizes import PRESETS
+from gpugrad.benchmark.timer import Contestant, Effort, take_turns
 from gpugrad.cpu.arithmetic import accumulator
 from gpugrad.cpu.cuts import BLOCK, cut, cut_rows, runs
 from gpugrad.cpu.scratch import Array, Scratch
 from gpugrad.cpu.workers import Task, Work
+from gpugrad.testing import operations
+from gpugrad.testing.operations import Size
 
 OURS, INTO = "gpugrad", "gpugrad, out="
 PRODUCTS = IN_CACHE, WHOLE = "products in cache", "whole products"

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from gpugrad import dispatch
-from gpugrad.cli import operations
-from gpugrad.cli.bench import surroundings
-from gpugrad.cli.bench.presets import PRESETS
-from gpugrad.cli.peers import PEERS
+from gpugrad.benchmark import environment
+from gpugrad.benchmark.peers import PEERS
+from gpugrad.benchmark.sizes import PRESETS
 from gpugrad.operations import OPERATIONS
-from tests.cases import LAYERS, Layer, layer_arrays
+from gpugrad.testing import operations
+from tests.support.cases import LAYERS, Layer, layer_arrays
 
 NAMES = ("tiny", "digits", "mnist", "dlrm", "gpt2")
 PRESET_LAYERS = {name: Layer((PRESETS[name][0],), *PRESETS[name][1:]) for name in NAMES}
@@ -88,4 +88,4 @@ def pytest_benchmark_update_machine_info(config: Any, machine_info: dict[str, An
     """Tell device, versions and threads with the results; the commit is told by the plugin."""
     peers = [peer for peer in PEERS.values() if peer.missing() is None]
     places = ["cpu", *(["gpu"] if ON_A_GPU else [])]
-    machine_info["gpugrad"] = surroundings.collect(places, peers)
+    machine_info["gpugrad"] = environment.collect(places, peers)

@@ -11,7 +11,7 @@ from typing import Any
 import gpugrad
 from bench import nvml, section
 from gpugrad import dispatch, host
-from gpugrad.cli import machine
+from gpugrad.benchmark import machine
 from gpugrad.cli.info import version
 
 DISTRIBUTIONS = {

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import section
-from gpugrad.cli import samples
+from gpugrad.benchmark import samples
 
 SIZE = (256, 512, 512)
 TIMES = {True: (1, 2), False: (3, 5)}  # processes with a cold and a warm cache, by `quick`

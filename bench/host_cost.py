@@ -24,11 +24,13 @@ import gpugrad
 from bench import environment, report, section, timing
 from bench.timing import Contestant
 from gpugrad import dispatch
+from gpugrad.benchmark import machine, samples
+from gpugrad.benchmark.environment import collect
 from gpugrad.calls import cache
-from gpugrad.cli import machine, operations, output, samples
-from gpugrad.cli.bench import surroundings
-from gpugrad.cli.exits import Unusable
+from gpugrad.cli import output
+from gpugrad.exits import Unusable
 from gpugrad.operations import OPERATIONS
+from gpugrad.testing import operations
 
 FORMAT = 3  # of the JSON document; raised when a reader would have to change
 KIND = "host-cost"
@@ -125,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             "quick": arguments.quick,
             "source": environment.revision(section.ROOT, arguments.commit),
-            "environment": surroundings.collect(("cpu",), []),
+            "environment": collect(("cpu",), []),
             "rows": [],
         }
         with output.reserved(path) as write:

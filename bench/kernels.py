@@ -6,9 +6,9 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 
 from bench import section
 from gpugrad import dispatch
-from gpugrad.cli import machine
+from gpugrad.benchmark import machine
 from gpugrad.gpu import cache, compiler
-from tests.instantiations import INSTANTIATIONS, exists_for
+from tests.kernels.instantiations import INSTANTIATIONS, exists_for
 
 
 def work(section_: section.Section) -> None:

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench import bounds, host_cost, on_cpu, section, training_step
-from gpugrad.cli.bench import surroundings
-from gpugrad.cli.bench.presets import name_of
-from gpugrad.cli.bench.tables import scientific
-from gpugrad.cli.operations import Size
-from gpugrad.cli.terminal import digits, seconds
+from gpugrad.benchmark import environment
+from gpugrad.benchmark.sizes import name_of
+from gpugrad.benchmark.tables import scientific
+from gpugrad.benchmark.terminal import digits, seconds
+from gpugrad.testing.operations import Size
 
 RESULTS = section.ROOT / "bench" / "results"
 BEGIN, END = "<!-- begin: python -m bench.measured --update -->", "<!-- end -->"
@@ -87,7 +87,7 @@ def readme(on_cpus: Sequence[Document], on_gpus: Sequence[Document]) -> str:
     for one in on_cpus:
         rows = [row for row in layers(one) if row[1] == IN_README]
         blocks += [
-            f"`{on_cpu.OP}` in {IN_README} on {surroundings.device(one['environment'])}: its time, "
+            f"`{on_cpu.OP}` in {IN_README} on {environment.device(one['environment'])}: its time, "
             f"and how many times as long others take in the same run ({_when(one)}).",
             table(_titles(one), rows),
         ]
@@ -102,8 +102,8 @@ def performance(on_cpus: Sequence[Document], on_gpus: Sequence[Document]) -> str
     for one in on_cpus:
         facts = one["environment"]
         blocks += [
-            f"**On a CPU: {surroundings.device(facts)}.** Measured by `python -m bench.on_cpu`, "
-            f"{_when(one)}: {surroundings.software(facts)}. `{on_cpu.OP}`: medians of "
+            f"**On a CPU: {environment.device(facts)}.** Measured by `python -m bench.on_cpu`, "
+            f"{_when(one)}: {environment.software(facts)}. `{on_cpu.OP}`: medians of "
             f"{len(one['runs'])} runs, each in a process of its own; how many times as long others "
             "take, with the least and the most of the runs; max |error| / max |exact| of gpugrad's "
             "worst result.",
@@ -126,8 +126,8 @@ def training_steps(of_steps: Sequence[Document]) -> str:
     for one in of_steps:
         facts = one["environment"]
         blocks += [
-            f"**Training steps on a CPU: {surroundings.device(facts)}.** Measured by "
-            f"`python -m bench.training_step`, {_when(one)}: {surroundings.software(facts)}. "
+            f"**Training steps on a CPU: {environment.device(facts)}.** Measured by "
+            f"`python -m bench.training_step`, {_when(one)}: {environment.software(facts)}. "
             "`SigmoidLinear` beside `nn.Sequential(nn.Linear, nn.Sigmoid)`, forward and backward, "
             "with gradients of x, weight and bias: medians, and how many times as long PyTorch "
             "takes, with the quartiles of the rounds.",
@@ -155,7 +155,7 @@ def host_costs(of_hosts: Sequence[Document]) -> str:
             for row in one["rows"]
         ]
         blocks += [
-            f"**A call on CuPy arrays on the host: {surroundings.device(facts)}, {one['gpu']}.** "
+            f"**A call on CuPy arrays on the host: {environment.device(facts)}, {one['gpu']}.** "
             f"Measured by `python -m bench.host_cost`, {_when(one)}, in float32: medians of the "
             "time until a call has launched.",
             table(["operation", "layer", *ways], rows),

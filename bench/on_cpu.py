@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from bench import bounds, environment, section
-from gpugrad.cli import machine
-from gpugrad.cli.bench.turns import Effort
-from gpugrad.cli.operations import Size
+from gpugrad.benchmark import machine
+from gpugrad.benchmark.timer import Effort
+from gpugrad.testing.operations import Size
 
 FORMAT = 1  # of the JSON document; raised when a reader would have to change
 KIND = "cpu"

@@ -1,6 +1,6 @@
 """The same work done by others, on sets of operands that are rotated over.
 
-cuBLAS through CuPy, and PyTorch in several ways: gpugrad/cli/peers/ has what they compute.
+cuBLAS through CuPy, and PyTorch in several ways: gpugrad/benchmark/peers/ has what they compute.
 """
 
 import functools
@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bench.workload import Set
-from gpugrad.cli.peers import cupy_cublas, pytorch
+from gpugrad.benchmark.peers import cupy_cublas, pytorch
 from gpugrad.gpu.availability import installed
 
 Calls = list[Callable[[], Any]]

@@ -11,8 +11,8 @@ import numpy as np
 import gpugrad
 from bench import peers, section, workload
 from bench.sticky_errors import is_sticky
+from gpugrad.benchmark.peers import cupy_cublas
 from gpugrad.calls import cache
-from gpugrad.cli.peers import cupy_cublas
 from tests.accuracy.data import FAMILIES, draw
 from tests.accuracy.measure import (
     CHANCE,

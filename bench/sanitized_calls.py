@@ -18,12 +18,12 @@ from bench.workload import as_device
 from gpugrad import dispatch
 from gpugrad.arrays.kinds import DTYPES
 from gpugrad.calls import cache
-from gpugrad.cli import operations
 from gpugrad.gpu import compiler
 from gpugrad.operations import OPERATIONS
 from gpugrad.planning import configurations, tiles
-from tests.algorithms import products_by
-from tests.instantiations import exists_for
+from gpugrad.testing import operations
+from tests.kernels.instantiations import exists_for
+from tests.support.algorithms import products_by
 
 plan = import_module("gpugrad.planning.choice")
 SMALL_TILE = configurations.FFMA["float32"][0].BLOCK_N

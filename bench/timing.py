@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from gpugrad.cli.samples import Summary, summarize, turns
+from gpugrad.benchmark.samples import Summary, summarize, turns
 
 BLOCK_SECONDS = 2e-3  # of a sample, at least
 MOST_CALLS = 100  # of a sample: what they launch has to fit into the device's queue

@@ -13,8 +13,9 @@ from bench import graphs, nvml, peers, section, timing, workload
 from bench.sticky_errors import is_sticky
 from bench.timing import Contestant
 from bench.workload import Set, Workload
-from gpugrad.cli import operations, samples
+from gpugrad.benchmark import samples
 from gpugrad.operations import OPERATIONS
+from gpugrad.testing import operations
 
 LARGE, SKINNY, WIDER = (8192, 4096, 4096), (1_000_000, 64, 64), (200_000, 128, 128)
 SMALL, TINY = (256, 512, 512), (64, 64, 64)

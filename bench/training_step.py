@@ -22,11 +22,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench import environment, section
-from gpugrad.cli import machine, output, samples, terminal
-from gpugrad.cli.bench import surroundings
-from gpugrad.cli.bench.turns import Contestant, Effort, take_turns
-from gpugrad.cli.exits import Failed, Unusable
-from gpugrad.cli.peers import PEERS
+from gpugrad.benchmark import machine, samples, terminal
+from gpugrad.benchmark.environment import collect, device
+from gpugrad.benchmark.peers import PEERS
+from gpugrad.benchmark.timer import Contestant, Effort, take_turns
+from gpugrad.cli import output
+from gpugrad.exits import Failed, Unusable
 
 FORMAT = 1  # of the JSON document; raised when a reader would have to change
 KIND = "training-step"
@@ -204,7 +205,7 @@ def start(*, quick: bool, commit: str | None) -> dict[str, Any]:
         "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "quick": quick,
         "source": environment.revision(section.ROOT, commit),
-        "environment": surroundings.collect(("cpu",), [PEERS["torch"]]),
+        "environment": collect(("cpu",), [PEERS["torch"]]),
         "steps": [],
         "memory": None,
     }
@@ -262,7 +263,7 @@ def show(document: Mapping[str, Any]) -> None:
         [" × ".join(str(step[name]) for name in "nkm"), *figures(step)]
         for step in document["steps"]
     ]
-    title = f"training step on {surroundings.device(document['environment'])}"
+    title = f"training step on {device(document['environment'])}"
     console = terminal.stdout()
     terminal.table(console, columns, [(title, rows)])
     console.print(memory(document["memory"]))

@@ -8,10 +8,10 @@ import numpy as np
 
 import gpugrad
 from gpugrad.arrays import kinds
-from gpugrad.cli import operations
-from gpugrad.cli.peers import cupy_cublas
+from gpugrad.benchmark.peers import cupy_cublas
 from gpugrad.operations import OPERATIONS
 from gpugrad.planning.problem import ITEMSIZE
+from gpugrad.testing import operations
 
 POOL = 4_194_301  # random numbers that all operands are cut from: prime, so that no rows repeat
 NAN_BYTE = 0xFF  # a value of such bytes is a NaN in every dtype

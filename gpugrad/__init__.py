@@ -1,5 +1,15 @@
 """Backward passes of dense sigmoid layers as hand-written CUDA kernels, with a NumPy path."""
 
+from gpugrad.backward import (
+    DenseGrads,
+    MatmulGrads,
+    SigmoidBiasGrads,
+    bias_backward,
+    dense_sigmoid_backward,
+    matmul_backward,
+    sigmoid_backward,
+    sigmoid_bias_backward,
+)
 from gpugrad.dispatch import plan
 from gpugrad.errors import (
     ArgumentError,
@@ -10,18 +20,8 @@ from gpugrad.errors import (
     KernelCompileError,
     ShapeError,
 )
+from gpugrad.forward import dense_sigmoid, sigmoid
 from gpugrad.gradcheck import Gradcheck, gradcheck
-from gpugrad.gradients import (
-    DenseGrads,
-    MatmulGrads,
-    SigmoidBiasGrads,
-    bias_backward,
-    dense_sigmoid_backward,
-    matmul_backward,
-    sigmoid_backward,
-    sigmoid_bias_backward,
-)
-from gpugrad.layers import dense_sigmoid, sigmoid
 from gpugrad.planning.plan import Plan
 
 __version__ = "0.1.0"

@@ -1,1 +1,1 @@
-"""Tests of gpugrad: one body for every backend, against bounds that gpugrad.reference derives."""
+"""Tests of gpugrad: one body for every backend, against bounds of gpugrad.testing."""

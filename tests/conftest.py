@@ -17,7 +17,8 @@ from gpugrad import calls, dispatch
 from gpugrad.planning import tiles
 from gpugrad.planning.configurations import FUSED
 from tests import driver
-from tests.algorithms import (
+from tests.emulator import MissingTool, toolchain
+from tests.support.algorithms import (
     by_mma,
     by_multiply_adds,
     in_one_launch,
@@ -25,9 +26,8 @@ from tests.algorithms import (
     on_tensor_cores,
     products_by,
 )
-from tests.cases import LAYOUTS, WHOLE_ELEMENTS
-from tests.emulator import MissingTool, toolchain
-from tests.emulator_runtime import EmulatorRuntime
+from tests.support.cases import LAYOUTS, WHOLE_ELEMENTS
+from tests.support.emulator_runtime import EmulatorRuntime
 
 hypothesis.settings.register_profile(
     "gpugrad",
@@ -71,7 +71,7 @@ class EmulatedBackend(Backend):
 class EmulatedTensorCores(EmulatedBackend):
     """The same, and products on tensor cores wherever there is a way, by mma.sync.
 
-    tests/test_warpgroups.py calls the functions with products by wgmma.
+    tests/gpu/test_warpgroups.py calls the functions with products by wgmma.
     """
 
     name = "emulator-tensor-cores"

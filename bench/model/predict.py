@@ -15,8 +15,8 @@ from gpugrad.planning.configurations import GemmConfiguration, Wgmma
 from gpugrad.planning.gpu_costs import GPU_LAUNCH
 from gpugrad.planning.problem import ITEMSIZE, Gemm, Problem, products
 from gpugrad.planning.tiles import gemm
-from tests import compile_gate, machine_code
-from tests.instantiations import ELEMENTS
+from tests.kernels import compile_gate, machine_code
+from tests.kernels.instantiations import ELEMENTS
 
 N, K, M = 8192, 4096, 4096
 EDGE_CYCLES = 2000  # of a block outside its main loop: a first access of memory, and the results

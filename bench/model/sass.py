@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from tests import machine_code
+from tests.kernels import machine_code
 
 WARP = 32
 

@@ -16,8 +16,8 @@ from gpugrad.gpu import compiler
 from gpugrad.planning.choice import fused_layer
 from gpugrad.planning.gpu_costs import GPU_LAUNCH, fused_bytes
 from gpugrad.planning.problem import ITEMSIZE, FusedLayer, Problem
-from tests import compile_gate, machine_code
-from tests.instantiations import ELEMENTS
+from tests.kernels import compile_gate, machine_code
+from tests.kernels.instantiations import ELEMENTS
 
 N = 10**6
 SIDES = (64, 128)  # of k and m

@@ -8,8 +8,8 @@ from autograd.tracer import getval
 from gpugrad.arrays.call import Array, Call
 from gpugrad.autograd import primitives
 from gpugrad.autograd.primitives import Names
+from gpugrad.backward import DenseGrads, MatmulGrads, SigmoidBiasGrads
 from gpugrad.errors import DTypeError
-from gpugrad.gradients import DenseGrads, MatmulGrads, SigmoidBiasGrads
 
 
 def sigmoid(z: Array, *, save_logits: bool = False) -> Array:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from autograd.extend import primitive
 
-from gpugrad import gradients, layers
+from gpugrad import backward, forward
 from gpugrad.arrays.call import Array
 
 Names = tuple[str, ...]
@@ -25,15 +25,15 @@ def _primitive(function: Callable[..., Any]) -> Callable[..., Any]:
 @_primitive
 def sigmoid(z: Array, save_logits: bool) -> Array:
     """Compute y; `save_logits` is for the rule alone."""
-    return layers.sigmoid(z)
+    return forward.sigmoid(z)
 
 
 @_primitive
 def dense_sigmoid(x: Array, w: Array, b: Array, known: Array, precision: str) -> Array:
     """Compute the layer, from its logits' values where they are known."""
     if known is not None:
-        return layers.sigmoid(known)
-    return layers.dense_sigmoid(x, w, b, precision=precision)
+        return forward.sigmoid(known)
+    return forward.dense_sigmoid(x, w, b, precision=precision)
 
 
 @_primitive
@@ -48,7 +48,7 @@ def logits(x: Array, w: Array, b: Array, known: Array, precision: str) -> Array:
     z = np.empty((*x.shape[:-1], w.shape[1]), x.dtype)
     z[...] = 0 if b is None else b
     unread = np.broadcast_to(np.zeros((), x.dtype), z.shape)
-    gradients.matmul_backward(
+    backward.matmul_backward(
         x, unread, w.T, wrt=("x",), out=(z, None), accumulate=True, precision=precision
     )
     return z
@@ -63,7 +63,7 @@ def rows(b: Array, shape: tuple[int, ...]) -> Array:
 @_primitive
 def bias_backward(dy: Array) -> Array:
     """Compute db."""
-    return gradients.bias_backward(dy)
+    return backward.bias_backward(dy)
 
 
 @_primitive
@@ -75,19 +75,19 @@ def tanh_half(z: Array) -> Array:
 @_primitive
 def sigmoid_backward(dy: Array, y: Array, z: Array) -> Array:
     """Compute dz."""
-    return gradients.sigmoid_backward(dy, y, z=z)
+    return backward.sigmoid_backward(dy, y, z=z)
 
 
 @_primitive
 def sigmoid_bias_backward(dy: Array, y: Array, z: Array) -> tuple[Array, ...]:
     """Compute dz and db."""
-    return tuple(gradients.sigmoid_bias_backward(dy, y, z=z))
+    return tuple(backward.sigmoid_bias_backward(dy, y, z=z))
 
 
 @_primitive
 def matmul_backward(dy: Array, x: Array, w: Array, wrt: Names, precision: str) -> tuple[Array, ...]:
     """Give those of dx and dw that are asked for."""
-    grads = gradients.matmul_backward(dy, x, w, wrt=wrt, precision=precision)
+    grads = backward.matmul_backward(dy, x, w, wrt=wrt, precision=precision)
     return tuple(one for one in grads if one is not None)
 
 
@@ -96,5 +96,5 @@ def dense_sigmoid_backward(
     dy: Array, y: Array, x: Array, w: Array, z: Array, wrt: Names, precision: str
 ) -> tuple[Array, ...]:
     """Give those of dx, dw and db that are asked for."""
-    grads = gradients.dense_sigmoid_backward(dy, y, x, w, z=z, wrt=wrt, precision=precision)
+    grads = backward.dense_sigmoid_backward(dy, y, x, w, z=z, wrt=wrt, precision=precision)
     return tuple(one for one in grads if one is not None)

@@ -8,7 +8,8 @@ from contextlib import suppress
 from typing import Never
 
 import gpugrad
-from gpugrad.cli import bench, check, demo, exits, info, tune
+from gpugrad import exits
+from gpugrad.cli import bench, check, demo, info, tune
 
 COMMANDS = {"info": info, "check": check, "bench": bench, "tune": tune, "demo": demo}
 

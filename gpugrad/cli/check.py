@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from rich.markup import escape
 
-from gpugrad import dispatch, reference
+from gpugrad import dispatch, exits
 from gpugrad.arrays import kinds
-from gpugrad.cli import arguments as numbers
-from gpugrad.cli import exits, operations, terminal
+from gpugrad.benchmark import arguments as numbers
+from gpugrad.benchmark import terminal
 from gpugrad.cli.devices import devices, no_gpu_because
 from gpugrad.operations import OPERATIONS
+from gpugrad.testing import operations, reference
 
 SIZES = (
     (1, 1, 1),

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gpugrad import exits
 from gpugrad.arrays import kinds
-from gpugrad.cli import exits, operations
 from gpugrad.cpu.threads import number_of_workers
 from gpugrad.operations import OPERATIONS
 from gpugrad.planning import cpu_costs
 from gpugrad.planning.cpu_costs import KINDS, CpuRates
 from gpugrad.planning.problem import ITEMSIZE, Problem
+from gpugrad.testing import operations
 
 TINY = (8, 8, 8)  # a layer whose calls take as long as the smallest
 ALONE = (  # work of one thread, and more than that of the call

@@ -9,11 +9,13 @@ from typing import Any
 
 from rich.markup import escape
 
-from gpugrad import dispatch
+from gpugrad import dispatch, exits
 from gpugrad.arrays import kinds
-from gpugrad.cli import arguments as numbers
-from gpugrad.cli import digits, exits, operations, output, picture, terminal
+from gpugrad.benchmark import arguments as numbers
+from gpugrad.benchmark import terminal
+from gpugrad.cli import digits, output, picture
 from gpugrad.cli.devices import devices, no_gpu_because
+from gpugrad.testing import operations
 
 EPOCHS = 60
 EXPECTED = 0.97  # accuracy on unseen digits

@@ -3,7 +3,7 @@
 import os
 
 from gpugrad import dispatch
-from gpugrad.cli.exits import Unusable
+from gpugrad.exits import Unusable
 
 
 def devices(wanted: str) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 import gpugrad
-from gpugrad.cli.stopwatch import Stopwatch
+from gpugrad.benchmark.stopwatch import Stopwatch
 
 PIXELS, HIDDEN, DIGITS = 64, 64, 10
 BATCH = 32

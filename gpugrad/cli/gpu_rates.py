@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from gpugrad import dispatch
-from gpugrad.cli import operations
-from gpugrad.cli.stopwatch import Stopwatch
+from gpugrad.benchmark.stopwatch import Stopwatch
 from gpugrad.gpu.bind import bind
 from gpugrad.gpu.runtime import Runtime
 from gpugrad.planning import gpu_costs
@@ -20,6 +19,7 @@ from gpugrad.planning.choice import candidates, passes, steps_of
 from gpugrad.planning.gpu_costs import Copy, DeviceFacts, GpuRates
 from gpugrad.planning.plan import Plan
 from gpugrad.planning.problem import Gemm, Problem
+from gpugrad.testing import operations
 
 COPY_BYTES = (1 << 12, 1 << 20, 1 << 24, 1 << 26)
 PASS_BYTES = 1 << 28  # of each of the three arrays of a pass, or less of a small memory

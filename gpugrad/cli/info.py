@@ -12,11 +12,10 @@ import numpy as np
 from rich.markup import escape
 
 import gpugrad
-from gpugrad import dispatch, host
+from gpugrad import dispatch, exits, host
 from gpugrad.arrays import kinds
 from gpugrad.arrays.call import PRECISIONS
-from gpugrad.cli import exits, machine, terminal
-from gpugrad.cli.bench import presets
+from gpugrad.benchmark import machine, sizes, terminal
 from gpugrad.cli.launches import launches
 from gpugrad.operations import OPERATIONS
 from gpugrad.planning import machine_profile
@@ -39,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--plan", choices=tuple(OPERATIONS), help="print what a call would launch on a GPU instead"
     )
     parser.add_argument(
-        "--size", type=presets.size, default=LAYERS[1], metavar="N,K,M", help="of its layer"
+        "--size", type=sizes.size, default=LAYERS[1], metavar="N,K,M", help="of its layer"
     )
     parser.add_argument("--dtype", choices=kinds.DTYPES, default="float32", help="(float32)")
     parser.add_argument("--precision", choices=PRECISIONS, default="highest", help="(highest)")

@@ -3,13 +3,13 @@
 from typing import Any
 
 from gpugrad import dispatch
-from gpugrad.cli import operations
 from gpugrad.gpu import bind
 from gpugrad.gpu.launches import new_ref
 from gpugrad.operations import OPERATIONS, shape_of
 from gpugrad.planning.choice import choose
 from gpugrad.planning.gpu_costs import DeviceFacts
 from gpugrad.planning.problem import Problem
+from gpugrad.testing import operations
 
 H200 = DeviceFacts("H200", (9, 0), 132, 1.98e9, 4.8e12, 141 << 30)  # NVIDIA's data sheet
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from gpugrad.cli.exits import Failed, Unusable
+from gpugrad.exits import Failed, Unusable
 
 
 @contextmanager

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from gpugrad.arrays.call import Call
+from gpugrad.backward import DenseGrads, MatmulGrads, SigmoidBiasGrads
 from gpugrad.errors import DTypeError
-from gpugrad.gradients import DenseGrads, MatmulGrads, SigmoidBiasGrads
 from gpugrad.jax.primitive import Traced, primitive
 from gpugrad.operations import OPERATIONS
 

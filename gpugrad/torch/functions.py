@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gpugrad.arrays.call import PRECISIONS
-from gpugrad.gradients import DenseGrads, MatmulGrads, SigmoidBiasGrads
+from gpugrad.backward import DenseGrads, MatmulGrads, SigmoidBiasGrads
 from gpugrad.torch import operators, small_layers
 from gpugrad.torch.errors import TorchArgumentError, TorchDTypeError, TorchShapeError
 from gpugrad.torch.main_grad import IntoMainGrad

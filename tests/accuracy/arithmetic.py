@@ -14,7 +14,7 @@ import ml_dtypes
 import numpy as np
 
 from gpugrad.planning.configurations import MMA, REDUCTION, WGMMA
-from tests.planes import SHIFT, STEP, exponents_of, planes_of
+from tests.support.planes import SHIFT, STEP, exponents_of, planes_of
 
 Array = np.ndarray[Any, Any]
 

@@ -48,7 +48,7 @@ def in_norm(result: Array, answer: Exact) -> Array:
 def lost_in_planes(planes: int, contraction: int) -> float:
     """Bound in norm what planes leave of the operands, and the products that are left out.
 
-    By gpugrad/reference.py three planes leave nothing, and products of 2⁻²³ |a||b| are left out.
+    By gpugrad.testing three planes leave nothing, and products of 2⁻²³ |a||b| are left out.
     One leaves 2⁻¹¹ |v| + 2⁻³⁷ M of a value v, two leave 2⁻²² |v| + 2⁻⁴⁸ M, beside the largest
     magnitude M of the row or column; with two, the product of what the first planes have left,
     2⁻¹¹ |v| + 2⁻³⁸ M, is left out. A sum of L terms has Σ|a||b| <= ‖a‖₂ ‖b‖₂,

@@ -254,7 +254,10 @@ def render_families() -> str:
 
 def marks(name: str) -> tuple[str, str]:
     """Give the comments around a table."""
-    return f"<!-- {name}: written by python -m tests.accuracy --update -->", f"<!-- end: {name} -->"
+    return (
+        f"<!-- {name}: written by python -m tests.accuracy --update -->",
+        f"<!-- end: {name} -->",
+    )
 
 
 def replaced(text: str, name: str, block: str) -> str:

@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 
 from gpugrad import dispatch
-from gpugrad.cli import bench, machine, main, operations
-from gpugrad.cli.bench import cases, figures, presets, roof, rows, stages, tables, turns
-from gpugrad.cli.peers import PEERS
+from gpugrad.benchmark import cases, figures, machine, roofline, rows, sizes, stages, tables, timer
+from gpugrad.benchmark.peers import PEERS
+from gpugrad.cli import bench, main
 from gpugrad.operations import OPERATIONS
+from gpugrad.testing import operations
 from tests.cli.commands import (
     DISK_FULL,
     QUICK,
@@ -34,13 +35,13 @@ FIGURES = ["--plot", "a.png", "--html", "a.html"]
 @pytest.fixture(autouse=True)
 def _in_a_hurry(monkeypatch):
     """Nobody rests, and figures are drawn of short measurements."""
-    monkeypatch.setattr(turns, "REST_SECONDS", 0.0)
-    monkeypatch.setattr(turns, "WARM_SECONDS", 0.0)
-    monkeypatch.setattr(roof, "SIDE", 64)
-    monkeypatch.setattr(roof, "COPIED", 1 << 16)
+    monkeypatch.setattr(timer, "REST_SECONDS", 0.0)
+    monkeypatch.setattr(timer, "WARM_SECONDS", 0.0)
+    monkeypatch.setattr(roofline, "SIDE", 64)
+    monkeypatch.setattr(roofline, "COPIED", 1 << 16)
     monkeypatch.setattr(rows, "MOST_ROWS", 16)
-    for module in (roof, rows, stages):
-        monkeypatch.setattr(module, "EFFORT", turns.Effort(rounds=2, seconds=1))
+    for module in (roofline, rows, stages):
+        monkeypatch.setattr(module, "EFFORT", timer.Effort(rounds=2, seconds=1))
 
 
 def document(capsys, *arguments, code=0):
@@ -94,7 +95,7 @@ def test_what_is_measured_without_options(capsys, monkeypatch):
     seen = []
     monkeypatch.setattr(bench, "_measure", lambda one, *rest: seen.append(one.case))
     assert main(["bench", "--against", "numpy", "--json"]) == 0
-    assert [case.preset for case in seen] == list(presets.DEFAULT)
+    assert [case.preset for case in seen] == list(sizes.DEFAULT)
     assert {(case.op, case.dtype) for case in seen} == {("dense_sigmoid_backward", "float32")}
     assert json.loads(capsys.readouterr().out)["results"] == []
 
@@ -149,11 +150,11 @@ def test_operands_are_those_that_a_forward_pass_leaves(op):
 )
 def test_everyone_takes_turns_and_rounds_end_with_the_time(short, order, monkeypatch):
     seen = []
-    pair = [turns.Contestant(name, lambda name=name: seen.append(name), warm=True) for name in "ab"]
-    monkeypatch.setattr(turns, "SHORT_SECONDS", short)
-    monkeypatch.setattr(turns, "SAMPLE_SECONDS", 1e-5 * short)
-    monkeypatch.setattr(turns, "WARM_SECONDS", 1e-5 * short)
-    turns.take_turns(pair, turns.Effort(rounds=9, seconds=0))
+    pair = [timer.Contestant(name, lambda name=name: seen.append(name), warm=True) for name in "ab"]
+    monkeypatch.setattr(timer, "SHORT_SECONDS", short)
+    monkeypatch.setattr(timer, "SAMPLE_SECONDS", 1e-5 * short)
+    monkeypatch.setattr(timer, "WARM_SECONDS", 1e-5 * short)
+    timer.take_turns(pair, timer.Effort(rounds=9, seconds=0))
     assert "".join(name for name, _ in itertools.groupby(seen)) == "".join(
         name for name, _ in itertools.groupby(order)
     )
@@ -205,7 +206,7 @@ def test_predicted_memory_grows_with_those_who_keep_copies():
 
 def test_a_size_that_nobody_asked_for_is_left_out_where_it_does_not_fit(capsys, monkeypatch):
     monkeypatch.setattr(machine, "free_memory", lambda: 100_000_000)
-    monkeypatch.setattr(presets, "DEFAULT", ("tiny", "tabular"))
+    monkeypatch.setattr(sizes, "DEFAULT", ("tiny", "tabular"))
     arguments = ["--repeat", "1", "--against", "numpy"]
     found = document(capsys, *arguments)
     assert {one["preset"] for one in found["results"]} == {"tiny"}
@@ -216,10 +217,10 @@ def test_a_size_that_nobody_asked_for_is_left_out_where_it_does_not_fit(capsys, 
     capsys.readouterr()
 
 
-@pytest.mark.parametrize("size", presets.PRESETS)
+@pytest.mark.parametrize("size", sizes.PRESETS)
 def test_sizes_have_names(size):
-    assert presets.size(size.upper()) == presets.PRESETS[size]
-    assert presets.name_of(presets.size(",".join(map(str, presets.PRESETS[size])))) == size
+    assert sizes.size(size.upper()) == sizes.PRESETS[size]
+    assert sizes.name_of(sizes.size(",".join(map(str, sizes.PRESETS[size])))) == size
 
 
 def test_an_unknown_size_is_told_with_those_that_there_are(capsys):
@@ -347,8 +348,8 @@ def test_samples_of_a_case_that_was_interrupted_are_kept(capsys, monkeypatch):
         return call(*arguments, **options)
 
     monkeypatch.setattr(operations, "call", interrupted)
-    monkeypatch.setattr(turns, "SHORT_SECONDS", 0.0)
-    monkeypatch.setattr(turns, "SAMPLE_SECONDS", 0.0)
+    monkeypatch.setattr(timer, "SHORT_SECONDS", 0.0)
+    monkeypatch.setattr(timer, "SAMPLE_SECONDS", 0.0)
     arguments = ["--size", "3,5,7", "--repeat", "9", "--against", "numpy"]
     found = document(capsys, *arguments, code=130)
     assert {one["what"]: one["samples"] for one in found["results"]} == {
@@ -509,7 +510,7 @@ def test_a_peer_that_cannot_is_left_out_with_the_reason(capsys, monkeypatch):
 
 @pytest.mark.parametrize(("name", "module"), [("torch", "torch"), ("jax", "jax")])
 def test_a_peer_that_is_not_installed_is_told_with_the_command(name, module, capsys, monkeypatch):
-    monkeypatch.setattr("gpugrad.cli.peers.installed", lambda wanted: wanted != module)
+    monkeypatch.setattr("gpugrad.benchmark.peers.installed", lambda wanted: wanted != module)
     assert main(["bench", "--against", f"numpy,{name}"]) == 2
     out, err = capsys.readouterr()
     assert not out
@@ -518,7 +519,7 @@ def test_a_peer_that_is_not_installed_is_told_with_the_command(name, module, cap
 
 
 def test_a_peer_that_is_broken_is_told(capsys, monkeypatch):
-    monkeypatch.setattr("gpugrad.cli.peers.installed", lambda wanted: True)
+    monkeypatch.setattr("gpugrad.benchmark.peers.installed", lambda wanted: True)
     monkeypatch.setitem(sys.modules, "torch", None)
     assert main(["bench", "--against", "torch"]) == 2
     expect_one_line(capsys.readouterr().err, "PyTorch cannot be used", "pip install torch")

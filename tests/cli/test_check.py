@@ -7,8 +7,9 @@ import pytest
 
 import gpugrad
 from gpugrad import dispatch
-from gpugrad.cli import check, main, operations
+from gpugrad.cli import check, main
 from gpugrad.operations import OPERATIONS
+from gpugrad.testing import operations
 from tests.cli.commands import (
     DEVICES,
     QUICK,

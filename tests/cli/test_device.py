@@ -6,9 +6,9 @@ import sys
 import pytest
 
 from gpugrad import dispatch
-from gpugrad.cli import check, digits, machine, main
-from gpugrad.cli.bench import turns
-from gpugrad.cli.peers import cupy_cublas
+from gpugrad.benchmark import machine, timer
+from gpugrad.benchmark.peers import cupy_cublas
+from gpugrad.cli import check, digits, main
 from gpugrad.operations import OPERATIONS
 from tests.cli.commands import WAYS, WAYS_ON_A_GPU, expect_one_line
 from tests.conftest import ON_A_GPU
@@ -18,7 +18,7 @@ from tests.conftest import ON_A_GPU
 def _in_a_hurry(monkeypatch):
     """Single calls, without rests: launches return at once, and are emulated when waited for."""
     for name in ("REST_SECONDS", "WARM_SECONDS", "SAMPLE_SECONDS"):
-        monkeypatch.setattr(turns, name, 0.0)
+        monkeypatch.setattr(timer, name, 0.0)
 
 
 def test_info_describes_the_gpu(gpu, capsys):

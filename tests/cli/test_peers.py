@@ -7,12 +7,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from gpugrad.cli import operations
-from gpugrad.cli.peers import PEERS, chosen, on_host, pytorch
-from gpugrad.cli.verification import answers, errors
+from gpugrad.benchmark.peers import PEERS, chosen, on_host, pytorch
 from gpugrad.operations import OPERATIONS
-from tests.cases import DTYPES
+from gpugrad.testing import operations
+from gpugrad.testing.verification import answers, errors
 from tests.conftest import ON_A_GPU
+from tests.support.cases import DTYPES
 
 REQUIRES = {"torch": "PyTorch", "jax": "JAX"}
 TOLERANCES = {"float64": 1e-14, "float32": 1e-6, "float16": 3e-3, "bfloat16": 2e-2}

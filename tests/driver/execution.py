@@ -12,8 +12,8 @@ import numpy as np
 
 from gpugrad.gpu import cache, compiler, source
 from tests.emulator import EmulatorError, Pointer, TensorMap
-from tests.emulator_runtime import module
-from tests.instantiations import INSTANTIATIONS
+from tests.kernels.instantiations import INSTANTIATIONS
+from tests.support.emulator_runtime import module
 
 from . import cupy_kernels, cupy_sources, memory
 from .library import Launch, library

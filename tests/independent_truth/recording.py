@@ -13,11 +13,11 @@ from gpugrad.gpu.launches import Launch, TensorMap
 from gpugrad.gpu.plane_operands import Operand
 from gpugrad.gpu.planes import Planes
 from gpugrad.planning.gpu_costs import DeviceFacts
-from tests import dmma as dmma_plans
-from tests import plane_products as plane_plans
 from tests.emulator import Module, cache
-from tests.emulator_runtime import EmulatorRuntime
-from tests.planes import TestProgram
+from tests.support import dmma as dmma_plans
+from tests.support import plane_products as plane_plans
+from tests.support.emulator_runtime import EmulatorRuntime
+from tests.support.planes import TestProgram
 
 HERE = Path(__file__).resolve().parent
 PRODUCT = np.dtype(

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from tests.mutants import MUTANTS, shown_by
+from tests.mutants import MUTANTS, killed_by
 from tests.mutants.examination import examine_all, first_failure
 from tests.mutants.table import lines
 
@@ -11,7 +11,7 @@ from tests.mutants.table import lines
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
     parser.add_argument("words", nargs="*", help="only mutants with one of them in file or name")
-    parser.add_argument("--update", action="store_true", help=f"write {shown_by.TABLE.name} anew")
+    parser.add_argument("--update", action="store_true", help=f"write {killed_by.TABLE.name} anew")
     given = parser.parse_args()
     words = given.words
     chosen = [one for one in MUTANTS if not words or any(word in str(one) for word in words)]
@@ -24,7 +24,7 @@ def main() -> int:
     outcomes = examine_all(chosen)
     print("\n".join(lines(outcomes)))
     if given.update:
-        shown_by.update({one: outcome.probe for one, outcome in outcomes.items()}, MUTANTS)
+        killed_by.update({one: outcome.probe for one, outcome in outcomes.items()}, MUTANTS)
     return 0 if all(outcome.caught for outcome in outcomes.values()) else 1
 
 

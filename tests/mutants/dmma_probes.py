@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from gpugrad import dispatch
-from tests.cases import LAYOUTS, random_array
-from tests.dmma import expect_forward, expect_product
-from tests.planes import Device
+from tests.support.cases import LAYOUTS, random_array
+from tests.support.dmma import expect_forward, expect_product
+from tests.support.planes import Device
 
 PADDED = "padded rows"
 OFFSET = "element offset"

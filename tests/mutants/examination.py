@@ -15,16 +15,16 @@ from gpugrad import calls, dispatch
 from gpugrad.gpu import source
 from gpugrad.gpu.launches import Launch
 from tests.emulator import EmulatorError
-from tests.emulator_runtime import EmulatorRuntime, module
-from tests.instantiations import INSTANTIATIONS
-from tests.mutants import shown_by
+from tests.kernels.instantiations import INSTANTIATIONS
+from tests.kernels.test_contracts import FAST_MATH, code, faults_of_offsets
+from tests.mutants import killed_by
 from tests.mutants.dmma_probes import DMMA_PROBES, ProductProbe
 from tests.mutants.layer_probes import LAYER_PROBES, LayerProbe
 from tests.mutants.mma_probes import MMA_PROBES, MmaProbe
 from tests.mutants.mutant import Mutant, NotAMutantError
 from tests.mutants.plane_probes import PLANE_PROBES, PlaneProbe
 from tests.mutants.probes import ONE_LAUNCH_PROBES, PROBES, TENSOR_CORE_PROBES, Probe
-from tests.test_kernel_contracts import FAST_MATH, code, faults_of_offsets
+from tests.support.emulator_runtime import EmulatorRuntime, module
 
 SCHEDULES = ("ascending", "random")
 ALL_PROBES: dict[str, Sequence[Probe | PlaneProbe | ProductProbe | MmaProbe | LayerProbe]] = {
@@ -78,7 +78,7 @@ def examine(mutant: Mutant) -> Outcome:
             if not mutant.ops:
                 compile_all(mutant.file, kernels)
                 return Outcome(broken_rule(text))
-            return first_failure(mutant.ops, kernels, likely=shown_by.table().get(str(mutant)))
+            return first_failure(mutant.ops, kernels, likely=killed_by.table().get(str(mutant)))
         except NotAMutantError as error:
             return Outcome("", str(error))
         except Exception as error:  # the others are examined all the same
@@ -135,7 +135,7 @@ def first_failure(
 
 
 def broken_rule(text: str) -> str:
-    """Tell what tests/test_kernel_contracts.py has against a kernel's text."""
+    """Return what tests/kernels/test_contracts.py has against a kernel's text."""
     fast = FAST_MATH.search(code(text))
     faults = [*faults_of_offsets(text), *([f"fast math: {fast[0]}"] if fast else [])]
     return f"contract: {faults[0]}" if faults else ""

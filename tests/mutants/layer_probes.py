@@ -12,7 +12,7 @@ import numpy as np
 from gpugrad import dispatch
 from tests.accuracy.data import draw
 from tests.mutants.mma_probes import not_finite
-from tests.one_launch import expect_gradients
+from tests.support.one_launch import expect_gradients
 
 
 @dataclass(frozen=True)

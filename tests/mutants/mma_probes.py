@@ -12,9 +12,9 @@ from unittest import mock
 import numpy as np
 
 from gpugrad import dispatch
-from tests.cases import LAYOUTS, random_array
-from tests.plane_products import expect_product
-from tests.planes import Device
+from tests.support.cases import LAYOUTS, random_array
+from tests.support.plane_products import expect_product
+from tests.support.planes import Device
 
 FEW = 4  # multiprocessors: by wgmma, blocks have several tiles
 PADDED = "padded rows"

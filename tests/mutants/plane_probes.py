@@ -12,8 +12,8 @@ import numpy as np
 
 from gpugrad import dispatch
 from gpugrad.gpu import planes
-from tests.cases import LAYOUTS, elementwise_arrays, random_array
-from tests.planes import (
+from tests.support.cases import LAYOUTS, elementwise_arrays, random_array
+from tests.support.planes import (
     COUNTS,
     Device,
     any_bits,

@@ -16,7 +16,8 @@ import numpy as np
 
 from gpugrad.gpu import arguments, bind
 from gpugrad.planning import tiles
-from tests.algorithms import (
+from tests.conftest import EmulatedBackend
+from tests.support.algorithms import (
     by_mma,
     by_multiply_adds,
     in_one_launch,
@@ -24,10 +25,9 @@ from tests.algorithms import (
     on_tensor_cores,
     products_by,
 )
-from tests.cases import LAYOUTS, Layer, elementwise_arrays, layer_arrays, random_array
-from tests.conftest import EmulatedBackend
-from tests.emulator_runtime import bind_in_place
-from tests.operations import OPERATIONS, expect_right
+from tests.support.cases import LAYOUTS, Layer, elementwise_arrays, layer_arrays, random_array
+from tests.support.emulator_runtime import bind_in_place
+from tests.support.operations import OPERATIONS, expect_right
 
 MAX_GRID_Y = arguments.MAX_GRID_Y
 PADDED = "padded rows"

@@ -1,0 +1,30 @@
+"""NumPy: the expressions that one writes without a library."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from gpugrad import host
+from gpugrad.benchmark.peers import Way
+from gpugrad.operations import OPERATIONS
+from gpugrad.testing import operations
+
+
+def facts() -> dict[str, Any]:
+    """Tell the version, and the BLAS that multiplies: its kernels and its threads."""
+    blas = host.blas()
+    if blas is None:
+        return {"version": np.__version__}
+    return {"version": np.__version__, "blas": str(blas), "threads": blas.threads}
+
+
+def ways(op: str, operands: Mapping[str, Any], device: str) -> list[Way]:
+    """Give the expressions, on the CPU alone."""
+    if device != "cpu":
+        return []
+    given = {name: operands[name] for name in OPERATIONS[op].operands}
+    call = functools.partial(operations.plain, op, np, given)
+    silent = functools.partial(np.errstate, all="ignore")
+    return [Way("NumPy", call, np.asarray, "cpu", silent)]

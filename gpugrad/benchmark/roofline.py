@@ -1,0 +1,97 @@
+"""What this machine can do at best, as measured: copies of memory and products of matrices."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from gpugrad.benchmark import machine
+from gpugrad.benchmark.cases import Case
+from gpugrad.benchmark.measure import OURS
+from gpugrad.benchmark.peers import Peer
+from gpugrad.benchmark.timer import Contestant, Effort, take_turns
+from gpugrad.testing import operations
+
+SIDE = 1024  # of the matrices that are multiplied
+COPIED = 1 << 28  # bytes, more than caches hold
+EFFORT = Effort(rounds=9, seconds=0.6)
+
+
+def measure(
+    dtype: str, places: Sequence[str], peers: Sequence[Peer], found: list[dict[str, Any]]
+) -> None:
+    """Measure the roof of each place for a dtype: who multiplied the fastest, and how fast.
+
+    Appended to `found`: dicts of device, dtype, flops_per_second, by, and bytes_per_second (read
+    and written).
+    """
+    case = Case("matmul_backward", dtype, "highest", (SIDE, SIDE, SIDE))
+    operands = operations.consistent_arrays(case.op, case.size, operations.dtype_of(dtype), seed=0)
+    for place in places:
+        near: Mapping[str, Any] = operands
+        if place == "gpu":
+            import cupy
+
+            near = {name: cupy.asarray(one) for name, one in operands.items()}
+        call = functools.partial(operations.call, case.op, near, device=place)
+        contestants = [Contestant(OURS[place], call, place)]
+        for peer in peers:
+            with suppress(Exception):  # whatever a framework raises: it sets no roof
+                contestants += _able(peer, case, near, place)
+        take_turns(contestants, EFFORT)
+        best = min(contestants, key=lambda one: one.summary.low)
+        found.append(
+            {
+                "device": place,
+                "dtype": dtype,
+                "flops_per_second": case.problem.flops / best.summary.low,
+                "by": best.name,
+                "bytes_per_second": bandwidth(place),
+            }
+        )
+
+
+def _able(peer: Peer, case: Case, near: Mapping[str, Any], place: str) -> list[Contestant]:
+    """Give a peer's ways that work."""
+    ways = peer.ways(case.op, near, place)
+    for way in ways:
+        with way.within():
+            way.call()
+    return [Contestant(one.name, one.call, one.device, one.within, warm=True) for one in ways]
+
+
+def bandwidth(place: str, size: int = COPIED) -> float:
+    """Measure bytes read plus bytes written a second by copies."""
+    free = machine.free_memory()
+    size = min(size, size if free is None else free // 4)
+    copy = Contestant("copy", _copy_on_gpu(size) if place == "gpu" else _copy_on_cpu(size), place)
+    take_turns([copy], EFFORT)
+    return 2 * size / copy.summary.low
+
+
+def _copy_on_cpu(size: int) -> Callable[[], object]:
+    """Copy with as many threads as there are cores: one does not reach the memory's bandwidth."""
+    source, target = np.ones(size, np.uint8), np.empty(size, np.uint8)
+    count = machine.cores()
+    parts = list(zip(np.array_split(target, count), np.array_split(source, count), strict=True))
+    pool = ThreadPoolExecutor(count)
+
+    def copy() -> object:
+        return list(pool.map(lambda pair: np.copyto(*pair), parts))
+
+    return copy
+
+
+def _copy_on_gpu(size: int) -> Callable[[], object]:
+    import cupy
+
+    source, target = cupy.ones(size, "u1"), cupy.empty(size, "u1")
+
+    def copy() -> object:
+        target[...] = source
+        return target
+
+    return copy

@@ -1,0 +1,86 @@
+"""Time over the number of rows of a layer, on the CPU and on the GPU."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+import gpugrad
+from gpugrad.benchmark import machine
+from gpugrad.benchmark.cases import Case, host_bytes
+from gpugrad.benchmark.measure import OURS
+from gpugrad.benchmark.peers import PEERS
+from gpugrad.benchmark.timer import Contestant, Effort, take_turns
+from gpugrad.testing import operations
+
+MOST_ROWS = 1 << 20
+MOST_SECONDS = 0.15  # of a call on the CPU, as predicted, at the most rows
+STEP = 4
+EFFORT = Effort(rounds=7, seconds=0.5)
+PREDICTED = "GPU from host arrays, predicted"
+
+
+def counts(case: Case) -> list[int]:
+    """Choose numbers of rows: powers, up to what is quick enough and fits."""
+    found = [1]
+    room = machine.free_memory()
+    while found[-1] < MOST_ROWS:
+        larger = with_rows(case, found[-1] * STEP)
+        too_long = predicted_seconds(larger, "cpu") > MOST_SECONDS
+        if too_long or (room is not None and host_bytes(larger, []) > room // 2):
+            break
+        found.append(larger.size[0])
+    return found
+
+
+def predicted_seconds(case: Case, device: str) -> float:
+    """Ask what time the library expects of arrays on the host."""
+    zero = np.zeros((), operations.dtype_of(case.dtype))
+    shapes = operations.shapes(case.op, case.size)
+    stand_ins = [np.broadcast_to(zero, shape) for shape in shapes.values()]
+    return gpugrad.plan(case.op, *stand_ins, device=device, **case.options).predicted_seconds
+
+
+def with_rows(case: Case, n: int) -> Case:
+    """Give the case with another number of rows."""
+    return Case(case.op, case.dtype, case.precision, (n, *case.size[1:]))
+
+
+def measure(case: Case, n: int, places: Sequence[str], points: list[dict[str, Any]]) -> None:
+    """Measure at one number of rows.
+
+    Appended to `points`: dicts of name, n, seconds and quartiles; quartiles are None where the
+    seconds are predicted.
+    """
+    smaller = with_rows(case, n)
+    dtype = operations.dtype_of(case.dtype)
+    operands = operations.consistent_arrays(case.op, smaller.size, dtype, seed=0)
+    given = {name: operands[name] for name in operations.shapes(case.op, smaller.size)}
+    contestants = [
+        Contestant(way.name, way.call) for way in PEERS["numpy"].ways(case.op, operands, "cpu")
+    ]
+    for place in places:
+        near = given
+        if place == "gpu":
+            import cupy
+
+            near = {name: cupy.asarray(one) for name, one in given.items()}
+        call = functools.partial(operations.call, case.op, near, device=place, **case.options)
+        contestants.append(Contestant(OURS[place], call, place))
+        if place == "gpu":
+            from_host = functools.partial(
+                operations.call, case.op, given, device="gpu", **case.options
+            )
+            contestants.append(Contestant("gpugrad GPU with copies", from_host, "gpu"))
+    take_turns(contestants, EFFORT)
+    for one in contestants:
+        summary = one.summary
+        quartiles = [summary.low, summary.high]
+        points.append(_point(one.name, n, summary.median, quartiles))
+    if "gpu" in places:
+        points.append(_point(PREDICTED, n, predicted_seconds(smaller, "gpu"), None))
+
+
+def _point(name: str, n: int, seconds: float, quartiles: list[float] | None) -> dict[str, Any]:
+    return {"name": name, "n": n, "seconds": seconds, "quartiles": quartiles}

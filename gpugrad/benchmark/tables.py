@@ -1,0 +1,120 @@
+"""The results as tables: rows of text that a terminal and a page show alike."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.markup import escape
+
+from gpugrad.benchmark import environment, terminal
+from gpugrad.benchmark.measure import OURS
+from gpugrad.benchmark.terminal import Column
+
+Document = Mapping[str, Any]
+Section = tuple[str, list[tuple[str, ...]]]
+
+
+def show(document: Document) -> None:
+    """Print the results for people."""
+    console = terminal.stdout()
+    columns = titles(document)
+    painted = [
+        (escape(title), [_painted(row) for row in rows]) for title, rows in sections(document)
+    ]
+    terminal.table(console, columns, painted)
+    for line in notes(document):
+        console.print(escape(line))
+
+
+def own(document: Document) -> list[str]:
+    """Name the ways of the library that were timed."""
+    timed = {one["what"] for one in document["results"]}
+    return [name for name in OURS.values() if name in timed]
+
+
+def titles(document: Document) -> tuple[Column, ...]:
+    """Give the columns; a speed-up for each device that the library was timed on."""
+    ours = own(document)
+    speed_ups = ["speed-up"] if len(ours) < 2 else [f"{name.split()[1]} ×" for name in ours]
+    return (
+        Column("by"),
+        Column("time", right=True),
+        *(Column(title, right=True) for title in speed_ups),
+        Column("error", right=True),
+        Column("quartiles", right=True, optional=True),
+        Column("GB/s", right=True, optional=True),
+        Column("GFLOP/s", right=True, optional=True),
+    )
+
+
+def sections(document: Document) -> list[Section]:
+    """Give a title and rows for each case."""
+    cases: dict[str, list[Document]] = {}
+    for one in document["results"]:
+        cases.setdefault(title(one), []).append(one)
+    ours = own(document)
+    return [(name, list(_rows(results, ours))) for name, results in cases.items()]
+
+
+def title(result: Document) -> str:
+    """Name a case."""
+    precision = [] if result["precision"] == "highest" else [result["precision"]]
+    size = f"{result['n']} × {result['k']} × {result['m']}"
+    preset = [f"({result['preset']})"] if result["preset"] else []
+    return " ".join([result["op"], result["dtype"], *precision, size, *preset])
+
+
+def _rows(results: Sequence[Document], ours: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    ratios = {one["what"]: one["ratios"] for one in results if one["role"] == "gpugrad"}
+    for one in results:
+        cells = [ratios.get(name, {}).get(one["what"]) for name in ours] or [None]
+        error = one.get("error")
+        low, high = one["quartiles"]
+        yield (
+            one["what"],
+            terminal.seconds(one["seconds"]),
+            *("" if cell is None else f"{terminal.digits(cell['ratio'])} ×" for cell in cells),
+            "" if error is None else scientific(error),
+            f"{terminal.seconds(low)} – {terminal.seconds(high)}",
+            terminal.digits(one["gb_per_second"]),
+            terminal.digits(one["gflop_per_second"]) if one["flops"] else "",
+        )
+
+
+def scientific(value: float) -> str:
+    """Write a small number with two digits and a short exponent."""
+    digits, _, exponent = f"{value:.1e}".partition("e")
+    return f"{digits}e{int(exponent)}" if exponent else digits
+
+
+def _painted(row: tuple[str, ...]) -> tuple[str, ...]:
+    """Colour the library's own rows, and say in colour which speed-ups are none."""
+    name, *cells = row
+    if name in OURS.values():
+        return (f"[{terminal.GOOD}]{name}[/]", *cells)
+    return (name, *(f"[{terminal.BAD}]{cell}[/]" if _slower(cell) else cell for cell in cells))
+
+
+def _slower(cell: str) -> bool:
+    return cell.endswith("×") and float(cell.removesuffix("×")) < 1
+
+
+def notes(document: Document) -> Iterator[str]:
+    """Say what the columns mean, where it was measured, and who could not take part."""
+    yield (
+        "Medians. Speed-up: how many times as long as gpugrad's it took. Error: max |error| / "
+        "max |exact| of the worst result, on some rows and columns. Sizes: rows × inputs × outputs."
+    )
+    seen = {one["what"] for one in document["results"]}
+    if seen & {"PyTorch", "JAX"}:
+        yield "PyTorch and JAX go backwards through a forward pass of their own, made before."
+    if "copy to GPU" in seen:
+        yield "Times on a GPU are without copies to it and back."
+    facts = document["environment"]
+    yield f"{environment.device(facts)}: {environment.software(facts)}."
+    if facts["gpu"] is None and facts["no_gpu_because"]:
+        yield f"No GPU: {facts['no_gpu_because']}."
+    reasons = {(one["what"], one["reason"]): None for one in document["left_out"]}
+    for what, reason in reasons:
+        yield f"{what} was left out: {reason}"
+    if document["stopped"]:
+        yield f"This is what had been measured before it was stopped: {document['stopped']}."

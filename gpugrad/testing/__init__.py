@@ -1,0 +1,1 @@
+"""Exact references and error bounds for gpugrad's operations."""

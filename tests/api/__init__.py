@@ -1,0 +1,1 @@
+"""The public functions: values on every backend, arguments, errors, bits."""

@@ -1,0 +1,1 @@
+"""The programs in bench/ and the tables they make."""

@@ -1,0 +1,158 @@
+"""What the products ask of shared memory: bank conflicts, and what the static model counts."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.model import predict
+from bench.model.devices import DEVICES
+from bench.model.predict import PRECISIONS, Precision
+from gpugrad.gpu.arguments import defines, flags, integers
+from gpugrad.planning.choice import fused_layer
+from gpugrad.planning.configurations import FUSED
+from gpugrad.planning.problem import Problem
+from tests.emulator import uninitialised
+from tests.emulator.wavefronts import Requests
+from tests.support import emulator_runtime
+from tests.support.cases import dtype_of
+
+THREE, TWO, ONE, BFLOAT16, FLOAT64, IEEE = PRECISIONS
+IEEE64 = Precision("float64 ieee", "float64", "ffma", 0, "float64", None)
+TENSOR_CORES = [
+    (precision, product, tile)
+    for precision in (THREE, TWO, ONE, BFLOAT16, FLOAT64)
+    for product in ("dx", "dw")
+    for tile in (128, 64)
+]
+RUNTIME = emulator_runtime.EmulatorRuntime()
+
+
+def requests(
+    precision: Precision, product: str, tile: int, contraction: int, *, aligned: bool = True
+) -> list[Requests]:
+    """Run one block of a product's kernel, and tell what it asked of shared memory."""
+    stem, macros = predict.instantiation(precision, product, tile)
+    across = product == "dw"
+    shape = (contraction, tile) if across else (tile, contraction)
+    strides = (1, tile) if across else (contraction, 1)
+    operand: tuple[Any, ...]
+    if precision.algorithm == "mma":
+        planes = np.zeros((precision.planes, *shape), np.uint16)
+        pitches = integers(shape[1], shape[0] * shape[1])
+        operand = (planes, *pitches, np.zeros(tile, np.int32))
+    else:
+        walk = flags(aligned) if precision.algorithm == "dmma" else flags(not across, aligned)
+        operand = (np.zeros(shape, precision.dtype), *integers(*strides), *walk)
+    out = uninitialised((tile, tile), np.uint16 if precision is BFLOAT16 else precision.dtype)
+    result = (out, *integers(tile, 1), None, *flags(True, False))
+    extents = integers(tile, tile, contraction, contraction)
+    function = emulator_runtime.module(RUNTIME.kernels / f"{stem}.cu", macros).get_function(stem)
+    arguments = (*operand, *operand, *result, *extents)
+    one = predict.configuration(precision, tile)
+    options = {"shared_mem": one.shared_bytes, "count_wavefronts": True}
+    function((1, 1), (one.THREADS,), arguments, **options)
+    return function.shared_requests
+
+
+def conflicts(found: list[Requests]) -> dict[str, float]:
+    """Name what takes more wavefronts than it need, and how many times as many."""
+    return {
+        f"{one.kind} {one.place}": one.wavefronts / one.ideal
+        for one in found
+        if one.wavefronts > one.ideal
+    }
+
+
+def requests_of_a_layer(dtype: str, algorithm: str, tile: int) -> list[Requests]:
+    """Run one block of the kernel for a whole layer with as many inputs and outputs as it takes."""
+    rows = 64
+    plan = fused_layer(Problem("dense_sigmoid_backward", rows, 1, tile, dtype), algorithm)
+    assert plan is not None
+    one, k, m, shape = plan.configuration, plan.configuration.INPUTS, tile, (rows, tile)
+    element = np.float32 if dtype == "float32" else np.uint16
+    inputs = [np.zeros(one, element) for one in (shape, shape, (rows, k), (k, m))]
+    stem = f"dense_sigmoid_backward_fused_{algorithm}"
+    macros = (*defines(np.dtype(dtype_of(dtype))), *one.macros)
+    arguments: list[Any] = []
+    for matrix in inputs:
+        arguments += [matrix, *integers(matrix.shape[1], 1), *flags(True)]
+    for shape in ((rows, k), (k, m)):
+        arguments += [uninitialised(shape, element), *integers(shape[1], 1), *flags(True)]
+    arguments += [None, uninitialised((m,), element), *integers(1), None, *flags(0, 0, 0)]
+    arguments += integers(rows, k, m, rows)
+    function = emulator_runtime.module(RUNTIME.kernels / f"{stem}.cu", macros).get_function(stem)
+    options = {"shared_mem": one.shared_bytes, "count_wavefronts": True}
+    function((1, 1), (one.THREADS,), tuple(arguments), **options)
+    return function.shared_requests
+
+
+@pytest.mark.parametrize(
+    ("dtype", "algorithm", "tile"),
+    [(*key, one.OUTPUTS) for key, sizes in FUSED.items() for one in sizes],
+)
+def test_layers_in_one_launch_are_free_of_bank_conflicts(
+    dtype: str, algorithm: str, tile: int
+) -> None:
+    """But for the sums of threads over eight columns, which are stored once a block."""
+    found = requests_of_a_layer(dtype, algorithm, tile)
+    left = conflicts(found)
+    assert len(left) == (dtype != "float32")
+    assert sum(one.requests for one in found if f"{one.kind} {one.place}" in left) <= 16
+    assert {one.kind for one in found} >= {"load", "store"}
+
+
+def name(value: Any) -> str:
+    return value.name if isinstance(value, Precision) else str(value)
+
+
+@pytest.mark.parametrize(("precision", "product", "tile"), TENSOR_CORES, ids=name)
+def test_products_on_tensor_cores_are_free_of_bank_conflicts(
+    precision: Precision, product: str, tile: int
+) -> None:
+    """Fragments, asynchronous copies, and the sums on their way through the tile."""
+    found = requests(precision, product, tile, 128)
+    assert conflicts(found) == {}
+    kinds = {one.kind for one in found}
+    assert kinds == ({"copy", "load"} if precision is FLOAT64 else kinds | {"copy", "matrix load"})
+    if precision is FLOAT64:
+        assert conflicts(requests(precision, product, tile, 128, aligned=False)) == {}
+
+
+@pytest.mark.parametrize(
+    ("precision", "product", "kinds"),
+    [
+        (IEEE, "dx", {"store": 2}),  # quads are transposed on their way into the tile
+        (IEEE, "dw", {}),
+        (IEEE64, "dx", {"store": 4, "load": 2}),
+        (IEEE64, "dw", {"store": 2, "load": 2}),
+    ],
+    ids=name,
+)
+def test_bank_conflicts_of_products_by_multiply_adds(
+    precision: Precision, product: str, kinds: dict[str, int]
+) -> None:
+    found = conflicts(requests(precision, product, 64, 32))
+    assert {place.split()[0]: times for place, times in found.items()} == kinds
+
+
+@pytest.mark.parametrize(
+    ("precision", "product", "tile"),
+    [
+        *((one, product, 128) for one in PRECISIONS[:5] for product in ("dx", "dw")),
+        *((THREE, product, 64) for product in ("dx", "dw")),
+        (IEEE, "dw", 128),
+    ],
+    ids=name,
+)
+def test_the_model_counts_the_wavefronts_of_a_step(
+    precision: Precision, product: str, tile: int
+) -> None:
+    """From the machine code it has as many as the emulator finds from the addresses."""
+    arch = DEVICES[-1].arch
+    step = predict.kernel(precision, product, tile, arch).step
+    few, many = (
+        sum(one.wavefronts for one in requests(precision, product, tile, turns * step.terms))
+        for turns in (4, 6)
+    )
+    assert predict.wavefronts(step, precision) == (many - few) / 2

@@ -1,0 +1,1 @@
+"""The NumPy path: threads, memory, bound calls."""

@@ -1,0 +1,1 @@
+"""From plans to launches: CuPy, the kernel cache, graphs."""

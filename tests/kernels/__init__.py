@@ -1,0 +1,1 @@
+"""The kernel files: contracts, machine code, planted bugs."""

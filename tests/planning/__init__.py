@@ -1,0 +1,1 @@
+"""Plans, predicted costs and the machine profile."""

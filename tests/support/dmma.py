@@ -1,0 +1,76 @@
+"""Products on FP64 tensor cores, called on any device and compared with exact ones."""
+
+import math
+
+import numpy as np
+
+from gpugrad.gpu import dmma
+from gpugrad.planning.configurations import DMMA
+from gpugrad.planning.problem import Gemm
+from gpugrad.testing.reference import check, reference
+from tests.support.planes import Device
+
+TILES = tuple(one.BLOCK_N for one in DMMA)
+
+
+def gemm(rows: int, columns: int, contraction: int, tile: int, splits: int = 1) -> Gemm:
+    """Plan a product with a tile and as many splits as asked for, or fewer."""
+    one = next(one for one in DMMA if tile == one.BLOCK_N)
+    length = max(1, math.ceil(contraction / splits / one.split_step)) * one.split_step
+    splits = max(1, math.ceil(contraction / length))
+    return Gemm(rows, columns, contraction, splits, length, one)
+
+
+def expect_product(
+    device: Device,
+    left: np.ndarray,
+    right: np.ndarray,
+    tile: int,
+    *,
+    splits: int = 1,
+    out: np.ndarray | None = None,
+    accumulate: bool = False,
+) -> np.ndarray:
+    """Compute left rightᵀ, both (outer, contraction), and assert that it is within its bound."""
+    (rows, contraction), columns = left.shape, len(right)
+    out = np.full((rows, columns), np.nan) if out is None else out
+    answer = reference(
+        "matmul_backward",
+        dy=left,
+        x=np.zeros((rows, columns)),
+        w=right,
+        wrt=("x",),
+        out={"dx": out.copy()} if accumulate else None,
+    )["dx"]
+    plan = gemm(rows, columns, contraction, tile, splits)
+    target, program = device.array(out), device.program()
+    operands = [program.ref(device.array(one)) for one in (left, right)]
+    dmma.product(program.launches, plan, *operands, program.ref(target), accumulate)
+    program.run()
+    return _checked(device.numpy(target), *answer)
+
+
+def expect_forward(
+    device: Device,
+    x: np.ndarray,
+    w: np.ndarray,
+    b: np.ndarray | None,
+    tile: int,
+    *,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """Compute σ(x w + b) and assert that it is within its bound."""
+    (n, k), m = x.shape, w.shape[1]
+    answer = reference("dense_sigmoid", x=x, w=w, b=b)["y"]
+    target = device.array(np.full((n, m), np.nan) if out is None else out)
+    program = device.program()
+    operands = [None if one is None else program.ref(device.array(one)) for one in (x, w, b)]
+    dmma.forward(program.launches, gemm(n, m, k, tile), *operands, program.ref(target))
+    program.run()
+    return _checked(device.numpy(target), *answer)
+
+
+def _checked(result: np.ndarray, exact: np.ndarray, bound: np.ndarray) -> np.ndarray:
+    ratio = check(result, exact, bound)
+    assert ratio <= 1, f"{ratio:.3g} times its bound away"
+    return result

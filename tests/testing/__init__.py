@@ -1,0 +1,1 @@
+"""The references and error bounds that everything else is tested against."""
