@@ -46,7 +46,7 @@ class Errors:
             self.count += scaled.size
 
     def summary(self) -> dict[str, float]:
-        """Give both for JSON."""
+        """Return both for JSON."""
         return {"largest": self.largest, "rms": math.sqrt(self.squares / max(1, self.count))}
 
 
@@ -62,7 +62,7 @@ class Finding:
     left_out: dict[str, str] = field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:
-        """Give the finding for JSON."""
+        """Return the finding for JSON."""
         errors = {name: one.summary() for name, one in self.errors.items()}
         return asdict(self) | {"ok": self.ratio <= 1, "errors": errors}
 
@@ -97,7 +97,7 @@ def work(section_: section.Section) -> None:
 
 
 def summarize(found: list[dict[str, Any]]) -> str:
-    """Tell in a line how many were right and how near to its bound the worst one was."""
+    """Return a line on how many were right and how near to its bound the worst one was."""
     worst = max(found, key=lambda one: float(one["ratio"]))
     right = sum(one["ok"] for one in found)
     return (
@@ -123,7 +123,7 @@ def compare(op: str, dtype: str, *, quick: bool) -> Finding:
 
 
 def competitors() -> dict[str, Callable[[str, Any], Any]]:
-    """Give those whose errors are shown beside ours, by name."""
+    """Return those whose errors are shown beside ours, by name."""
     found: dict[str, Callable[[str, Any], Any]] = {"CuPy": peers.cupy_calls}
     if peers.no_pytorch() is None:
         found["PyTorch"] = lambda op, sets: peers.eager_calls(op, peers.tensors(sets))
@@ -218,7 +218,7 @@ def _keep(
 
 
 def scaled_errors(result: Array, exact: Array, terms: Array, dtype: str) -> Array:
-    """Give |result - exact| / (u Σ|terms|) where neither leaves the dtype's normal numbers."""
+    """Return |result - exact| / (u Σ|terms|) where neither leaves the dtype's normal numbers."""
     numbers = reference.FORMATS[dtype]
     smallest = numbers.subnormal / numbers.roundoff  # below it, errors are absolute
     plain = np.isfinite(exact) & (np.abs(exact) >= smallest) & (terms < numbers.largest)
@@ -227,7 +227,7 @@ def scaled_errors(result: Array, exact: Array, terms: Array, dtype: str) -> Arra
 
 
 def magnitudes(op: str, operands: Mapping[str, Array]) -> dict[str, Array]:
-    """Give the sum of the magnitudes of every entry's terms, in float64.
+    """Return the sum of the magnitudes of every entry's terms, in float64.
 
     A sigmoid has itself for a term, and in a dense layer those of its argument times its slope.
     """

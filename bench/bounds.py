@@ -45,7 +45,7 @@ def measure(layers: Sequence[str], dtypes: Sequence[str], effort: Effort) -> lis
 
 
 def least(one: Mapping[str, Any]) -> float:
-    """Give the seconds of the products alone, by the faster way."""
+    """Return the seconds of the products alone, by the faster way."""
     return min(float(one["seconds"][name]["median"]) for name in PRODUCTS)
 
 
@@ -69,7 +69,7 @@ def contestants(size: Size, dtype: str) -> list[Contestant]:
 
 
 def products_in_cache(dy: Array, x: Array, w: Array) -> Callable[[], object]:
-    """Give dy wᵀ and xᵀ dy in blocks like those of tall layers, on gpugrad's threads.
+    """Return dy wᵀ and xᵀ dy in blocks like those of tall layers, on gpugrad's threads.
 
     Every block has the same few rows of dy and x, which so are in cache.
     """

@@ -45,7 +45,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def call(benchmark: Any, who: str, layer: Layer, dtype: str) -> Iterator[Callable[[str], Any]]:
-    """Give what makes, of an operation's name, the call to be timed."""
+    """Return what makes, of an operation's name, the call to be timed."""
     stack = ExitStack()
 
     def bound(op: str) -> Callable[[], Any]:
@@ -85,7 +85,7 @@ def _finished(work: Callable[[], Any]) -> Any:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_machine_info(config: Any, machine_info: dict[str, Any]) -> None:
-    """Tell device, versions and threads with the results; the commit is told by the plugin."""
+    """Return device, versions and threads with the results; the commit is told by the plugin."""
     peers = [peer for peer in PEERS.values() if peer.missing() is None]
     places = ["cpu", *(["gpu"] if ON_A_GPU else [])]
     machine_info["gpugrad"] = environment.collect(places, peers)

@@ -54,7 +54,7 @@ def work(section_: section.Section) -> None:
 
 
 def revision(root: Path, commit: str | None = None) -> dict[str, Any]:
-    """Tell the version, the commit and whether the tree differs from it, and hash the sources.
+    """Return the version, the commit and whether the tree differs from it, and hash the sources.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def device() -> dict[str, Any]:
 
 
 def cuda_versions() -> dict[str, str]:
-    """Give the CUDA versions of the driver's interface, CuPy's runtime and NVRTC."""
+    """Return the CUDA versions of the driver's interface, CuPy's runtime and NVRTC."""
     import cupy
 
     found = {

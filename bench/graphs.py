@@ -5,7 +5,7 @@ from typing import Any
 
 from bench.timing import Contestant
 
-MOST_CALLS = 256  # in a graph
+MAX_CALLS = 256  # in a graph
 
 
 def cupy_graph(name: str, calls: Sequence[Callable[[], Any]]) -> tuple[Contestant, list[Any]]:
@@ -21,7 +21,7 @@ def cupy_graph(name: str, calls: Sequence[Callable[[], Any]]) -> tuple[Contestan
 
     stream = cupy.cuda.Stream(non_blocking=True)
     cupy.cuda.Device().synchronize()
-    kept = calls[:MOST_CALLS]
+    kept = calls[:MAX_CALLS]
     with stream:
         kept[0]()  # compiles, and fills the pool
         stream.synchronize()
@@ -43,7 +43,7 @@ def pytorch_graph(name: str, calls: Sequence[Callable[[], Any]]) -> tuple[Contes
     """Capture calls of PyTorch, after a warm-up on a stream beside the current one."""
     import torch
 
-    kept = calls[:MOST_CALLS]
+    kept = calls[:MAX_CALLS]
     beside = torch.cuda.Stream()
     beside.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(beside):

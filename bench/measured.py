@@ -212,7 +212,7 @@ def placed(document: str, text: str, begin: str = BEGIN) -> str:
 
 
 def written(root: Path) -> dict[str, tuple[str, str]]:
-    """Give each document as it is, and as the results have it."""
+    """Return each document as it is, and as the results have it."""
     found = documents(root / "bench" / "results")
     texts: dict[str, tuple[str, str]] = {}
     for place in PLACES:
@@ -240,7 +240,7 @@ def update(root: Path = section.ROOT) -> None:
 
 
 def layers(document: Document, *, errors: bool = False) -> list[Sequence[str]]:
-    """Give a row for each layer and dtype."""
+    """Return a row for each layer and dtype."""
     cases: dict[tuple[Any, ...], list[Document]] = {}
     for run in document["runs"]:
         for one in run:
@@ -296,7 +296,7 @@ def grid_summary(document: Document) -> str:
 
 
 def grid(document: Document) -> str:
-    """Tell how many times as long NumPy takes, rows against extents."""
+    """Return how many times as long NumPy takes, rows against extents."""
     ratios = {
         ((one["k"], one["m"]), one["n"]): one["ratios"]["NumPy"]["ratio"]
         for one in document["grid"]
@@ -310,7 +310,7 @@ def grid(document: Document) -> str:
 
 
 def bounds_table(document: Document) -> str:
-    """Tell what a layer's parts take by themselves."""
+    """Return what a layer's parts take by themselves."""
     rows = [
         [
             layer(_size(one)),
@@ -359,7 +359,7 @@ def _gpu_heading(document: Document) -> str:
 
 
 def gpu_table(document: Document, only: Iterable[str] = ()) -> str:
-    """Tell times of what was timed, or of some operations only."""
+    """Return times of what was timed, or of some operations only."""
     sections = {one["name"]: one for one in document["sections"]}
     timed = sections.get("timings", {"data": {}})["data"].get("rows", [])
     chosen = [row for row in timed if not only or row["op"] in only]

@@ -181,7 +181,7 @@ def run(options: Sequence[str], seconds: float) -> dict[str, Any]:
 
 
 def kept(found: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Give the results without what follows from the rest, numbers with five digits."""
+    """Return the results without what follows from the rest, numbers with five digits."""
     return [
         {name: _short(value) for name, value in one.items() if name not in DROPPED}
         for one in found["results"]

@@ -122,7 +122,7 @@ def tasks_named(text: str) -> tuple[str, ...]:
 
 
 def process_environment(folder: Path, inherited: Mapping[str, str]) -> dict[str, str]:
-    """Give the sections' environment: caches of their own, IEEE products, this tree's modules."""
+    """Return the sections' environment: caches of their own, IEEE products, this tree's modules."""
     variables = {name: value for name, value in inherited.items() if name not in REMOVED}
     caches = {
         "GPUGRAD_CACHE_DIR": "kernels",

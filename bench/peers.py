@@ -15,7 +15,7 @@ Calls = list[Callable[[], Any]]
 
 
 def cupy_calls(op: str, sets: Sequence[Set]) -> Calls:
-    """Give a call for each set of operands; float32 products are IEEE unless CUPY_TF32 is set."""
+    """Return a call for each set of operands; float32 products are IEEE unless CUPY_TF32 is set."""
     return [cupy_cublas.call(op, one) for one in sets]
 
 
@@ -24,7 +24,7 @@ def cupy_calls(op: str, sets: Sequence[Set]) -> Calls:
 
 @functools.cache
 def no_pytorch() -> str | None:
-    """Say why PyTorch cannot take part, or None if it can."""
+    """Return why PyTorch cannot take part, or None if it can."""
     if not installed("torch"):
         return "PyTorch is not installed"
     try:
@@ -68,7 +68,7 @@ def compiled_calls(op: str, sets: Sequence[Set]) -> Calls:
 
 
 def autograd_calls(op: str, sets: Sequence[Set]) -> Calls:
-    """Let autograd go backwards through the layer's own forward pass, made once for each set."""
+    """Return calls of autograd through a forward pass that is made once for each set."""
     return [pytorch.backward(op, one) for one in sets]
 
 

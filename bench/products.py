@@ -152,7 +152,7 @@ def on_tensor_cores() -> Iterator[None]:
 
 
 def competitors() -> dict[str, Callable[[Any, Any], Any]]:
-    """Give those who multiply beside us: cuBLAS in float32, and in TF32 through PyTorch."""
+    """Return those who multiply beside us: cuBLAS in float32, and in TF32 through PyTorch."""
     found: dict[str, Callable[[Any, Any], Any]] = {"cuBLAS": cupy_cublas.product}
     if peers.no_pytorch() is None:
         found["TF32"] = tf32_product

@@ -27,7 +27,7 @@ def render(document: Document) -> str:
 
 
 def head(document: Document) -> str:
-    """Tell in two lines what was measured, and where."""
+    """Return two lines on what was measured, and where."""
     source, where = document["source"], document["environment"]
     versions = where["versions"]
     commit = (source["commit"] or "no commit")[:12] + (" (changed)" if source["dirty"] else "")
@@ -40,14 +40,14 @@ def head(document: Document) -> str:
 
 
 def results(sections: Iterable[Document]) -> str:
-    """Tell what came of each section."""
+    """Return what came of each section."""
     rows = [("section", "result", "seconds", "")]
     rows += [(s["name"], s["status"], f"{s['seconds']:.1f}", clip(s["summary"])) for s in sections]
     return table(rows, right=(2,))
 
 
 def products(findings: Sequence[Document]) -> str:
-    """Tell errors of products by precision class, beside cuBLAS's."""
+    """Return errors of products by precision class, beside cuBLAS's."""
     if not findings:
         return ""
     by_component, in_norm = ("ieee", "highest", "cuBLAS"), ("high", "medium", "TF32")
@@ -65,7 +65,7 @@ def products(findings: Sequence[Document]) -> str:
 
 
 def accuracy(findings: Sequence[Document]) -> str:
-    """Tell errors beside their bounds and beside others', largest and root mean square."""
+    """Return errors beside their bounds and beside others', largest and root mean square."""
     if not findings:
         return ""
     shown = [name for name in COMPARED if any(name in one["errors"] for one in findings)]
@@ -79,7 +79,7 @@ def accuracy(findings: Sequence[Document]) -> str:
 
 
 def timings(data: Document) -> str:
-    """Tell times, and how many times longer others took in the same run."""
+    """Return times, and how many times longer others took in the same run."""
     if not data.get("rows"):
         return ""
     shown = [name for name in PEERS if any(name in one["peers"] for one in data["rows"])]
@@ -115,7 +115,7 @@ def _timed(dtype: str, name: str, times: Document, shown: Sequence[str]) -> tupl
 
 
 def host(data: Document) -> str:
-    """Tell what calls cost the host, planned anew and repeated."""
+    """Return what calls cost the host, planned anew and repeated."""
     if not data.get("rows"):
         return ""
     ways = list(data["rows"][0]["seconds"])

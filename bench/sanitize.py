@@ -97,7 +97,7 @@ def run(program: Path, tool: str, *, quick: bool, seconds: float) -> dict[str, A
 
 
 def command(program: Path, tool: str, progress: Path, *, quick: bool) -> list[str]:
-    """Give the command line of a tool over the calls.
+    """Return the command line of a tool over the calls.
 
     Errors that CUDA calls return are left to the program: asking a device for what it does not
     have is no error of a kernel.
@@ -133,7 +133,7 @@ def read_report(text: str) -> dict[str, Any]:
 
 
 def judge(result: Mapping[str, Any]) -> str:
-    """Say what is wrong with a tool's run: nothing, if it was stopped or cannot run here.
+    """Return what is wrong with a tool's run: nothing, if it was stopped or cannot run here.
 
     A clean report says nothing where the program under it did not make all its calls.
     """

@@ -64,11 +64,11 @@ class Section:
     running: str = ""
 
     def left(self) -> float:
-        """Give the seconds that are left."""
+        """Return the seconds that are left."""
         return self.deadline - time.monotonic()
 
     def handed_over(self) -> dict[str, Any]:
-        """Give what is written."""
+        """Return what is written."""
         names = ("data", "failures", "summary", "unfinished", "skipped", "running")
         return {name: getattr(self, name) for name in names}
 
@@ -117,7 +117,7 @@ class Task(NamedTuple):
 
 
 def allowance(left: float, weights: Sequence[float]) -> float:
-    """Give the first of the remaining sections its share of the time that is left.
+    """Return the first of the remaining sections its share of the time that is left.
 
     What an earlier section did not use is spread over all that follow.
     """

@@ -13,8 +13,8 @@ from typing import Any
 from gpugrad.benchmark.samples import Summary, summarize, turns
 
 BLOCK_SECONDS = 2e-3  # of a sample, at least
-MOST_CALLS = 100  # of a sample: what they launch has to fit into the device's queue
-LEAST_ROUNDS, MOST_ROUNDS = 7, 60
+MAX_CALLS = 100  # of a sample: what they launch has to fit into the device's queue
+MIN_ROUNDS, MAX_ROUNDS = 7, 60
 WARM_UP = 3  # calls
 
 
@@ -53,7 +53,7 @@ class Contestant:
 def calls_in_a_block(seconds_a_call: float) -> int:
     """Choose how many calls make a sample."""
     wanted = math.ceil(BLOCK_SECONDS / max(seconds_a_call, 1e-9))
-    return max(1, min(wanted, MOST_CALLS))
+    return max(1, min(wanted, MAX_CALLS))
 
 
 def measure(
@@ -68,7 +68,7 @@ def measure(
     contestants : sequence of Contestant
         Warmed up and timed; their samples are replaced.
     seconds : float
-        After which no round is begun, once there are `LEAST_ROUNDS`.
+        After which no round is begun, once there are `MIN_ROUNDS`.
     block : function, optional
         Times so many calls from a place in the rotation; for tests without a GPU.
 
@@ -86,8 +86,8 @@ def measure(
         sizes.append(calls_in_a_block(block(one, WARM_UP, WARM_UP)[0] / WARM_UP))
         places[index] = 2 * WARM_UP
     start, rounds = time.perf_counter(), 0
-    while rounds < MOST_ROUNDS:
-        if rounds >= LEAST_ROUNDS and time.perf_counter() - start > seconds:
+    while rounds < MAX_ROUNDS:
+        if rounds >= MIN_ROUNDS and time.perf_counter() - start > seconds:
             break
         for index in turns(len(contestants), rounds):
             one, size = contestants[index], sizes[index]

@@ -101,7 +101,7 @@ def work(section_: section.Section) -> None:
 
 
 def release() -> None:
-    """Give all unused device memory back."""
+    """Return all unused device memory back."""
     import cupy
 
     gc.collect()
@@ -212,7 +212,7 @@ def variants(job: Workload, operands: Set) -> list[tuple[str, dict[str, Any]]]:
 
 
 def library_calls(op: str, sets: Sequence[Set], **options: Any) -> list[Callable[[], Any]]:
-    """Give a call of the library for each set of operands, of arrays or tensors."""
+    """Return a call of the library for each set of operands, of arrays or tensors."""
     function = getattr(gpugrad, op)
     return [
         functools.partial(function, *(one[name] for name in OPERATIONS[op].operands), **options)
@@ -272,7 +272,7 @@ def _replayed(contestant: Contestant, results: list[Any]) -> Any:
 
 
 def named(op: str, results: Any) -> dict[str, Any]:
-    """Give results by name, as CuPy arrays."""
+    """Return results by name, as CuPy arrays."""
     several = results if isinstance(results, tuple | list) else (results,)
     return {
         name: workload.as_cupy(one)

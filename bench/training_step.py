@@ -126,7 +126,7 @@ def time_of_steps(case: Case, effort: Effort) -> dict[str, Any]:
 
 
 def _summary(found: samples.Summary) -> dict[str, Any]:
-    """Give median, quartiles and number of samples, with five digits."""
+    """Return median, quartiles and number of samples, with five digits."""
     return {
         name: float(f"{value:.5g}") if isinstance(value, float) else value
         for name, value in asdict(found).items()
@@ -137,7 +137,7 @@ def _summary(found: samples.Summary) -> dict[str, Any]:
 
 
 def memory_of_a_step(who: str, case: Case) -> int:
-    """Tell the bytes that a step takes at most, in this process, beyond what lives before it.
+    """Return the bytes that a step takes at most, in this process, beyond what lives before it.
 
     A smaller step comes first, by which libraries are loaded and threads are started. It is large
     enough to be gpugrad's own. What gpugrad keeps from it, some megabytes of scratch, is not
@@ -159,7 +159,7 @@ def _forget_the_peak() -> int:
 
 
 def _peak() -> int:
-    """Tell the bytes that were resident at most."""
+    """Return the bytes that were resident at most."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
         return 1024 * next(int(one.split()[1]) for one in lines if one.startswith("VmHWM:"))
@@ -245,7 +245,7 @@ def figures(step: Mapping[str, Any]) -> list[str]:
 
 
 def memory(found: Mapping[str, Any]) -> str:
-    """Tell the memory of a step of each module in a sentence."""
+    """Return the memory of a step of each module in a sentence."""
     ours, theirs = (terminal.size(found["bytes"][who]) for who in MODULES)
     ratio = terminal.digits(found["bytes"][THEIRS] / found["bytes"][OURS])
     layer = " × ".join(f"{found[name]:,}".replace(",", "\u00a0") for name in "nkm")

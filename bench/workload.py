@@ -160,7 +160,7 @@ def widen(array: Any) -> Any:
 
 
 def distance(results: dict[str, Any], answers: dict[str, Any]) -> float:
-    """Give the largest ‖result − exact‖ / ‖exact‖ of the results; NaN where one has a NaN."""
+    """Return the largest ‖result − exact‖ / ‖exact‖ of the results; NaN where one has a NaN."""
     import cupy
 
     worst = 0.0

@@ -28,7 +28,7 @@ EXPECTED = 0.95  # of the unseen digits are read after that many epochs
 
 
 def arrays_on(device):
-    """Give the module whose arrays live there: NumPy or CuPy."""
+    """Return the module whose arrays live there: NumPy or CuPy."""
     if device == "cpu":
         return np
     gpugrad.sigmoid(np.zeros(1), device="gpu")  # a DeviceError says what is missing

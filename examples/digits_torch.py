@@ -31,17 +31,17 @@ TOLERANCE = 1e-3  # of weights: rounding errors grow in training, from 1e-7 to 1
 
 
 def network(layer):
-    """Give 64 pixels → 64 → 10 numbers between 0 and 1, one for each digit."""
+    """Return 64 pixels → 64 → 10 numbers between 0 and 1, one for each digit."""
     return torch.nn.Sequential(layer(PIXELS, HIDDEN), layer(HIDDEN, DIGITS))
 
 
 def linear_and_sigmoid(k, m):
-    """Give the layer that PyTorch's users write."""
+    """Return the layer that PyTorch's users write."""
     return torch.nn.Sequential(torch.nn.Linear(k, m), torch.nn.Sigmoid())
 
 
 def train(layer, seed, epochs):
-    """Give a network that has learnt, and its accuracy on digits that it has not seen."""
+    """Return a network that has learnt, and its accuracy on digits that it has not seen."""
     x, labels = load_digits(return_X_y=True)
     x = torch.tensor(x / 8 - 1, dtype=torch.float32)  # pixels are 0 to 16
     target = torch.nn.functional.one_hot(torch.tensor(labels), DIGITS).float()
@@ -64,7 +64,7 @@ def train(layer, seed, epochs):
 
 
 def difference(one, other):
-    """Give the largest difference of a weight or a bias between two networks."""
+    """Return the largest difference of a weight or a bias between two networks."""
     pairs = zip(one.parameters(), other.parameters(), strict=True)
     return max((a - b).abs().max().item() for a, b in pairs)
 

@@ -29,12 +29,12 @@ EXPECTED = 0.05  # error of what was learnt, relative to that of the best linear
 
 
 def glu(x, v, w, b):
-    """Give y = (x v) ∘ σ(x w + b)."""
+    """Return y = (x v) ∘ σ(x w + b)."""
     return (x @ v) * gpugrad.dense_sigmoid(x, w, b)
 
 
 def glu_backward(dy, x, v, w, b):
-    """Give dx, dv, dw and db; the branches are computed anew."""
+    """Return dx, dv, dw and db; the branches are computed anew."""
     u, g = x @ v, gpugrad.dense_sigmoid(x, w, b)
     dx, dv = gpugrad.matmul_backward(dy * g, x, v)
     _, dw, db = gpugrad.dense_sigmoid_backward(

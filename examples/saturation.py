@@ -37,20 +37,20 @@ STYLES = {  # those that coincide are drawn over each other, the narrow one dash
 
 
 def gradient(sigmoid, z):
-    """Give σ'(z) by autograd, as float64."""
+    """Return σ'(z) by autograd, as float64."""
     z = z.detach().requires_grad_()
     (dz,) = torch.autograd.grad(sigmoid(z), z, torch.ones_like(z))
     return dz.double()
 
 
 def exact(z):
-    """Give σ'(z) for z as it is, rounded to its dtype, from float64."""
+    """Return σ'(z) for z as it is, rounded to its dtype, from float64."""
     wide = z.double()
     return torch.sigmoid(wide) * torch.sigmoid(-wide)
 
 
 def compare(dtype):
-    """Give z, its gradients by name, from where PyTorch's is 0, and the error of the logits'."""
+    """Return z, its gradients by name, from where PyTorch's is 0, and the error of the logits'."""
     z = torch.linspace(0, LARGEST, POINTS).to(dtype)
     gradients = (exact(z), *(gradient(one, z) for one in (FROM_LOGITS, torch.sigmoid, FROM_Y)))
     right, ours, theirs, _ = gradients

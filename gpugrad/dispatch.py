@@ -106,7 +106,7 @@ def _facts(device: int | None) -> "DeviceFacts":
 def plan(
     op: str, *operands: Any, device: str = "auto", precision: str = "highest", **options: Any
 ) -> Plan:
-    """Tell what a call would do, without doing it.
+    """Return what a call would do, without doing it.
 
     Parameters
     ----------
@@ -167,13 +167,13 @@ def plan(
 
 
 def gpu_missing() -> str | None:
-    """Say what is missing for the use of a GPU, or None if nothing is. Asked once a process."""
+    """Return what is missing for the use of a GPU, or None if nothing is. Asked once a process."""
     return _gpu_missing(os.getpid())
 
 
 @functools.cache
 def _gpu_missing(process: int) -> str | None:
-    """Ask in each process: what CUDA has set up does not survive a fork."""
+    """Return it for each process: what CUDA has set up does not survive a fork."""
     from gpugrad.gpu.availability import missing
 
     return missing()
@@ -181,7 +181,7 @@ def _gpu_missing(process: int) -> str | None:
 
 @functools.cache
 def runtime() -> "Runtime":
-    """Give the GPU's runtime; only where `gpu_missing()` is None or arrays are on a GPU already."""
+    """Return the GPU's runtime; requires that `gpu_missing()` is None or arrays are on a GPU."""
     from gpugrad.gpu.cupy_runtime import CupyRuntime
 
     return CupyRuntime()

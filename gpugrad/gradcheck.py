@@ -27,7 +27,7 @@ class _Like(NamedTuple):
     place: Any
 
     def make(self, values: Any) -> Any:
-        """Give values on the host as an array like the input."""
+        """Return values on the host as an array like the input."""
         array = np.asarray(values)
         if self.home == "cpu":
             return kinds.wrap(array, self.kind, self.place)

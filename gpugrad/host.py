@@ -37,7 +37,7 @@ def cores() -> int:
 
 
 def blas() -> Blas | None:
-    """Tell which BLAS NumPy uses, or None where threadpoolctl does not know it."""
+    """Return which BLAS NumPy uses, or None where threadpoolctl does not know it."""
     from threadpoolctl import threadpool_info
 
     found = [one for one in threadpool_info() if one["user_api"] == "blas"]
@@ -50,7 +50,7 @@ def blas() -> Blas | None:
 
 
 def blas_hint(used: Blas | None) -> str | None:
-    """Say in one line that OpenBLAS has faster kernels than it uses on this processor, or None."""
+    """Return a hint where OpenBLAS has faster kernels for this processor than it uses, or None."""
     if used is None or used.library != "openblas" or used.architecture not in AVX2_ARCHITECTURES:
         return None
     if "avx512f" not in _cpu_info("flags").split():
@@ -82,7 +82,7 @@ def cache_folder(part: str = "") -> Path:
 
 
 def _cpu_info(wanted: str) -> str:
-    """Give what Linux says of the first core, or nothing."""
+    """Return what Linux says of the first core, or nothing."""
     try:
         lines = CPU_INFO.read_text(errors="replace").splitlines()
     except OSError:

@@ -73,7 +73,7 @@ class Precision:
         return tensor.get(self.algorithm, ordinary)
 
     def on(self, device: Device) -> "Precision":
-        """Give the way that the device has: wgmma; multiply-adds without float64 tensor cores."""
+        """Return the way that the device has: wgmma; multiply-adds without float64 tensor cores."""
         if self.algorithm == "mma" and device.rates.warpgroup_16:
             return dataclasses.replace(self, algorithm="wgmma")
         if self.algorithm == "dmma" and not device.rates.tensor_64:
@@ -81,7 +81,7 @@ class Precision:
         return self
 
     def rate(self, device: Device) -> float:
-        """Give the multiply-adds a clock and multiprocessor of the pipe that multiplies."""
+        """Return the multiply-adds a clock and multiprocessor of the pipe that multiplies."""
         rates = device.rates
         return {
             "HMMA": rates.tensor_16,
@@ -92,11 +92,11 @@ class Precision:
         }[self.multiply]
 
     def peak_rate(self, device: Device) -> float:
-        """Give the same of the device's peak, which not every instruction reaches."""
+        """Return the same of the device's peak, which not every instruction reaches."""
         return device.dense_16 if self.algorithm in ON_PLANES else self.rate(device)
 
     def clock_hz(self, device: Device) -> float:
-        """Give the clock that the peak is stated for."""
+        """Return the clock that the peak is stated for."""
         return device.tensor_16_clock_hz if self.algorithm in ON_PLANES else device.clock_hz
 
 
@@ -280,12 +280,12 @@ def main_loop(precision: Precision, product: str, tile: int, device: Device) -> 
 
 
 def layer(dtype: str) -> Problem:
-    """Give the layer that the targets are about."""
+    """Return the layer that the targets are about."""
     return Problem("dense_sigmoid_backward", N, K, M, dtype, ("x", "w", "b"), 2)
 
 
 def plan_of(precision: Precision, product: str) -> Gemm:
-    """Give tiles and splits of one of the layer's products."""
+    """Return tiles and splits of one of the layer's products."""
     shapes = {name: rest for name, *rest in products(layer(precision.dtype))}
     rows, columns, contraction, split = shapes[product]
     return gemm(
@@ -354,6 +354,6 @@ def peer_seconds(precision: Precision, device: Device) -> float:
 
 
 def flops_limit(rate: float, precision: Precision, device: Device) -> float:
-    """Give the flops a second of products at a rate of multiply-adds that is never interrupted."""
+    """Return the flops per second of products at an uninterrupted rate of multiply-adds."""
     a_clock = 2 * rate * device.multiprocessors / precision.pairs
     return a_clock * precision.clock_hz(device)

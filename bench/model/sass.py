@@ -345,7 +345,7 @@ def _operand_bytes(counts: Mapping[str, int]) -> float:
 
 
 def _counted(one: Instruction) -> str:
-    """Give the opcode; what is never executed, such as @!PT LDS, takes its turn to issue only."""
+    """Return the opcode; what is never executed, such as @!PT LDS, takes its turn to issue only."""
     return "NOP" if one.predicate == "@!PT" else one.opcode
 
 

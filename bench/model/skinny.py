@@ -72,7 +72,7 @@ class Prediction:
 
 
 def layer(dtype: str, side: int) -> Problem:
-    """Give the layer of a target."""
+    """Return the layer of a target."""
     return Problem("dense_sigmoid_backward", N, side, side, dtype, ("x", "w", "b"), 2)
 
 
@@ -84,7 +84,7 @@ def plan_of(precision: Precision, side: int) -> FusedLayer:
 
 
 def fits(precision: Precision, side: int, device: Device) -> bool:
-    """Say whether a block may have the shared memory."""
+    """Return whether a block may have the shared memory."""
     return plan_of(precision, side).configuration.shared_bytes <= device.rates.shared_kb << 10
 
 
@@ -181,7 +181,7 @@ def predicted(precision: Precision, side: int, device: Device) -> Prediction:
 
 
 def peer(precision: Precision, side: int, device: Device) -> float:
-    """Give the least that PyTorch takes: 5 n m elements of passes, and two products by a BLAS."""
+    """Return the least that PyTorch takes: 5 n m elements of passes, and two products by a BLAS."""
     size, elements = ITEMSIZE[precision.dtype], N * side
     moved = size * 2 * elements / device.copy_bandwidth  # of a product
     multiplied = 2 * elements * side / (device.public[precision.peer] * 1e12)

@@ -40,7 +40,7 @@ Row = tuple[str, ...]
 
 
 def loop_row(precision: Precision, product: str, tile: int, device: Device) -> Row:
-    """Tell of one main loop: instructions a multiplication, cycles a step, and what binds."""
+    """Describe one main loop: instructions a multiplication, cycles a step, and what binds."""
     loop = predict.main_loop(precision, product, tile, device)
     step = loop.kernel.step
     counts = [step.instructions(pipe) / step.multiplications for pipe in COUNTED]
@@ -54,7 +54,7 @@ def loop_row(precision: Precision, product: str, tile: int, device: Device) -> R
 
 
 def layer_row(precision: Precision, device: Device) -> Row:
-    """Tell of the whole layer's backward pass, beside its peer and target."""
+    """Describe the whole layer's backward pass, beside its peer and target."""
     flops = predict.layer(precision.dtype).flops
     time = predict.layer_seconds(precision, device)
     rate = Span(flops / time.best / 1e12, flops / time.worst / 1e12)
@@ -74,7 +74,7 @@ def layer_row(precision: Precision, device: Device) -> Row:
 
 
 def skinny_row(precision: Precision, side: int, device: Device) -> Row:
-    """Tell of a skinny layer whose gradients come from one launch."""
+    """Describe a skinny layer whose gradients come from one launch."""
     found = skinny.predicted(precision, side, device)
     moved = found.memory * device.copy_bandwidth / 1e9
     reached = "yes" if found.ratio.worst >= skinny.TARGET else "if memory and pipes overlap"
@@ -101,7 +101,7 @@ def span(value: Span, unit: str = "") -> str:
 
 
 def verdict(target: float, ratio: Span, limit: float, peak: float) -> str:
-    """Say whether a target is reached, as multiples of a peer.
+    """Return whether a target is reached, as multiples of a peer.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def verdict(target: float, ratio: Span, limit: float, peak: float) -> str:
 
 
 def choice(precision: Precision, device: Device) -> str:
-    """Say how `gpugrad.plan` computes the layer on the device."""
+    """Return how `gpugrad.plan` computes the layer on the device."""
     rates = (device.copy_bandwidth, device.memory)
     facts = DeviceFacts(
         device.name, device.capability, device.multiprocessors, device.clock_hz, *rates
@@ -173,7 +173,7 @@ def table(header: Row, rows: Sequence[Row]) -> str:
 
 
 def generated() -> str:
-    """Give what stands in the document between the markers."""
+    """Return what stands in the document between the markers."""
     parts = (
         f"Predicted, not measured; from machine code by {compiler.version()}.",
         table(LAYERS, layers()),
@@ -193,5 +193,5 @@ def placed(document: str, text: str) -> str:
 
 
 def committed(document: str) -> str:
-    """Give what stands between the markers."""
+    """Return what stands between the markers."""
     return document.partition(f"{BEGIN}\n")[2].partition(f"\n{END}")[0]

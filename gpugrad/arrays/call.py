@@ -14,7 +14,7 @@ from gpugrad.arrays.layout import (
     same_memory,
     whole_elements,
 )
-from gpugrad.arrays.view import OutOfReach, Seen, Unsupported
+from gpugrad.arrays.view import ArrayView, DeviceUnavailable, Unsupported
 from gpugrad.errors import ArgumentError, DeviceError, DTypeError, GpugradError, ShapeError
 from gpugrad.operations import OPERATIONS, SUMS
 
@@ -109,8 +109,8 @@ class Call:
         raise error(f"{self.op}: {text}")
 
     def refuse(self, name: str, reason: Unsupported) -> Never:
-        """Say why an array cannot be used."""
-        error = DeviceError if isinstance(reason, OutOfReach) else DTypeError
+        """Return why an array cannot be used."""
+        error = DeviceError if isinstance(reason, DeviceUnavailable) else DTypeError
         self.fail(error, f"{name} {reason}")
 
     def _kind(self, name: str, value: Any) -> str:
@@ -129,7 +129,7 @@ class Call:
         except Unsupported as reason:
             self.refuse(name, reason)
 
-    def _see(self, name: str, value: Any) -> Seen:
+    def _see(self, name: str, value: Any) -> ArrayView:
         """View an array that must be of this call's kind, on its device."""
         kind = self._kind(name, value)
         if kind != self.kind:
@@ -153,7 +153,7 @@ class Call:
             self.refuse(name, reason)
         return one
 
-    def _same_place(self, name: str, one: Seen) -> None:
+    def _same_place(self, name: str, one: ArrayView) -> None:
         if one.place != self.place:
             self.fail(
                 DeviceError,
@@ -169,7 +169,7 @@ class Call:
         if not dtype.isnative:
             self.fail(DTypeError, f"{name} has dtype {dtype.str}, expected native byte order")
 
-    def _addressable(self, name: str, one: Seen) -> None:
+    def _addressable(self, name: str, one: ArrayView) -> None:
         if self.home != "cpu" and not whole_elements(one.array):
             self.fail(
                 ArgumentError,

@@ -22,7 +22,7 @@ from typing import Any, cast
 import numpy as np
 
 from gpugrad.arrays import protocols
-from gpugrad.arrays.view import OutOfReach, Seen, Unsupported, unsupported_if_it_fails
+from gpugrad.arrays.view import ArrayView, DeviceUnavailable, Unsupported, unsupported_if_it_fails
 
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 HALVES = ("float16", "bfloat16")  # computed in float32, rounded once
@@ -47,7 +47,7 @@ def kind_of(value: object) -> str | None:
 
 
 def called(kind: str, value: object = None) -> str:
-    """Say what a kind's arrays are called, and of a value the type if that is another."""
+    """Return what a kind's arrays are called, and of a value the type if that is another."""
     if kind not in KINDS:
         return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
     known = value is None or isinstance(value, NUMPY) or _kind_by_class(value) is not None
@@ -77,12 +77,12 @@ def _name_of_type(value: object) -> str:
 
 @functools.cache
 def supported(dtype: np.dtype[Any]) -> bool:
-    """Say whether this library computes in a dtype."""
+    """Return whether this library computes in a dtype."""
     return dtype.name in DTYPES
 
 
 def home_of(value: Any, kind: str) -> str:
-    """Say where an array is: "cpu" or "gpu:<index>"."""
+    """Return where an array is: "cpu" or "gpu:<index>"."""
     if kind == "NumPy":
         return "cpu"
     with unsupported_if_it_fails():
@@ -144,7 +144,9 @@ def wait_for(stream: int) -> None:
         return
     captured = stream > LEGACY and bool(cuda.runtime.streamIsCapturing(stream))
     if captured and not _is_captured(current):
-        raise OutOfReach("is written in the capture of a CUDA graph, of which this call is no part")
+        raise DeviceUnavailable(
+            "is written in the capture of a CUDA graph, of which this call is no part"
+        )
     if not captured and _is_captured(current):
         return
     event = cuda.Event(disable_timing=True)
@@ -182,7 +184,7 @@ _held: deque[tuple[Any, list[Any]]] = deque()  # events, and what is kept until 
 _dropping = threading.Lock()
 
 
-def see(value: Any, kind: str) -> Seen:
+def see(value: Any, kind: str) -> ArrayView:
     """View `value`, an array of the given kind, as a NumPy or CuPy array."""
     if kind == "NumPy":
         return _see_numpy(value)
@@ -226,14 +228,14 @@ def wrap(array: Any, kind: str, place: Any = None) -> Any:
 
 
 def tell_written(value: Any, kind: str) -> None:
-    """Tell the framework that a buffer of its own has been written."""
+    """Notify the framework that a buffer of its own has been written."""
     if kind == "PyTorch":
         torch: Any = sys.modules["torch"]
         torch.autograd.graph.increment_version(value)
 
 
 def bfloat16() -> np.dtype[Any]:
-    """Give NumPy's bfloat16, which the package ml_dtypes provides."""
+    """Return NumPy's bfloat16, which the package ml_dtypes provides."""
     try:
         import ml_dtypes
     except ImportError:
@@ -244,21 +246,21 @@ def bfloat16() -> np.dtype[Any]:
     return dtype
 
 
-def _see_numpy(value: Any) -> Seen:
+def _see_numpy(value: Any) -> ArrayView:
     if not isinstance(value, NUMPY):
         with unsupported_if_it_fails():
             return protocols.see_memory(value)
     if isinstance(value, np.ma.MaskedArray):
         raise Unsupported("is a masked array, expected a plain one")
     array = np.asarray(value)
-    return Seen(array, "" if array.flags.writeable else "is read-only")
+    return ArrayView(array, "" if array.flags.writeable else "is read-only")
 
 
-def _see_cupy(value: Any) -> Seen:
-    return Seen(value) if _kind_by_class(value) == "CuPy" else protocols.see_memory(value)
+def _see_cupy(value: Any) -> ArrayView:
+    return ArrayView(value) if _kind_by_class(value) == "CuPy" else protocols.see_memory(value)
 
 
-def _see_torch(value: Any) -> Seen:
+def _see_torch(value: Any) -> ArrayView:
     torch: Any = sys.modules["torch"]
     if value.layout != torch.strided:
         raise Unsupported(f"has layout {value.layout}, expected a dense strided tensor")
@@ -278,7 +280,7 @@ def _see_torch(value: Any) -> Seen:
         array: Any = tensor.numpy()
     else:
         array = _at_its_address(tensor)
-    return Seen(array.view(bfloat16()) if half else array, obstacle)
+    return ArrayView(array.view(bfloat16()) if half else array, obstacle)
 
 
 def _at_its_address(tensor: Any) -> Any:
@@ -298,19 +300,19 @@ def _at_its_address(tensor: Any) -> Any:
     return cupy.ndarray(shape, dtype, pointer, tuple(step * dtype.itemsize for step in steps))
 
 
-def _see_jax(value: Any) -> Seen:
+def _see_jax(value: Any) -> ArrayView:
     jax: Any = sys.modules["jax"]
     device = _jax_device(value)
     name = value.dtype.name
     if name == "float64" and not jax.config.jax_enable_x64:
         raise Unsupported("has dtype float64, which JAX has been told not to make (jax_enable_x64)")
     if device.platform == "cpu":
-        return Seen(np.asarray(value), "is read-only", device)
+        return ArrayView(np.asarray(value), "is read-only", device)
     if name not in DTYPES:
         raise Unsupported(f"has dtype {name}, expected one of {', '.join(DTYPES)}")
     import cupy
 
-    return Seen(cupy.from_dlpack(value), "is read-only", device)
+    return ArrayView(cupy.from_dlpack(value), "is read-only", device)
 
 
 def _jax_device(value: Any) -> Any:

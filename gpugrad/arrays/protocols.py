@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpugrad.arrays.view import OutOfReach, Seen, Unsupported, unsupported_if_it_fails
+from gpugrad.arrays.view import ArrayView, DeviceUnavailable, Unsupported, unsupported_if_it_fails
 
 # The numbers of DLPack's devices. NumPy reads memory of the first, CuPy of the second.
 ON_THE_HOST = (1, 3, 11)  # the CPU, and what CUDA or ROCm has pinned
@@ -36,7 +36,7 @@ class Origin(NamedTuple):
 
 
 def shows_memory(value: Any) -> bool:
-    """Say whether an object has one of the protocols."""
+    """Return whether an object has one of the protocols."""
     if isinstance(value, type):  # a class has the attributes of its instances
         return False
     return (
@@ -47,7 +47,7 @@ def shows_memory(value: Any) -> bool:
 
 
 def _interface(value: Any, name: str) -> Any:
-    """Give the dictionary by which an array shows its memory, or None."""
+    """Return the dictionary by which an array shows its memory, or None."""
     with unsupported_if_it_fails():
         interface = getattr(value, name, None)
     if not isinstance(interface, dict):
@@ -58,14 +58,14 @@ def _interface(value: Any, name: str) -> Any:
 
 
 def _exports(value: Any) -> bool:
-    """Say whether an array has DLPack."""
+    """Return whether an array has DLPack."""
     with unsupported_if_it_fails():
         methods = (getattr(value, name, None) for name in ("__dlpack__", "__dlpack_device__"))
         return all(callable(method) for method in methods)
 
 
 def home_of_memory(value: Any) -> str:
-    """Say where the memory of an array is: "cpu" or "gpu:<index>"."""
+    """Return where the memory of an array is: "cpu" or "gpu:<index>"."""
     with unsupported_if_it_fails():
         interface = _interface(value, "__cuda_array_interface__")
         if interface is not None:
@@ -89,7 +89,7 @@ def _device_of(address: int) -> int:
     return device
 
 
-def see_memory(value: Any) -> Seen:
+def see_memory(value: Any) -> ArrayView:
     """View an array as a NumPy or CuPy array; one on a GPU while that is the current device.
 
     CuPy's `asarray` copies what is on another device to the current one, and synchronizes with the
@@ -101,21 +101,21 @@ def see_memory(value: Any) -> Seen:
     if interface is not None:
         array = imported_cupy().asarray(_WithoutStream(value, interface))
         obstacle = "is read-only" if interface["data"][1] else ""
-        return Seen(array, obstacle, place, interface.get("stream"))
+        return ArrayView(array, obstacle, place, interface.get("stream"))
     if home_of_memory(value) != "cpu":
-        return Seen(*_by_dlpack(value, imported_cupy()), place)
+        return ArrayView(*_by_dlpack(value, imported_cupy()), place)
     if _interface(value, "__array_interface__") is None:
-        return Seen(*_by_dlpack(value, np), place)
+        return ArrayView(*_by_dlpack(value, np), place)
     array = np.asarray(value, copy=False)
-    return Seen(array, "" if array.flags.writeable else "is read-only", place)
+    return ArrayView(array, "" if array.flags.writeable else "is read-only", place)
 
 
 def imported_cupy() -> Any:
-    """Give CuPy, which memory on a GPU needs."""
+    """Return CuPy, which memory on a GPU needs."""
     try:
         import cupy
     except ImportError:
-        raise OutOfReach(
+        raise DeviceUnavailable(
             "is on a GPU, which needs CuPy (pip install 'gpugrad[cuda13]' or 'gpugrad[cuda12]')"
         ) from None
     return cupy
@@ -126,7 +126,7 @@ def _cupy_with_a_gpu() -> Any:
     try:
         cupy.cuda.runtime.getDeviceCount()
     except Exception as error:  # of CuPy's own class
-        raise OutOfReach(f"is on a GPU, but CuPy finds none ({error})") from error
+        raise DeviceUnavailable(f"is on a GPU, but CuPy finds none ({error})") from error
     return cupy
 
 
@@ -153,7 +153,7 @@ class _Exporter:
 
 
 def _obstacle(capsule: Any) -> str:
-    """Say why the memory of a DLPack capsule cannot be written to."""
+    """Return why the memory of a DLPack capsule cannot be written to."""
     name = b"dltensor_versioned"
     arguments = (ctypes.py_object, ctypes.c_char_p)
     is_valid = ctypes.PYFUNCTYPE(ctypes.c_int, *arguments)
@@ -179,7 +179,7 @@ def _by_dlpack(value: Any, library: Any) -> tuple[Any, str]:
 
 
 def namespace_of(value: Any) -> Any:
-    """Give the array API that makes arrays like `value`, unless that is NumPy or CuPy."""
+    """Return the array API that makes arrays like `value`, unless that is NumPy or CuPy."""
     try:
         namespace = value.__array_namespace__()
     except Exception:  # there is none, or none of use

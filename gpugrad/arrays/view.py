@@ -9,11 +9,11 @@ class Unsupported(Exception):  # noqa: N818  (an answer, turned into an error by
     """An object that is of a known kind but cannot be viewed as a plain array."""
 
 
-class OutOfReach(Unsupported):
+class DeviceUnavailable(Unsupported):
     """An array on a GPU that cannot be used here."""
 
 
-class Seen(NamedTuple):
+class ArrayView(NamedTuple):
     """An array of the caller's, and the same memory as a NumPy or CuPy array."""
 
     array: Any

@@ -337,7 +337,7 @@ def _listed(wrt: Any) -> Any:
 
 
 def _in_places(order: str, grads: Any, wrt: Names) -> list[Any]:
-    """Give gradients in their places; None is in the place of those that `wrt` leaves out."""
+    """Return gradients in their places; None is in the place of those that `wrt` leaves out."""
     given = iter(grads)
     return [next(given) if name in wrt else None for name in order]
 

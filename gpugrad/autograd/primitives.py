@@ -86,7 +86,7 @@ def sigmoid_bias_backward(dy: Array, y: Array, z: Array) -> tuple[Array, ...]:
 
 @_primitive
 def matmul_backward(dy: Array, x: Array, w: Array, wrt: Names, precision: str) -> tuple[Array, ...]:
-    """Give those of dx and dw that are asked for."""
+    """Return those of dx and dw that are asked for."""
     grads = backward.matmul_backward(dy, x, w, wrt=wrt, precision=precision)
     return tuple(one for one in grads if one is not None)
 
@@ -95,6 +95,6 @@ def matmul_backward(dy: Array, x: Array, w: Array, wrt: Names, precision: str) -
 def dense_sigmoid_backward(
     dy: Array, y: Array, x: Array, w: Array, z: Array, wrt: Names, precision: str
 ) -> tuple[Array, ...]:
-    """Give those of dx, dw and db that are asked for."""
+    """Return those of dx, dw and db that are asked for."""
     grads = backward.dense_sigmoid_backward(dy, y, x, w, z=z, wrt=wrt, precision=precision)
     return tuple(one for one in grads if one is not None)

@@ -26,7 +26,7 @@ Rule = Callable[..., dict[str, Array]]
 
 
 def _rule_of(primitive: Callable[..., Any]) -> Callable[[Rule], Rule]:
-    """Give a primitive of autograd's its rule, whose last parameters are the primitive's."""
+    """Register the rule of a primitive of autograd, whose last parameters are the primitive's."""
 
     def decorate(rule: Rule) -> Rule:
         names = tuple(inspect.signature(rule).parameters)[3:]
@@ -47,7 +47,7 @@ def _rule_of(primitive: Callable[..., Any]) -> Callable[[Rule], Rule]:
 
 
 def _as_result(g: Any, result: Any) -> Any:
-    """Give a gradient the dtype of what it belongs to: autograd's own rules promote some."""
+    """Cast a gradient to the dtype of what it belongs to: autograd's own rules promote some."""
     value = getval(result)
     if isinstance(value, tuple):
         return [_cast(g[index], one.dtype) for index, one in enumerate(value)]
@@ -162,7 +162,7 @@ def _dense_sigmoid_backward_rule(
 def _of_products(
     dz: Array, x: Array, w: Array, g: dict[str, Array], asked: Names, precision: str
 ) -> dict[str, Array]:
-    """Give the gradients of x and w from those of dx = dz wᵀ and dw = xᵀ dz.
+    """Return the gradients of x and w from those of dx = dz wᵀ and dw = xᵀ dz.
 
     They are dz gwᵀ and gxᵀ dz: the same function, of gx and gw.
     """
@@ -176,7 +176,7 @@ def _of_products(
 def _of_dz(
     x: Array, w: Array, g: dict[str, Array], shape: tuple[int, ...], precision: str
 ) -> Array:
-    """Give the gradient of dz from those of dx, dw and db: gx w + x gw + gb, of what there is."""
+    """Return the gradient of dz from those of dx, dw and db: gx w + x gw + gb, of what there is."""
     terms = []
     if "x" in g:
         terms.append(primitives.logits(g["x"], w, g.get("b"), None, precision))

@@ -35,7 +35,7 @@ class Findings:
     stopped: str | None = None
 
     def document(self) -> dict[str, Any]:
-        """Give everything for JSON."""
+        """Return everything for JSON."""
         return {
             "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             "stopped": self.stopped,
@@ -53,7 +53,7 @@ class Findings:
 
 
 def described(measured: Measured) -> dict[str, Any]:
-    """Give what identifies a case."""
+    """Return what identifies a case."""
     case, (n, k, m) = measured.case, measured.case.size
     return {
         "op": case.op,
@@ -67,7 +67,7 @@ def described(measured: Measured) -> dict[str, Any]:
 
 
 def results(measured: Measured) -> Iterator[dict[str, Any]]:
-    """Give a dict for each who was timed: time, rates, errors, and others' times beside it."""
+    """Return a dict for each who was timed: time, rates, errors, and others' times beside it."""
     timed = [one for one in measured.entries if one.contestant.samples]
     for one in timed:
         summary = one.contestant.summary
@@ -94,13 +94,13 @@ def results(measured: Measured) -> Iterator[dict[str, Any]]:
 
 
 def worst(errors: Mapping[str, float]) -> float | None:
-    """Give the largest error, NaN if there is one, or None without any."""
+    """Return the largest error, NaN if there is one, or None without any."""
     values = list(errors.values())
     return math.nan if any(map(math.isnan, values)) else max(values, default=None)
 
 
 def _ratio(other: Entry, ours: Entry) -> dict[str, Any]:
-    """Tell how many times longer another takes: of the medians, and its spread over rounds."""
+    """Return how many times longer another takes: of the medians, and its spread over rounds."""
     theirs, own = other.contestant, ours.contestant
     by_round = asdict(ratio(theirs.samples, own.samples))
     return {

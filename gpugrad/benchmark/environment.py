@@ -55,7 +55,7 @@ def device(facts: Mapping[str, Any]) -> str:
 
 
 def software(facts: Mapping[str, Any]) -> str:
-    """Tell versions and threads in a line."""
+    """Return versions and threads in a line."""
     told = []
     for title, one in facts["peers"].items():
         details = []

@@ -53,7 +53,7 @@ INKS = {  # of each who computes: ink and marker; what is not here is muted
     "JAX GPU": ("sky", "P"),
 }
 STAGE_INKS = dict(zip(STAGES, ("orange", "purple", "blue", "green"), strict=True))
-MOST_LABELS, MOST_BARS = 14, 14
+MAX_LABELS, MAX_BARS = 14, 14
 FINEST = 0.032  # distance of labels, as a part of the width
 LETTER = 0.078  # inches of a letter of a label, on average
 ENTRIES = 5  # of a legend in one row
@@ -117,8 +117,8 @@ def _figure(size: Size, theme: Theme) -> Any:
 
 
 def _room_for_labels(document: Document, size: Size) -> float:
-    """Give the part of a figure's width that the labels of stages take, to the left of them."""
-    stages = document["stages"][:MOST_BARS]
+    """Return the part of a figure's width that the labels of stages take, to the left of them."""
+    stages = document["stages"][:MAX_BARS]
     longest = max((len(_stage_label(one, stages)) for one in stages), default=0)
     return max(0.06, (0.25 + LETTER * longest) / size.width)
 
@@ -199,7 +199,7 @@ def _roofs(axes: Any, roofs: Sequence[Document], low: float, high: float, theme:
 
 def _name_cases(axes: Any, cases: Mapping[str, float], theme: Theme) -> None:
     """Write names upwards from the bottom, apart from each other, with lines to their points."""
-    if len(cases) > MOST_LABELS:
+    if len(cases) > MAX_LABELS:
         return
     low, high = (math.log(limit) for limit in axes.get_xlim())
     ordered = sorted(cases.items(), key=lambda one: one[1])
@@ -294,7 +294,7 @@ def _rows(axes: Any, document: Document, theme: Theme) -> None:
 
 
 def crossover(lines: Mapping[str, Sequence[Document]]) -> int | None:
-    """Give the number of rows from which on the GPU is faster, copies included."""
+    """Return the number of rows from which on the GPU is faster, copies included."""
     on_cpu = {one["n"]: one["seconds"] for one in lines.get("gpugrad CPU", ())}
     on_gpu = {one["n"]: one["seconds"] for one in lines.get("gpugrad GPU with copies", ())}
     found = None
@@ -310,7 +310,7 @@ def crossover(lines: Mapping[str, Sequence[Document]]) -> int | None:
 
 def _stages(axes: Any, document: Document, theme: Theme) -> None:
     _frame(axes, "Time by stage, each called alone, beside the whole call", theme)
-    stages = document["stages"][:MOST_BARS]
+    stages = document["stages"][:MAX_BARS]
     if not stages:
         _empty(axes, "dense_sigmoid_backward was not measured", theme)
         return
@@ -358,7 +358,7 @@ def _stages(axes: Any, document: Document, theme: Theme) -> None:
 
 
 def _shares(bar: Document) -> dict[str, float]:
-    """Give the stages' times as percentages of the whole call's."""
+    """Return the stages' times as percentages of the whole call's."""
     whole = bar["seconds"][WHOLE]
     return {name: 100 * bar["seconds"][name] / whole for name in STAGES}
 
@@ -370,7 +370,7 @@ DRAW = {"roofline": _roofline, "rows": _rows, "stages": _stages}
 
 
 def _several(results: Sequence[Document], names: Sequence[str]) -> list[str]:
-    """Tell which properties have several values, so that labels must have them."""
+    """Return which properties have several values, so that labels must have them."""
     return [name for name in names if len({one[name] for one in results}) > 1]
 
 

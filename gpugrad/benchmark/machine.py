@@ -8,7 +8,7 @@ from gpugrad.host import processor as processor
 
 
 def free_memory() -> int | None:
-    """Give the bytes of memory that this process can still have, or None where nothing says."""
+    """Return the bytes of memory that this process can still have, or None where nothing says."""
     limits = [free for free in (_system_free(), _group_free()) if free is not None]
     return min(limits, default=None)
 
@@ -28,7 +28,7 @@ def _system_free() -> int | None:
 
 
 def _group_free() -> int | None:
-    """Ask the control group, by which a container is limited."""
+    """Return the limit of the control group, by which a container is limited."""
     group = Path("/sys/fs/cgroup")
     for limit, usage in (
         ("memory.max", "memory.current"),

@@ -55,7 +55,7 @@ def measure(
 
 
 def _able(peer: Peer, case: Case, near: Mapping[str, Any], place: str) -> list[Contestant]:
-    """Give a peer's ways that work."""
+    """Return a peer's ways that work."""
     ways = peer.ways(case.op, near, place)
     for way in ways:
         with way.within():

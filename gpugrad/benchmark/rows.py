@@ -14,8 +14,8 @@ from gpugrad.benchmark.peers import PEERS
 from gpugrad.benchmark.timer import Contestant, Effort, take_turns
 from gpugrad.testing import operations
 
-MOST_ROWS = 1 << 20
-MOST_SECONDS = 0.15  # of a call on the CPU, as predicted, at the most rows
+MAX_ROWS = 1 << 20
+MAX_SECONDS = 0.15  # of a call on the CPU, as predicted, at the most rows
 STEP = 4
 EFFORT = Effort(rounds=7, seconds=0.5)
 PREDICTED = "GPU from host arrays, predicted"
@@ -25,9 +25,9 @@ def counts(case: Case) -> list[int]:
     """Choose numbers of rows: powers, up to what is quick enough and fits."""
     found = [1]
     room = machine.free_memory()
-    while found[-1] < MOST_ROWS:
+    while found[-1] < MAX_ROWS:
         larger = with_rows(case, found[-1] * STEP)
-        too_long = predicted_seconds(larger, "cpu") > MOST_SECONDS
+        too_long = predicted_seconds(larger, "cpu") > MAX_SECONDS
         if too_long or (room is not None and host_bytes(larger, []) > room // 2):
             break
         found.append(larger.size[0])
@@ -35,7 +35,7 @@ def counts(case: Case) -> list[int]:
 
 
 def predicted_seconds(case: Case, device: str) -> float:
-    """Ask what time the library expects of arrays on the host."""
+    """Return what time the library expects of arrays on the host."""
     zero = np.zeros((), operations.dtype_of(case.dtype))
     shapes = operations.shapes(case.op, case.size)
     stand_ins = [np.broadcast_to(zero, shape) for shape in shapes.values()]
@@ -43,7 +43,7 @@ def predicted_seconds(case: Case, device: str) -> float:
 
 
 def with_rows(case: Case, n: int) -> Case:
-    """Give the case with another number of rows."""
+    """Return the case with another number of rows."""
     return Case(case.op, case.dtype, case.precision, (n, *case.size[1:]))
 
 

@@ -21,7 +21,7 @@ class Summary:
 
 
 def summarize(samples: Sequence[float]) -> Summary:
-    """Give median and quartiles, interpolated between the samples nearest to them."""
+    """Return median and quartiles, interpolated between the samples nearest to them."""
     if not samples:
         return Summary(math.nan, math.nan, math.nan, 0)
     ordered = sorted(samples)
@@ -41,5 +41,5 @@ def ratio(others: Sequence[float], ours: Sequence[float]) -> Summary:
 
 
 def turns(count: int, round_: int) -> Iterator[int]:
-    """Give the order of a round: forwards and backwards in turn, so that a drift hits all alike."""
+    """Return the order of a round, alternately reversed so that a drift affects all alike."""
     return iter(range(count) if round_ % 2 == 0 else range(count - 1, -1, -1))

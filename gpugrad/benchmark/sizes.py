@@ -31,5 +31,5 @@ def size(text: str) -> Size:
 
 
 def name_of(wanted: Size) -> str | None:
-    """Give the name of a size that has one."""
+    """Return the name of a size that has one."""
     return next((name for name, one in PRESETS.items() if one == wanted), None)

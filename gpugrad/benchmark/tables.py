@@ -32,7 +32,7 @@ def own(document: Document) -> list[str]:
 
 
 def titles(document: Document) -> tuple[Column, ...]:
-    """Give the columns; a speed-up for each device that the library was timed on."""
+    """Return the columns; a speed-up for each device that the library was timed on."""
     ours = own(document)
     speed_ups = ["speed-up"] if len(ours) < 2 else [f"{name.split()[1]} ×" for name in ours]
     return (
@@ -47,7 +47,7 @@ def titles(document: Document) -> tuple[Column, ...]:
 
 
 def sections(document: Document) -> list[Section]:
-    """Give a title and rows for each case."""
+    """Return a title and rows for each case."""
     cases: dict[str, list[Document]] = {}
     for one in document["results"]:
         cases.setdefault(title(one), []).append(one)
@@ -99,7 +99,7 @@ def _slower(cell: str) -> bool:
 
 
 def notes(document: Document) -> Iterator[str]:
-    """Say what the columns mean, where it was measured, and who could not take part."""
+    """Return what the columns mean, where it was measured, and who could not take part."""
     yield (
         "Medians. Speed-up: how many times as long as gpugrad's it took. Error: max |error| / "
         "max |exact| of the worst result, on some rows and columns. Sizes: rows × inputs × outputs."

@@ -30,12 +30,12 @@ class Column:
 
 
 def stdout() -> Console:
-    """Give the console for results."""
+    """Return the console for results."""
     return Console(highlight=False)
 
 
 def progress() -> Progress:
-    """Give a progress bar on stderr, drawn by `update`, and only if stderr is a terminal."""
+    """Return a progress bar on stderr, drawn by `update`, and only if stderr is a terminal."""
     console = Console(stderr=True)
     return Progress(
         TextColumn("[progress.description]{task.description}"),

@@ -11,7 +11,7 @@ from gpugrad.benchmark.samples import Summary, summarize, turns
 from gpugrad.benchmark.stopwatch import Stopwatch
 
 SAMPLE_SECONDS = 5e-3  # short calls are repeated until a sample takes about this long
-LEAST_ROUNDS = 3
+MIN_ROUNDS = 3
 REST_SECONDS = 0.12  # before a turn: OpenBLAS's threads spin for 0.1 s after their last work
 SHORT_SECONDS = 0.02  # shorter calls are made before a sample too, to wake up what has slept,
 WARM_SECONDS = 0.01  # for as long
@@ -78,7 +78,7 @@ def take_turns(contestants: Sequence[Contestant], effort: Effort) -> None:
         runs.append((one, watch, calls, short))
     start = time.perf_counter()
     for round_ in range(effort.rounds):
-        if round_ >= LEAST_ROUNDS and time.perf_counter() - start > effort.seconds:
+        if round_ >= MIN_ROUNDS and time.perf_counter() - start > effort.seconds:
             break
         for index in turns(len(runs), round_):
             one, watch, calls, short = runs[index]

@@ -24,7 +24,7 @@ from gpugrad.benchmark import (
 )
 from gpugrad.benchmark.document import Findings
 from gpugrad.benchmark.measure import Measured, measure
-from gpugrad.benchmark.timer import LEAST_ROUNDS, Effort
+from gpugrad.benchmark.timer import MIN_ROUNDS, Effort
 from gpugrad.cli import output
 from gpugrad.cli.devices import devices
 from gpugrad.gpu.availability import installed
@@ -82,7 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=numbers.count,
         default=SECONDS,
         metavar="S",
-        help=f"for each case, after which {LEAST_ROUNDS} samples suffice ({SECONDS})",
+        help=f"for each case, after which {MIN_ROUNDS} samples suffice ({SECONDS})",
     )
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the results")
     parser.add_argument("--html", type=Path, metavar="FILE.html", help="write a page of them")

@@ -141,7 +141,7 @@ def _compare(finding: Finding, operands: operations.Arrays, case: str) -> None:
 
 
 def _worst(result: Any, answer: reference.Answer) -> tuple[float, float]:
-    """Give the error, and the bound, of the element whose error is the largest part of it."""
+    """Return the error, and the bound, of the element whose error is the largest part of it."""
     exact, bound = answer
     if result.shape != exact.shape or not result.size:
         return (0.0, 0.0) if result.shape == exact.shape else (math.inf, 0.0)

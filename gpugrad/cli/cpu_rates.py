@@ -46,9 +46,9 @@ LARGE = (  # work on matrices of LARGE_BYTES
 )
 LARGE_BYTES = 1 << 25
 CALLS = 2  # of each case in a round, the best of which counts
-LEAST_ROUNDS = 3
+MIN_ROUNDS = 3
 PRIOR = 0.2  # of the weight of a case, that the default rates' proportions have
-LEAST_SHARE = 0.1  # of its default proportion: work that seems to take no time is not free
+MIN_SHARE = 0.1  # of its default proportion: work that seems to take no time is not free
 
 
 @dataclass
@@ -125,7 +125,7 @@ def measure(seconds: float, dtypes: Sequence[str] = kinds.DTYPES) -> Iterator[st
         except exits.Unusable:  # bfloat16 without ml_dtypes
             continue
         rounds = 0
-        while rounds < LEAST_ROUNDS or time.perf_counter() - start < seconds / len(dtypes):
+        while rounds < MIN_ROUNDS or time.perf_counter() - start < seconds / len(dtypes):
             for one in (*tiny, *measured[dtype].alone, *measured[dtype].together):
                 one.measure()
             rounds += 1
@@ -165,12 +165,12 @@ def _units(cases: Sequence[Case], call: Mapping[str, float], workers: int) -> di
     units *= np.median(seconds / (counts @ units))
     equations = np.vstack([counts * units / seconds[:, None], PRIOR * np.eye(len(KINDS))])
     ones = np.concatenate([np.ones(len(cases)), np.full(len(KINDS), PRIOR)])
-    found = units * np.maximum(LEAST_SHARE, np.linalg.lstsq(equations, ones, rcond=None)[0])
+    found = units * np.maximum(MIN_SHARE, np.linalg.lstsq(equations, ones, rcond=None)[0])
     return {kind: float(value) for kind, value in zip(KINDS, found, strict=True)}
 
 
 def _beyond_the_call(one: Case, call: Mapping[str, float]) -> float:
-    """Give the seconds that a case takes beyond the smallest call of its operation."""
+    """Return the seconds that a case takes beyond the smallest call of its operation."""
     return max(one.seconds - call[one.problem.op], 0.1 * one.seconds)
 
 

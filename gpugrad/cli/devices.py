@@ -7,7 +7,7 @@ from gpugrad.exits import Unusable
 
 
 def devices(wanted: str) -> tuple[str, ...]:
-    """Give the devices that `wanted` stands for.
+    """Return the devices that `wanted` stands for.
 
     Parameters
     ----------
@@ -41,6 +41,6 @@ def devices(wanted: str) -> tuple[str, ...]:
 
 
 def no_gpu_because() -> str:
-    """Say why "auto" left the GPU out."""
+    """Return why "auto" left the GPU out."""
     missing = dispatch.gpu_missing() if "GPUGRAD_DEVICE" not in os.environ else None
     return missing or f"GPUGRAD_DEVICE is {os.environ.get('GPUGRAD_DEVICE')!r}"

@@ -40,7 +40,7 @@ class Clock:
     seconds = 0.4  # after which no sample is begun
 
     def on_device(self, name: str, work: Work) -> float:
-        """Give the seconds of work between two events, of many calls in a row."""
+        """Return the seconds of work between two events, of many calls in a row."""
         watch = Stopwatch("gpu")
         work()  # compiles
         with watch:
@@ -56,7 +56,7 @@ class Clock:
         return statistics.median(found)
 
     def until_done(self, name: str, work: Work) -> float:
-        """Give the seconds from a call until its result is there."""
+        """Return the seconds from a call until its result is there."""
         import cupy
 
         stream = cupy.cuda.get_current_stream()
@@ -172,7 +172,7 @@ def _near(runtime: Runtime, op: str, size: operations.Size, dtype: str) -> opera
 
 
 def _launches(runtime: Runtime, clock: Clock) -> tuple[float, float]:
-    """Tell a call from its kernels: one call has a single kernel, the other two."""
+    """Distinguish a call from its kernels: one call has a single kernel, the other two."""
 
     def seconds(op: str) -> float:
         near = _near(runtime, op, TINY, "float32")

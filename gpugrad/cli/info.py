@@ -90,7 +90,7 @@ def collect() -> dict[str, Any]:
 
 
 def version(*distributions: str) -> str | None:
-    """Give the version of the first of these distributions that is installed."""
+    """Return the version of the first of these distributions that is installed."""
     for name in distributions:
         try:
             return metadata.version(name)
@@ -130,7 +130,7 @@ def _gpu() -> dict[str, Any]:
 
 
 def _profile() -> dict[str, Any]:
-    """Tell for each device when its rates were measured, or why round figures are used."""
+    """Return, for each device, when its rates were measured, or why round figures are used."""
     try:
         path = machine_profile.path()
     except RuntimeError as error:  # no home directory
@@ -155,7 +155,7 @@ def _part(path: Path, device: str, facts: DeviceFacts | None) -> dict[str, Any]:
 
 
 def _choices() -> list[dict[str, Any]]:
-    """Ask where NumPy arrays would be computed, for a small layer and a large one."""
+    """Return where NumPy arrays would be computed, for a small layer and a large one."""
     choices = []
     for n, k, m in LAYERS:
         dy, x, w = (np.broadcast_to(np.float32(0), shape) for shape in ((n, m), (n, k), (k, m)))

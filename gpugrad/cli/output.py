@@ -10,7 +10,7 @@ from gpugrad.exits import Failed, Unusable
 
 @contextmanager
 def reserved(path: Path, option: str = "--output") -> Iterator[Callable[[bytes], None]]:
-    """Give a function that writes the file; whole or, if anything goes wrong, not at all.
+    """Return a function that writes the file; whole or, if anything goes wrong, not at all.
 
     Parameters
     ----------

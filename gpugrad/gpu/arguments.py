@@ -31,22 +31,22 @@ def defines(dtype: Any, *, result: Any = None, logits: bool = False) -> tuple[st
 
 
 def strides(array: Any) -> Arguments:
-    """Give an array's strides in elements, as 64-bit scalars."""
+    """Return an array's strides in elements, as 64-bit scalars."""
     return tuple(np.int64(stride // array.dtype.itemsize) for stride in array.strides)
 
 
 def integers(*values: int) -> Arguments:
-    """Give extents and offsets as 64-bit scalars."""
+    """Return extents and offsets as 64-bit scalars."""
     return tuple(np.int64(value) for value in values)
 
 
 def flags(*values: bool) -> Arguments:
-    """Give truth values as 32-bit scalars."""
+    """Return truth values as 32-bit scalars."""
     return tuple(np.int32(value) for value in values)
 
 
 def packed(*matrices: Any, elements: int | None = None) -> bool:
-    """Say whether the rows of all matrices can be moved in packs of so many elements.
+    """Return whether the rows of all matrices can be moved in packs of so many elements.
 
     A pack is 16 bytes unless `elements` is given; larger packs move as several 16-byte accesses.
     """

@@ -11,7 +11,7 @@ OLDEST = (7, 5)
 
 
 def missing() -> str | None:
-    """Say what is missing and how to get it, or None where a GPU can be used."""
+    """Return what is missing and how to get it, or None where a GPU can be used."""
     problem = driver_problem()
     if problem is not None:
         return problem
@@ -56,7 +56,7 @@ def driver_problem() -> str | None:
 
 
 def installed(module: str) -> bool:
-    """Say whether a module could be imported, without importing it."""
+    """Return whether a module could be imported, without importing it."""
     try:
         return util.find_spec(module) is not None
     except ModuleNotFoundError:  # its parent package is missing

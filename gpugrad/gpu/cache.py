@@ -30,12 +30,12 @@ class Entry(NamedTuple):
 
 
 def folder() -> Path:
-    """Give the folder of compiled kernels."""
+    """Return the folder of compiled kernels."""
     return host.cache_folder("kernels")
 
 
 def summary() -> tuple[Path, int, int]:
-    """Give the cache's folder, its number of entries and their bytes."""
+    """Return the cache's folder, its number of entries and their bytes."""
     sizes = [path.stat().st_size for path in folder().glob("*.cubin")]
     return folder(), len(sizes), sum(sizes)
 
@@ -54,7 +54,7 @@ def load(
     arch: str,
     compile_kernel: Callable[..., compiler.Compiled] = compiler.compile_kernel,
 ) -> Entry:
-    """Give a kernel's machine code from the cache, or compile it and keep it.
+    """Return a kernel's machine code from the cache, or compile it and keep it.
 
     Raises
     ------

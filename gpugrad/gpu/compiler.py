@@ -36,7 +36,7 @@ class Compiled(NamedTuple):
 
 
 def architecture(stem: str, capability: str) -> str:
-    """Give the architecture that a kernel file is compiled for on a device.
+    """Return the architecture that a kernel file is compiled for on a device.
 
     Examples
     --------
@@ -92,7 +92,7 @@ def compile_kernel(stem: str, defines: tuple[str, ...], arch: str, *, text: str 
 
 @functools.cache
 def missing() -> str | None:
-    """Say what the compiler lacks and how to get it, or None where it can be used."""
+    """Return what the compiler lacks and how to get it, or None where it can be used."""
     try:
         with IMPORTING:
             import cuda.core  # noqa: F401
@@ -150,7 +150,7 @@ def _folders() -> Iterator[Path]:
 
 @functools.cache
 def version() -> str:
-    """Give the version of the NVRTC that is loaded, in full where it is its wheel's."""
+    """Return the version of the NVRTC that is loaded, in full where it is its wheel's."""
     try:
         major, minor = _loaded()
     except Exception:  # there is none; see missing()

@@ -11,7 +11,7 @@ QUAD = 4  # elements that an operand's tile moves at once
 
 
 def walk(*matrices: Any) -> Arguments:
-    """Give the flags along and packed of operands that are loaded together.
+    """Return the flags along and packed of operands that are loaded together.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def walk(*matrices: Any) -> Arguments:
 
 
 def operand(matrix: Any) -> Arguments:
-    """Give the arguments of an operand (outer, contraction)."""
+    """Return the arguments of an operand (outer, contraction)."""
     return (matrix, *strides(matrix), *walk(matrix))
 
 

@@ -59,7 +59,7 @@ def of_both_products(
 
 
 def rows_are_contiguous(matrix: Any) -> bool:
-    """Say whether neighbours in memory are in one row, as far as they are neighbours at all."""
+    """Return whether neighbours in memory are in one row, as far as they are neighbours at all."""
     return bool(abs(matrix.strides[1]) <= abs(matrix.strides[0]))
 
 

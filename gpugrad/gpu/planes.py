@@ -179,7 +179,7 @@ def split_gradient(
 
 
 def _split(launches: Launches, matrix: Any, count: int, of_rows: Any, of_columns: Any) -> Any:
-    """Give a float32 matrix as planes, with the exponents that were found for it."""
+    """Return a float32 matrix as planes, with the exponents that were found for it."""
     rows, columns = matrix.shape
     planes = _empty(launches, count, rows, columns, WORD)
     if matrix.size == 0:

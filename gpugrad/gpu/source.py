@@ -21,7 +21,7 @@ def stems() -> list[str]:
 
 
 def expand(stem: str) -> str:
-    """Give `<stem>.cu` with its local includes in place, each once, and `#line` directives.
+    """Return `<stem>.cu` with its local includes in place, each once, and `#line` directives.
 
     The result is all that the compiler needs and all that the cache's key depends on. Compiler
     messages still name the file and line they are about.

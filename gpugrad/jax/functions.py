@@ -378,7 +378,7 @@ def _array(op: str, name: str, value: Any) -> Any:
 
 
 def _stand_in(array: Any) -> Any:
-    """Give an array of NumPy's that has the shape and dtype of one of JAX's, traced or not."""
+    """Return an array of NumPy's that has the shape and dtype of one of JAX's, traced or not."""
     if jnp.issubdtype(array.dtype, jax.dtypes.extended):  # of random keys: no dtype of NumPy's
         return array
     return np.broadcast_to(np.zeros((), array.dtype), array.shape)
@@ -392,7 +392,7 @@ def _apply(
     *,
     save_logits: bool = False,
 ) -> dict[str, Any]:
-    """Give the results of a call that has been checked, by name, None for those not wanted."""
+    """Return the results of a call that has been checked, by name, None for those not wanted."""
     operation = OPERATIONS[op]
     wanted = tuple(f"d{name}" for name in wrt) if operation.wrt else operation.results
     results: dict[str, Any] = dict.fromkeys(operation.results)
@@ -416,5 +416,5 @@ def product(a: Any, b: Any) -> Any:
 
 
 def wide(dtype: Any) -> Any:
-    """Give the accumulator's dtype."""
+    """Return the accumulator's dtype."""
     return jnp.promote_types(dtype, jnp.float32)

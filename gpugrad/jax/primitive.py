@@ -63,7 +63,7 @@ class Traced:
         return tuple(name.removeprefix("d") for name in self.results)
 
     def shapes(self, operands: Named) -> list[tuple[int, ...]]:
-        """Give the shapes of the results, from operands that have one."""
+        """Return the shapes of the results, from operands that have one."""
         shapes = {name: tuple(one.shape) for name, one in operands.items()}
         batch = np.broadcast_shapes(*(shape[: self.batch] for shape in shapes.values()))
         own = {name: shape[self.batch :] for name, shape in shapes.items()}
@@ -111,7 +111,7 @@ def _shapes_and_dtypes(*operands: Any, traced: Traced) -> list[Any]:
 
 
 def _varies(operand: Any) -> bool:
-    """Say whether a value is tracked as different on each device, by the names of any JAX."""
+    """Return whether a value is tracked as different on each device, by the names of any JAX."""
     tracked = getattr(operand, "manual_axis_type", None)
     return bool(getattr(operand, "vma", None) or getattr(tracked, "varying", None))
 

@@ -59,7 +59,7 @@ batching.primitive_batchers[primitive] = _map
 
 
 def _differentiate(primals: Sequence[Any], tangents: Sequence[Any], *, traced: Traced) -> Any:
-    """Give results, and their tangents as a linear map that JAX transposes: its custom_vjp's."""
+    """Return results, and their tangents as a linear map that JAX transposes: its custom_vjp's."""
     moving = [i for i, one in enumerate(tangents) if type(one) is not ad.Zero]
     if traced.is_layer_of_logits:
         moving = [i for i in moving if traced.names[i] != "z"]  # whose gradient is that of x, w, b
@@ -88,7 +88,7 @@ def _mapped_gradients(
     results: Sequence[Any],
     grads: Sequence[Any],
 ) -> list[Any]:
-    """Give the gradients of the operands that are wanted, in order, None for those that are 0."""
+    """Return the gradients of the operands that are wanted, in order, None for those that are 0."""
 
     def rule(operands: Any, results: Any, grads: Any) -> list[Any]:
         found = _gradients(
@@ -115,7 +115,7 @@ def _mapped_gradients(
 def _gradients(
     traced: Traced, wanted: Sequence[str], operands: Named, results: Named, grads: Named
 ) -> dict[str, Any]:
-    """Give the gradients of operands by functions that have gradients themselves."""
+    """Return the gradients of operands by functions that have gradients themselves."""
     precision = traced.precision
     if traced.op == "sigmoid":
         logits = operands["z"] if traced.save_logits else None

@@ -99,12 +99,12 @@ def taken(problem: Problem, precision: str, facts: DeviceFacts | None) -> Choice
 
 
 def _short(contraction: int, planes: int) -> bool:
-    """Say whether so many planes would lose more than multiply-adds, because terms are few."""
+    """Return whether so many planes would lose more than multiply-adds, because terms are few."""
     return planes == EXACT_PLANES and contraction < EXACT_TERMS
 
 
 def of_any_rows(problem: Problem) -> Problem:
-    """Give the problem that stands for the layer: its rows' results must not depend on others."""
+    """Return the problem that stands for the layer: its rows' results must not depend on others."""
     return replace(problem, n=TYPICAL_ROWS, wrt=OPERATIONS[problem.op].wrt)
 
 

@@ -55,7 +55,7 @@ DEFAULT_CALL = 3e-5
 
 
 def default_rates(workers: int) -> CpuRates:
-    """Give round figures for a machine that has not been measured."""
+    """Return round figures for a machine that has not been measured."""
     speedup = 1 + SCALING * (workers - 1)
     unit = {
         dtype: {kind: seconds / speedup for kind, seconds in zip(KINDS, units, strict=True)}

@@ -67,7 +67,7 @@ RATES = {
 
 
 def rates_of(capability: tuple[int, int]) -> Rates:
-    """Give the rates of a compute capability, of the next lower one where it is not known."""
+    """Return the rates of a compute capability, of the next lower one where it is not known."""
     return RATES[max((one for one in RATES if one <= capability), default=min(RATES))]
 
 
@@ -175,7 +175,7 @@ def kernel_name(dtype: str, algorithm: str, planes: int, tile: int) -> str:
 
 
 def multiply_adds(dtype: str, plan: Gemm | FusedLayer, facts: DeviceFacts) -> float:
-    """Give the multiply-adds a second of the kernel that computes a product."""
+    """Return the multiply-adds a second of the kernel that computes a product."""
     one = plan.configuration
     width = one.BLOCK_N if isinstance(one, GemmConfiguration) else one.OUTPUTS
     name = kernel_name(dtype, plan.algorithm, plan.planes, width)

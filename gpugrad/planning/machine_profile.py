@@ -45,7 +45,7 @@ class Part(NamedTuple):
 
 
 def path() -> Path:
-    """Give the profile's path.
+    """Return the profile's path.
 
     Raises
     ------
@@ -59,12 +59,12 @@ def path() -> Path:
 
 
 def cpu_rates(workers: int) -> CpuRates:
-    """Give the CPU's rates: measured, or round figures for so many threads."""
+    """Return the CPU's rates: measured, or round figures for so many threads."""
     return _cpu_of_process(_variable()) or default_rates(workers)
 
 
 def with_rates(facts: DeviceFacts) -> DeviceFacts:
-    """Give a GPU's facts with the rates that were measured on it, if there are any."""
+    """Return a GPU's facts with the rates that were measured on it, if there are any."""
     return _gpu_of_process(_variable(), facts)
 
 
@@ -113,7 +113,7 @@ _warned: set[Path] = set()
 
 
 def cpu_key() -> Key:
-    """Give all that the CPU's rates depend on."""
+    """Return all that the CPU's rates depend on."""
     return {
         "processor": host.processor(),
         "cores": host.cores(),
@@ -124,7 +124,7 @@ def cpu_key() -> Key:
 
 
 def gpu_key(facts: DeviceFacts) -> Key:
-    """Give all that a GPU's rates depend on."""
+    """Return all that a GPU's rates depend on."""
     import cupy
 
     return {

@@ -16,8 +16,8 @@ from gpugrad.planning.problem import Gemm
 # cluster lies in one GPC, which has 18 of them or a few less: how many fours fit differs from one
 # device to the next, 116 to 128 blocks (by enumeration; CUTLASS counts on 116).
 RESIDENT = {1: 132, 2: 132, 4: 120}
-LEAST_SPLIT = 512  # terms
-MOST_WAVES = 4  # of tiles, of a contraction that is split
+MIN_SPLIT = 512  # terms
+MAX_WAVES = 4  # of tiles, of a contraction that is split
 ENOUGH = 0.95  # of the multiprocessors' work that the best splits have
 MAX_EXTENT = 2**31 - 2**10  # coordinates of TMA are 32-bit; tiles go beyond the end
 # A clock and multiprocessor:
@@ -58,9 +58,9 @@ def gemm(rows: int, columns: int, contraction: int, planes: int, longest: int = 
 
 
 def best_splits(tiles: int, blocks: int, contraction: int, longest: int) -> int:
-    """Give the fewest splits, none too long, that keep nearly the most of the blocks at work."""
+    """Return the fewest splits, none too long, that keep nearly the most of the blocks at work."""
     least = math.ceil(contraction / longest)
-    most = min(math.ceil(contraction / LEAST_SPLIT), MOST_WAVES * blocks // max(1, tiles))
+    most = min(math.ceil(contraction / MIN_SPLIT), MAX_WAVES * blocks // max(1, tiles))
     asked = range(least, max(least, most) + 1)
     work = {splits: at_work(tiles * splits, blocks) for splits in asked}
     best = ENOUGH * max(work.values())
@@ -68,7 +68,7 @@ def best_splits(tiles: int, blocks: int, contraction: int, longest: int) -> int:
 
 
 def at_work(shares: int, blocks: int) -> float:
-    """Give the share of the blocks' time that so many equal parts of work use."""
+    """Return the share of the blocks' time that so many equal parts of work use."""
     return shares / (blocks * max(1, math.ceil(shares / blocks)))
 
 
@@ -81,12 +81,12 @@ def clocks(plan: Gemm) -> float:
 
 
 def resident(plan: Gemm, multiprocessors: int) -> int:
-    """Give how many blocks of a product a device has room for at once, one a multiprocessor."""
+    """Return how many blocks of a product a device has room for at once, one a multiprocessor."""
     return max(1, multiprocessors * RESIDENT[math.prod(plan.configuration.cluster)] // RESIDENT[1])
 
 
 def slowed(plan: Gemm, multiprocessors: int) -> float:
-    """Give how many times as long tiles take as tensor cores need for them.
+    """Return how many times as long tiles take as tensor cores need for them.
 
     Bytes a multiply-add: an instruction reads 64 rows and the tile's columns from shared memory, 2
     bytes each. Each plane of a tile's operands is written there once for all pairs; from the L2

@@ -16,7 +16,7 @@ Size = tuple[int, int, int]  # n, k, m
 
 
 def dtype_of(name: str) -> np.dtype[Any]:
-    """Give NumPy's dtype of a name that the library supports."""
+    """Return NumPy's dtype of a name that the library supports."""
     if name != "bfloat16":
         return np.dtype(name)
     try:
@@ -116,7 +116,7 @@ def call(op: str, operands: Mapping[str, Any], *, device: str, **options: Any) -
 
 
 def planes(op: str, operands: Mapping[str, Any], *, device: str, **options: Any) -> dict[str, int]:
-    """Ask how many planes the operands of a call's products have, by result."""
+    """Return how many planes the operands of a call's products have, by result."""
     positional = [operands.get(name) for name in OPERATIONS[op].operands]
     if "z" in operands and OPERATIONS[op].takes_z:
         options["z"] = operands["z"]

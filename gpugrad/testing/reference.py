@@ -145,7 +145,7 @@ def reference(
 
 
 def check(result: Array, exact: Array, bound: Array) -> float:
-    """Give the largest |result - exact| / bound; not above 1 for a right result.
+    """Return the largest |result - exact| / bound; not above 1 for a right result.
 
     NaN matches NaN and an infinity itself; any other mismatch of these, or of the shapes, is
     infinitely wrong.

@@ -93,7 +93,7 @@ def verify(op: str, results: operations.Arrays, known: Answers, device: str) -> 
 
 
 def errors(results: operations.Arrays, known: Answers) -> dict[str, float]:
-    """Give max |error| / max |exact| of each result, over the parts; NaN where one has a NaN."""
+    """Return max |error| / max |exact| of each result, over the parts; NaN where one has a NaN."""
     found = {}
     for part, expected in known:
         taken = part.take(results)

@@ -19,7 +19,7 @@ class TorchShapeError(ShapeError, RuntimeError):
 
 
 def as_runtime_error(error: Exception) -> Exception:
-    """Give the RuntimeError for an error of gpugrad; anything else as it is."""
+    """Return the RuntimeError for an error of gpugrad; anything else as it is."""
     for ours, theirs in (
         (ArgumentError, TorchArgumentError),
         (DTypeError, TorchDTypeError),

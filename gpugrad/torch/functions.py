@@ -365,7 +365,7 @@ def dense_sigmoid_backward(
 
 
 def in_autocast(*tensors: Tensor | None) -> tuple[Any, ...]:
-    """Give tensors in the dtype that torch.autocast asks of products; float64 stays."""
+    """Return tensors in the dtype that torch.autocast asks of products; float64 stays."""
     first: Any = tensors[0]
     device = "cpu" if first.is_cpu else "cuda"
     if not torch.is_autocast_enabled(device):
@@ -384,7 +384,7 @@ def _wanted(need: tuple[bool, ...], results: Iterable[Tensor]) -> Iterable[Tenso
 
 
 def _turned(op: str, weight: Tensor) -> Tensor:
-    """Give w (k, m) for a weight (m, k)."""
+    """Return w (k, m) for a weight (m, k)."""
     if weight.dim() != 2:
         raise TorchShapeError(f"{op}: weight has shape {tuple(weight.shape)}, expected (m, k)")
     return weight.t()

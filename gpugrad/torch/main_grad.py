@@ -67,7 +67,7 @@ class IntoMainGrad(torch.autograd.Function):  # type: ignore[misc]  # it is Any
 
 
 def main_grad_of(parameter: Any, dtype: torch.dtype, name: str) -> Any:
-    """Give a parameter's main_grad, of zeros where there is none."""
+    """Return a parameter's main_grad, of zeros where there is none."""
     wide = torch.float32 if dtype in HALVES else dtype
     buffer = getattr(parameter, "main_grad", None)
     if buffer is None:

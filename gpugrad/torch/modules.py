@@ -74,7 +74,7 @@ class SigmoidLinear(torch.nn.Module):  # type: ignore[misc]  # it is Any
         torch.nn.Linear.reset_parameters(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Give y (..., m) for x (..., k)."""
+        """Return y (..., m) for x (..., k)."""
         # A module's attributes take 0.5 µs each, of the 50 that a step of 64 × 64 × 64 takes. What
         # computes a weight anew, such as weight_norm, leaves no parameter of that name.
         weight, bias = self._parameters.get("weight"), self._parameters.get("bias")
@@ -88,7 +88,7 @@ class SigmoidLinear(torch.nn.Module):  # type: ignore[misc]  # it is Any
         )
 
     def extra_repr(self) -> str:
-        """Tell what differs from the defaults."""
+        """Return what differs from the defaults."""
         shown = (
             f"in_features={self.in_features}, out_features={self.out_features}, "
             f"bias={self.bias is not None}"

@@ -71,7 +71,7 @@ def _no_autocast(tensor: Tensor) -> Any:
 
 @_operator
 def sigmoid(z: Tensor, save_logits: bool) -> Tensor:
-    """Give y; its gradient is computed from z if `save_logits`, else from y."""
+    """Return y; its gradient is computed from z if `save_logits`, else from y."""
     return call(gpugrad.sigmoid, z)
 
 
@@ -99,7 +99,7 @@ _register(sigmoid, fake=_sigmoid_fake, save=_save_y_or_z, gradient=_sigmoid_grad
 
 @_operator
 def sigmoid_backward(dy: Tensor, y: Tensor | None, z: Tensor | None) -> Tensor:
-    """Give dz, from the logits where they are given, else from y."""
+    """Return dz, from the logits where they are given, else from y."""
     return call(gpugrad.sigmoid_backward, dy, y, z=z)
 
 
@@ -119,7 +119,7 @@ def _save_inputs(ctx: Any, inputs: Any, output: Any) -> None:
 def _through_dz(
     ctx: Any, g: Tensor, dy: Tensor, y: Tensor | None, z: Tensor | None, at: tuple[int, int, int]
 ) -> Gradients:
-    """Give the gradients with respect to dy, y and z, which are the inputs `at` these places."""
+    """Return the gradients with respect to dy, y and z, which are the inputs `at` these places."""
     need_dy, need_y, need_z = (ctx.needs_input_grad[i] for i in at)
     by_dy = sigmoid_backward(g, y, z) if need_dy else None
     by_y = by_z = None
@@ -150,7 +150,7 @@ _register(
 
 @_operator
 def bias_backward(dy: Tensor) -> Tensor:
-    """Give db."""
+    """Return db."""
     return call(gpugrad.bias_backward, dy)
 
 
@@ -178,7 +178,7 @@ _register(
 
 @_operator
 def sigmoid_bias_backward(dy: Tensor, y: Tensor | None, z: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Give dz and db in one pass."""
+    """Return dz and db in one pass."""
     return tuple(call(gpugrad.sigmoid_bias_backward, dy, y, z=z))
 
 
@@ -225,7 +225,7 @@ def _sum(*terms: Tensor | None) -> Tensor | None:
 def matmul_backward(
     dy: Tensor, x: Tensor, w: Tensor, need_x: bool, need_w: bool, precision: str
 ) -> tuple[Tensor, Tensor]:
-    """Give dx = dy wᵀ and dw = xᵀ dy."""
+    """Return dx = dy wᵀ and dw = xᵀ dy."""
     wrt = _names(x=need_x, w=need_w)
     grads = call(gpugrad.matmul_backward, dy, x, w, wrt=wrt, precision=precision)
     dx, dw = _complete(grads, x)
@@ -255,7 +255,7 @@ def _of_given(ctx: Any, *gradients: Tensor | None) -> Gradients:
 
 
 def _into_product(x: Tensor, w: Tensor, gx: Tensor | None, gw: Tensor | None) -> Tensor | None:
-    """Give the gradient with respect to the factor that both dx and dw have."""
+    """Return the gradient with respect to the factor that both dx and dw have."""
     with _no_autocast(x):
         return _sum(None if gx is None else gx @ w, None if gw is None else x @ gw)
 
@@ -271,7 +271,7 @@ def _of_factors(
     need_w: bool,
     precision: str,
 ) -> Gradients:
-    """Give dz gwᵀ and gxᵀ dz, the gradients with respect to x and w of dx and dw."""
+    """Return dz gwᵀ and gxᵀ dz, the gradients with respect to x and w of dx and dw."""
     need_x, need_w = need_x and gw is not None, need_w and gx is not None
     if not (need_x or need_w):
         return None, None
@@ -315,7 +315,7 @@ def dense_sigmoid_backward(
     need_b: bool,
     precision: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Give dx, dw and db, from the logits where they are given, else from y."""
+    """Return dx, dw and db, from the logits where they are given, else from y."""
     wrt = _names(x=need_x, w=need_w, b=need_b)
     grads = call(gpugrad.dense_sigmoid_backward, dy, y, x, w, z=z, wrt=wrt, precision=precision)
     dx, dw, db = _complete(grads, x)
@@ -381,7 +381,7 @@ _register(
 
 @_operator
 def dense_sigmoid(x: Tensor, w: Tensor, b: Tensor | None, precision: str) -> Tensor:
-    """Give y; its gradients are computed from y."""
+    """Return y; its gradients are computed from y."""
     return call(gpugrad.dense_sigmoid, x, w, b, precision=precision)
 
 
@@ -410,7 +410,7 @@ def _dense_sigmoid_gradient(ctx: Any, dy: Tensor) -> Gradients:
 def layer_gradients(
     ctx: Any, dy: Tensor, y: Tensor | None, x: Tensor, w: Tensor, z: Tensor | None
 ) -> Gradients:
-    """Give dx, dw and db as far as the first three inputs need them."""
+    """Return dx, dw and db as far as the first three inputs need them."""
     need = ctx.needs_input_grad[:3]
     results = dense_sigmoid_backward(dy, y, x, w, z, *need, ctx.precision)
     return tuple(map(_if, need, results))
@@ -425,7 +425,7 @@ _register(
 def dense_sigmoid_and_logits(
     x: Tensor, w: Tensor, b: Tensor | None, precision: str
 ) -> tuple[Tensor, Tensor]:
-    """Give y and the logits z, from which y's gradients are computed."""
+    """Return y and the logits z, from which y's gradients are computed."""
     _expect_forward(x, w, b)  # PyTorch would broadcast b
     with _no_autocast(x):
         z = torch.nn.functional.linear(x, w.t(), b)
@@ -448,7 +448,7 @@ def _save_with_z(ctx: Any, inputs: Any, output: Any) -> None:
 def logits_gradients(
     ctx: Any, dy: Tensor | None, gz: Tensor | None, x: Tensor, w: Tensor, z: Tensor
 ) -> Gradients:
-    """Give dx, dw and db from gradients with respect to y and, in second order, z itself."""
+    """Return dx, dw and db from gradients with respect to y and, in second order, z itself."""
     if gz is None:
         return (None,) * 3 if dy is None else layer_gradients(ctx, dy, None, x, w, z)
     need_x, need_w, need_b = ctx.needs_input_grad[:3]

@@ -77,7 +77,7 @@ def expect_layer(op: str, x: Tensor, w: Tensor) -> Any:
 
 
 def like_w(w: Tensor) -> Tensor:
-    """Give an empty dw (k, m), which has w's memory order, C or Fortran."""
+    """Return an empty dw (k, m), which has w's memory order, C or Fortran."""
     k, m = w.shape
     if w.t().is_contiguous() and not w.is_contiguous():
         return w.new_empty((m, k)).t()

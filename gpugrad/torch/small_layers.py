@@ -20,7 +20,7 @@ DTYPES = (torch.float32, torch.float64)  # 16-bit logits would be rounded before
 
 
 def are_quicker_in_pytorch(x: Any, weight: Any, bias: Any) -> bool:
-    """Say whether a layer, x (..., k) and weight (m, k), is left to PyTorch.
+    """Return whether a layer, x (..., k) and weight (m, k), is left to PyTorch.
 
     What does not fit is not, for the operators have the error messages; nor what is compiled, nor
     what is or may be computed in less than float32. Every attribute that is asked for here takes

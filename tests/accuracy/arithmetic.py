@@ -26,8 +26,8 @@ PROMOTED_AFTER = {  # terms, by planes
 LANES = REDUCTION.LANES
 TOGETHER = 8192  # sums that are computed side by side
 NO_EXPONENT = -8192  # of a zero: it aligns nothing
-LEAST_EXPONENT = {"float32": -126, "bfloat16": -126, "float16": -14}
-LEAST_BIT = -149  # of a float32
+MIN_EXPONENT = {"float32": -126, "bfloat16": -126, "float16": -14}
+LOWEST_BIT = -149  # of a float32
 FRACTION = 23  # bits of a float32 behind the point
 
 
@@ -236,7 +236,7 @@ class _Factors:
 
     def __init__(self, planes: Array) -> None:
         self.value = planes.astype(np.float64)
-        exponents = np.maximum(np.frexp(self.value)[1] - 1, LEAST_EXPONENT[planes.dtype.name])
+        exponents = np.maximum(np.frexp(self.value)[1] - 1, MIN_EXPONENT[planes.dtype.name])
         self.exponent = np.where(self.value != 0, exponents, NO_EXPONENT).astype(np.int16)
 
 
@@ -268,9 +268,9 @@ def _power_of_two(exponent: Array) -> Array:
 
 
 def _exponents(total: Array) -> Array:
-    """Give the exponents of float32 numbers in float64."""
+    """Return the exponents of float32 numbers in float64."""
     found = (total.view(np.int64) >> 52 & 0x7FF).astype(np.int16) - np.int16(1023)
-    found = np.maximum(found, np.int16(LEAST_EXPONENT["float32"]))
+    found = np.maximum(found, np.int16(MIN_EXPONENT["float32"]))
     return np.where(total != 0, found, np.int16(NO_EXPONENT))
 
 
@@ -279,7 +279,7 @@ def _truncated(total: Array) -> Array:
     cut = (total.view(np.int64) & ~0x1FFFFFFF).view(np.float64)
     magnitude = np.abs(cut)
     if not magnitude.min() >= 2.0**-126:  # a NaN too
-        unit = 2.0**LEAST_BIT
+        unit = 2.0**LOWEST_BIT
         cut = np.where(magnitude < 2.0**-126, np.trunc(cut / unit) * unit, cut)
     if not magnitude.max() < 2.0**128:
         cut = np.where(magnitude >= 2.0**128, np.copysign(np.inf, cut), cut)

@@ -16,7 +16,7 @@ Shape = tuple[int, int]
 
 SPREAD = 60  # binary orders of magnitude up and down
 SATURATED = 40.0  # standard deviation of logits, most of which then have a σ of 0 or 1
-LEAST_NORMAL, LEAST_SUBNORMAL = -126, -149  # exponents
+MIN_NORMAL, MIN_SUBNORMAL = -126, -149  # exponents
 
 
 def draw(family: str, rows: int, columns: int, contraction: int, seed: int) -> Pair:
@@ -93,7 +93,7 @@ def _cancelling(random: Random, left: Shape, right: Shape) -> Pair:
 def _subnormal(random: Random, left: Shape, right: Shape) -> Pair:
     """All entries of A subnormal, those of B times 2^40."""
     a, b = _ordinary(random, left, right)
-    powers = random.integers(LEAST_SUBNORMAL + 1, LEAST_NORMAL, left)
+    powers = random.integers(MIN_SUBNORMAL + 1, MIN_NORMAL, left)
     return np.ldexp(a, powers), np.ldexp(b, 40)
 
 
@@ -148,5 +148,5 @@ FAMILIES: dict[str, Callable[[Random, Shape, Shape], Pair]] = {
 
 
 def describe(family: str) -> str:
-    """Tell in a line what a family's operands are."""
+    """Return a line on what a family's operands are."""
     return (FAMILIES[family].__doc__ or "").rstrip(".")

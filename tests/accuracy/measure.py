@@ -34,13 +34,13 @@ def exact(left: Array, right: Array) -> Exact:
 
 
 def by_component(result: Array, answer: Exact) -> Array:
-    """Give |error| / (u Σ|a||b|)."""
+    """Return |error| / (u Σ|a||b|)."""
     scale = ROUNDOFF * np.maximum(answer.magnitudes, SMALLEST_NORMAL)
     return np.asarray(np.abs(result.astype(np.float64) - answer.value) / scale)
 
 
 def in_norm(result: Array, answer: Exact) -> Array:
-    """Give |error| / (‖a‖₂ ‖b‖₂)."""
+    """Return |error| / (‖a‖₂ ‖b‖₂)."""
     scale = np.maximum(answer.norms, SMALLEST_NORMAL)
     return np.asarray(np.abs(result.astype(np.float64) - answer.value) / scale)
 
@@ -70,7 +70,7 @@ class Errors:
 
 
 def worse_by(ours: Errors, others: Errors) -> float:
-    """Tell how much greater errors are than others of the same components, in standard errors.
+    """Return how much greater errors are than others of the same components, in standard errors.
 
     In the mean square, or in what lies beyond all but a hundredth of the others, whichever is
     more. Above `CHANCE`, it is no chance.
@@ -84,7 +84,7 @@ CHANCE = 3.0  # standard errors
 
 
 def _above(ours: Array, others: Array) -> float:
-    """Give the mean of paired differences in standard errors of it."""
+    """Return the mean of paired differences in standard errors of it."""
     difference = ours - others
     mean, deviation = float(np.mean(difference)), float(np.std(difference))
     return 0.0 if mean == 0 else mean * math.sqrt(difference.size) / deviation

@@ -43,7 +43,7 @@ PLANES = {"highest": 3, "high": 2, "medium": 1}
 SIXTEEN_BIT = {"float16": np.dtype(np.float16), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 SIXTEEN_BIT_FAMILIES = ("ordinary", "positive", "cancelling")
 SIXTEEN_BIT_CONTRACTIONS = (16, 64, 256, 4096)
-MOST_TERMS = 2 * 64 * 64 * 4096  # of all components of a row of a table
+MAX_TERMS = 2 * 64 * 64 * 4096  # of all components of a row of a table
 BROKEN = "(!)"  # beside what breaks its class's promise
 LONG = 2**16  # contractions with fewer components
 
@@ -76,9 +76,9 @@ class Table(NamedTuple):
 
 
 def samples(contraction: int) -> tuple[int, int, int]:
-    """Give the rows and columns of each product, and how many products there are."""
+    """Return the rows and columns of each product, and how many products there are."""
     rows, columns = (64, 64) if contraction <= LONG else (8, 32)
-    return rows, columns, max(1, min(8, MOST_TERMS // (rows * columns * contraction)))
+    return rows, columns, max(1, min(8, MAX_TERMS // (rows * columns * contraction)))
 
 
 def problems(row: Row, dtype: Any = np.float32) -> list[Problem]:
@@ -90,7 +90,7 @@ def problems(row: Row, dtype: Any = np.float32) -> list[Problem]:
 
 
 def split_length(left: Array, right: Array, planes: int, machine: str) -> int:
-    """Give the terms a split that the package takes for dw, whose contraction is the batch."""
+    """Return the terms a split that the package takes for dw, whose contraction is the batch."""
     shape = len(left), len(right), left.shape[1]
     algorithm = ALGORITHM[machine] if planes else "ffma"
     plan = gemm(*shape, "float32", split=True, algorithm=algorithm, planes=planes)
@@ -106,7 +106,7 @@ def multiply_adds(left: Array, right: Array) -> Array:
 
 
 def tensor_cores(planes: int, machine: str) -> Product:
-    """Give the product that a precision class takes on a machine."""
+    """Return the product that a precision class takes on a machine."""
 
     def product(left: Array, right: Array) -> Array:
         length = split_length(left, right, planes, machine)
@@ -116,7 +116,7 @@ def tensor_cores(planes: int, machine: str) -> Product:
 
 
 def in_one_launch(machine: str) -> Product:
-    """Give the product that one launch computes, split as its dw is."""
+    """Return the product that one launch computes, split as its dw is."""
 
     def product(left: Array, right: Array) -> Array:
         n, k, m = left.shape[1], len(left), len(right)
@@ -253,7 +253,7 @@ def render_families() -> str:
 
 
 def marks(name: str) -> tuple[str, str]:
-    """Give the comments around a table."""
+    """Return the comments around a table."""
     return (
         f"<!-- {name}: written by python -m tests.accuracy --update -->",
         f"<!-- end: {name} -->",
@@ -271,7 +271,7 @@ def replaced(text: str, name: str, block: str) -> str:
 
 
 def committed(text: str, name: str) -> list[str]:
-    """Give the lines of a table as they stand in a text, without the first two."""
+    """Return the lines of a table as they stand in a text, without the first two."""
     begin, end = marks(name)
     block = text.partition(begin)[2].partition(end)[0]
     return block.strip().splitlines()[2:]

@@ -233,7 +233,7 @@ def forward_only(*given, **options):
 
 
 def note_calls(monkeypatch, *names):
-    """Have a list of what the functions of gpugrad are called with."""
+    """Return a list of what the functions of gpugrad are called with."""
     calls = []
 
     def noting(function):
@@ -353,7 +353,7 @@ def test_network(dtype, ours):
 
 
 def close(ours, theirs, dtype):
-    """Say whether two results agree but for rounding.
+    """Return whether two results agree but for rounding.
 
     No more than 30 additions and multiplications are between inputs and results, in sums of up to
     30 terms whose parts are no larger than 30 times the largest result.

@@ -53,7 +53,7 @@ RELATIONS = (ShapeError, DeviceError)  # what is wrong only beside other operand
 
 
 def is_bad(what, operand, names):
-    """Say whether it is wrong for an operand: another extent may make another layer."""
+    """Return whether it is wrong for an operand: another extent may make another layer."""
     alone = BAD[what][1] in RELATIONS or what in ("another dtype", "half of it")
     return {
         "a row less": operand == "w",

@@ -104,7 +104,7 @@ def test_options_of_a_kind_are_not_taken_for_another():
 
 
 def some_buffers(results):
-    """Give results as buffers with other values in them: all, the first, the last, as a list."""
+    """Return results as buffers with other values in them: all, the first, the last, as a list."""
     filled = tuple(one + 1 for one in results)
     if len(filled) == 1:
         return [filled[0]]

@@ -129,5 +129,5 @@ def expect_nothing_beside(out: dict[str, np.ndarray]) -> None:
 
 
 def _like(result: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
-    """Give the array that a result is shaped like."""
+    """Return the array that a result is shaped like."""
     return arrays[result if result == "y" else result[1:]]

@@ -48,7 +48,7 @@ def launches_cost_nothing(gpu: None) -> Iterator[None]:
 
 
 def repeated(op: str, size: tuple[int, int, int] = LAYER, **options: Any) -> Callable[[], Any]:
-    """Give a call that has been remembered."""
+    """Return a call that has been remembered."""
     import cupy
 
     operands = [cupy.empty(one, "float32") for one in operations.shapes(op, size).values()]

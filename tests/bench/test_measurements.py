@@ -82,7 +82,7 @@ def test_how_many_sets_are_rotated_over(set_bytes, cache, limit, count, cold):
 def test_a_sample_is_long_enough_and_fits_the_queue():
     assert timing.calls_in_a_block(1.0) == 1
     assert timing.calls_in_a_block(timing.BLOCK_SECONDS / 10.5) == 11
-    assert timing.calls_in_a_block(0.0) == timing.MOST_CALLS
+    assert timing.calls_in_a_block(0.0) == timing.MAX_CALLS
 
 
 def test_contestants_take_turns_and_go_on_through_the_sets():
@@ -94,7 +94,7 @@ def test_contestants_take_turns_and_go_on_through_the_sets():
 
     pair = [timing.Contestant("a", []), timing.Contestant("b", [], operations=10)]
     rounds = timing.measure(pair, 0.0, block)
-    assert rounds == timing.LEAST_ROUNDS
+    assert rounds == timing.MIN_ROUNDS
     turns = seen[4:]
     assert [name for name, _ in turns] == list("abba" * rounds)[: 2 * rounds]
     assert [place for name, place in turns if name == "a"] == [6 + 2 * i for i in range(rounds)]
@@ -157,7 +157,7 @@ def few_calls(gpu, monkeypatch):
     monkeypatch.setattr(timing, "copy_bandwidth", lambda: samples.Summary(1e9, 1e9, 1e9, 1))
     monkeypatch.setattr(timing, "BLOCK_SECONDS", 0.0)
     monkeypatch.setattr(timing, "WARM_UP", 1)
-    monkeypatch.setattr(timing, "LEAST_ROUNDS", 2)
+    monkeypatch.setattr(timing, "MIN_ROUNDS", 2)
     monkeypatch.setitem(timings.SECONDS, True, 0.0)
 
 
@@ -201,7 +201,7 @@ def test_a_graph_that_writes_nothing_is_found_out(few_calls, monkeypatch):
     found = timings.time_row(row, quick=True, torch=False)
     assert found["left_out"] == {"graph": "wrong by nan"}
     assert found["failures"] == ["bias_backward 33x8x17 float32 graph: wrong by nan"]
-    assert found["rounds"] == timing.LEAST_ROUNDS
+    assert found["rounds"] == timing.MIN_ROUNDS
 
 
 def test_wrong_results_are_not_timed_and_fail_the_run(few_calls, monkeypatch):

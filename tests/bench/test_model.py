@@ -364,7 +364,7 @@ def test_the_tables_have_every_device_and_precision():
 
 
 def shown(rows, header):
-    """Give rows with the columns that the committed table has."""
+    """Return rows with the columns that the committed table has."""
     (columns,) = [row for row in ROWS if row[:2] == header[:2] and row[2] == header[2]]
     return [tuple(row[header.index(name)] for name in columns) for row in rows]
 

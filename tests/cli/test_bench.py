@@ -39,7 +39,7 @@ def _in_a_hurry(monkeypatch):
     monkeypatch.setattr(timer, "WARM_SECONDS", 0.0)
     monkeypatch.setattr(roofline, "SIDE", 64)
     monkeypatch.setattr(roofline, "COPIED", 1 << 16)
-    monkeypatch.setattr(rows, "MOST_ROWS", 16)
+    monkeypatch.setattr(rows, "MAX_ROWS", 16)
     for module in (roofline, rows, stages):
         monkeypatch.setattr(module, "EFFORT", timer.Effort(rounds=2, seconds=1))
 

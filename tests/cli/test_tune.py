@@ -39,7 +39,7 @@ def quick(monkeypatch, no_gpu):
     small = tuple((op, (64, 32, 16)) for op in dict(cpu_rates.TOGETHER))
     monkeypatch.setattr(cpu_rates, "TOGETHER", small)
     monkeypatch.setattr(cpu_rates, "LARGE", ())
-    monkeypatch.setattr(cpu_rates, "LEAST_ROUNDS", 1)
+    monkeypatch.setattr(cpu_rates, "MIN_ROUNDS", 1)
     measure = cpu_rates.measure
     monkeypatch.setattr(cpu_rates, "measure", lambda seconds: measure(0))
 

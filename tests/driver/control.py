@@ -60,7 +60,7 @@ def set_devices(
 
 @contextlib.contextmanager
 def visible(count: int = DEVICES, **options: int) -> Iterator[None]:
-    """Have a machine with GPUs for a while."""
+    """Provide a machine with GPUs for a while."""
     set_devices(count, **options)
     try:
         yield

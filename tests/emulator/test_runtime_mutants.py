@@ -401,7 +401,7 @@ def mutate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Mutant]
     usual, kernel_object, flags = cache.folder(), build.kernel_object, (*build.LANGUAGE, "-O1")
 
     def from_usual_cache(make: Callable[..., Path], *args: Any) -> Path:
-        """Give what no mutant changes."""
+        """Return what no mutant changes."""
         with monkeypatch.context() as patch:
             patch.setenv("GPUGRAD_EMULATOR_CACHE", str(usual))
             return make(*args)

@@ -14,7 +14,7 @@ from tests.emulator.test_layouts import INSTRUCTIONS, element_numbers
 
 # extra bits; products added at once for 2-byte and for 4-byte operands
 HARDWARE = {"hopper": (2, {2: 16, 4: 8}), "ampere": (1, {2: 8, 4: 4})}
-LEAST_EXPONENT = {"mma_f16": -14, "mma_bf16": -126, "mma_tf32": -126}
+MIN_EXPONENT = {"mma_f16": -14, "mma_bf16": -126, "mma_tf32": -126}
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def model(a: np.ndarray, b: np.ndarray, c: float, arithmetic: str, name: str) ->
     """One result, as the hardware is described to compute it."""
     extra, groups = HARDWARE[arithmetic]
     group = groups[np.dtype(INSTRUCTIONS[name].dtype).itemsize]
-    least = LEAST_EXPONENT[name]
+    least = MIN_EXPONENT[name]
     total = Fraction(float(c))
     for start in range(0, len(a), group):
         addends = [(total, exponent(total, -126))] if total else []
@@ -80,7 +80,7 @@ SPREADS = {"equal": 0, "some": 4, "wide": 12}
 
 @pytest.mark.parametrize("spread", SPREADS)
 @pytest.mark.parametrize("arithmetic", HARDWARE)
-@pytest.mark.parametrize("name", LEAST_EXPONENT)
+@pytest.mark.parametrize("name", MIN_EXPONENT)
 def test_follows_the_model(module: Module, name: str, arithmetic: str, spread: str) -> None:
     rng = np.random.default_rng(len(name) + SPREADS[spread])
     _, _, k = INSTRUCTIONS[name].shape

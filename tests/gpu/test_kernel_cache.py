@@ -87,7 +87,7 @@ def test_a_damaged_entry_is_compiled_anew_with_one_warning(
 
 
 def fails(number: int) -> Any:
-    """Give a function that fails as the operating system would."""
+    """Return a function that fails as the operating system would."""
 
     def failing(*_: object, **__: object) -> Any:
         raise OSError(number, os.strerror(number))

@@ -14,7 +14,7 @@ SECTION = ".text."
 
 
 def kernels(cubin: bytes) -> dict[str, bytes]:
-    """Give the machine code of each kernel: the .text sections of a 64-bit ELF file."""
+    """Return the machine code of each kernel: the .text sections of a 64-bit ELF file."""
     (table,) = struct.unpack_from("<Q", cubin, 40)
     size, count, of_names = struct.unpack_from("<HHH", cubin, 58)
     sections = [struct.unpack_from("<IIQQQQ", cubin, table + i * size) for i in range(count)]
@@ -29,7 +29,7 @@ def kernels(cubin: bytes) -> dict[str, bytes]:
 
 
 def disassemble(codes: list[bytes], arch: str) -> list[list[str]]:
-    """Give the opcodes of several kernels, such as "LDG.E.128", in the order of their addresses.
+    """Return the opcodes of several kernels, such as "LDG.E.128", in the order of their addresses.
 
     An opcode is in its instruction's bits, and kernels made of the same pieces have most of their
     instructions in common. nvdisasm, which is slow, gets each of them once, all in one file.

@@ -466,7 +466,7 @@ ptxas info    : Compile time = 33.602 ms
 
 
 def passing(subject: Subject, **changed: int) -> dict[str, int]:
-    """Give the row of a kernel that does just what its contract promises."""
+    """Return the row of a kernel that does just what its contract promises."""
     row = dict.fromkeys((*compile_gate.COLUMNS, *compile_gate.ZERO), 0) | {"registers": 40}
     return row | promised(subject) | changed
 

@@ -36,12 +36,12 @@ class Kernel(NamedTuple):
 
 
 def code(text: str) -> str:
-    """Give a source without its comments."""
+    """Return a source without its comments."""
     return re.sub(r"//[^\n]*|/\*.*?\*/", "", text, flags=re.DOTALL)
 
 
 def contract(text: str) -> tuple[str, dict[str, str]]:
-    """Give the title and the fields of the comment at the head of a kernel file."""
+    """Return the title and the fields of the comment at the head of a kernel file."""
     head = re.match(r"(//[^\n]*\n)+", text)
     assert head, "there is no comment at the head"
     title, _, rest = head[0].partition("//\n")
@@ -116,7 +116,7 @@ def read(path: Path) -> str:
 
 
 def resolved(stem: str, field: str) -> str:
-    """Give a field with the one that it refers to: "as <another stem>"."""
+    """Return a field with the one that it refers to: "as <another stem>"."""
     text = contract(read(FILES[f"{stem}.cu"]))[1][field]
     match = re.search(r"\bas (\w+_\w+)", text)
     return f"{text} {resolved(match[1], field)}" if match else text

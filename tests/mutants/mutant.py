@@ -32,7 +32,7 @@ class Mutant:
         return f"{self.file}-{self.name}"
 
     def applied(self, text: str) -> str:
-        """Give the file's text with the bug."""
+        """Return the file's text with the bug."""
         found = text.count(self.old)
         if found != 1:
             raise NotAMutantError(f"what it replaces is in {self.file} {found} times")
@@ -42,6 +42,6 @@ class Mutant:
 def planted(
     file: str, ops: tuple[str, ...], bugs: Mapping[str, tuple[str, str]]
 ) -> Iterator[Mutant]:
-    """Give the mutants of a file by their names."""
+    """Return the mutants of a file by their names."""
     for name, (old, new) in bugs.items():
         yield Mutant(file, name, old, new, ops)

@@ -295,7 +295,7 @@ def _dense_sigmoid() -> list[Probe]:
 def _changed(
     shape: tuple[int, ...], values: Mapping[tuple[Any, ...], float], scale: float = 1.0
 ) -> Callable[[], np.ndarray]:
-    """Give float32 numbers of a magnitude, with some values at places of their own."""
+    """Return float32 numbers of a magnitude, with some values at places of their own."""
 
     def make() -> np.ndarray:
         array = random_array(shape, "float32", 7) * np.float32(scale)

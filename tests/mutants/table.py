@@ -15,7 +15,7 @@ LEFT_OUT = re.compile(  # of the checker's messages, to make room for the place
 
 
 def verdict(outcome: Outcome) -> str:
-    """Give what caught a mutant in a line, or that nothing did."""
+    """Return what caught a mutant in a line, or that nothing did."""
     if outcome.problem:
         return f"NOT EXAMINED: {outcome.problem}"
     text = LEFT_OUT.sub("", outcome.caught)
@@ -23,7 +23,7 @@ def verdict(outcome: Outcome) -> str:
 
 
 def lines(outcomes: Mapping[Mutant, Outcome]) -> list[str]:
-    """Give the table: kernel, mutant, what caught it."""
+    """Return the table: kernel, mutant, what caught it."""
     width = max((len(mutant.name) for mutant in outcomes), default=0)
     rows = []
     for file, mutants in groupby(sorted(outcomes, key=lambda one: one.file), lambda one: one.file):

@@ -50,7 +50,7 @@ def expect_one_line(text, *parts):
 
 @pytest.fixture
 def load(monkeypatch):
-    """Give an example as a module, run with the arguments that follow."""
+    """Return an example as a module, run with the arguments that follow."""
 
     def load(script, *arguments):
         monkeypatch.setattr(sys, "argv", [f"{script}.py", *arguments])

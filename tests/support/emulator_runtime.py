@@ -103,7 +103,7 @@ class EmulatorRuntime:
         return uninitialised(shape, dtype)
 
     def to_device(self, array: Any) -> Any:
-        """Give the array itself, for its strides and alignment are what a test wants to see.
+        """Return the array itself, for its strides and alignment are what a test wants to see.
 
         Only what no copy to a device could be, an array within others' elements, is copied.
         """

@@ -27,7 +27,7 @@ def one_launch_from(planes: int, *, of_short_sums: bool = True) -> Iterator[None
 
 
 def upstream(dz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give dy and y from which dz comes without a rounding."""
+    """Return dy and y from which dz comes without a rounding."""
     return dz * np.float32(4), np.full(dz.shape, 0.5, np.float32)
 
 

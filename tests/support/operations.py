@@ -105,7 +105,7 @@ def expect_right(
 def planes(
     backend: Backend, name: str, arrays: Arrays, *, from_z: bool = False, **options: Any
 ) -> dict[str, int]:
-    """Ask how many planes the operands of a call's products have, by result."""
+    """Return how many planes the operands of a call's products have, by result."""
     operation = OPERATIONS[name]
     operands = [arrays.get(one) for one in operation.operands]
     if from_z:
@@ -120,7 +120,7 @@ def planes(
 
 
 def same_bits(a: Any, b: Any) -> bool:
-    """Say whether two arrays hold the same bytes."""
+    """Return whether two arrays hold the same bytes."""
     return a.shape == b.shape and a.dtype == b.dtype and np.array_equal(_bits(a), _bits(b))
 
 

@@ -19,7 +19,7 @@ KINDS = (  # dtype and planes
 
 
 def tiles(algorithm: str, planes: int) -> tuple[int, ...]:
-    """Give the tiles that there are, the smallest first."""
+    """Return the tiles that there are, the smallest first."""
     return tuple(one.BLOCK_N for one in configurations.tiles(algorithm, "", planes))
 
 

@@ -65,7 +65,7 @@ class Peer:
     copies: int = 0
 
     def missing(self) -> str | None:
-        """Say why it cannot take part, or None if it can."""
+        """Return why it cannot take part, or None if it can."""
         if not installed(self.requires):
             return f"{self.title} is not installed; pip install {self.install} installs it"
         if self.name == "cupy":
@@ -78,12 +78,12 @@ class Peer:
         return None
 
     def ways(self, op: str, operands: Mapping[str, Any], device: str) -> list[Way]:
-        """Give its ways to compute an operation on arrays of NumPy ("cpu") or CuPy ("gpu")."""
+        """Return its ways to compute an operation on arrays of NumPy ("cpu") or CuPy ("gpu")."""
         found: list[Way] = self._adapter().ways(op, operands, device)
         return found
 
     def facts(self) -> dict[str, Any]:
-        """Tell its version and threads."""
+        """Return its version and threads."""
         found: dict[str, Any] = self._adapter().facts()
         return found
 
@@ -103,7 +103,7 @@ PEERS = {
 
 
 def chosen(names: tuple[str, ...] | None) -> list[Peer]:
-    """Give the peers of these names, or all that can take part if there are no names.
+    """Return the peers of these names, or all that can take part if there are no names.
 
     Raises
     ------

@@ -13,14 +13,14 @@ from gpugrad.operations import OPERATIONS
 
 
 def facts() -> dict[str, Any]:
-    """Tell the version."""
+    """Return the version."""
     import cupy
 
     return {"version": cupy.__version__}
 
 
 def ways(op: str, operands: Mapping[str, Any], device: str) -> list[Way]:
-    """Give the composition, on a GPU alone."""
+    """Return the composition, on a GPU alone."""
     if device != "gpu":
         return []
     import cupy

@@ -14,14 +14,14 @@ from gpugrad.benchmark.peers import Way
 
 
 def facts() -> dict[str, Any]:
-    """Tell the version; how many threads it has JAX does not say."""
+    """Return the version; how many threads it has JAX does not say."""
     import jax
 
     return {"version": jax.__version__}
 
 
 def ways(op: str, operands: Mapping[str, Any], device: str) -> list[Way]:
-    """Give the compiled function; its time is taken on the host, until the results are there."""
+    """Return the compiled function; its time is taken on the host, until the results are there."""
     import jax
 
     try:

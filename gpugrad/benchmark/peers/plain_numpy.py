@@ -13,7 +13,7 @@ from gpugrad.testing import operations
 
 
 def facts() -> dict[str, Any]:
-    """Tell the version, and the BLAS that multiplies: its kernels and its threads."""
+    """Return the version, and the BLAS that multiplies: its kernels and its threads."""
     blas = host.blas()
     if blas is None:
         return {"version": np.__version__}
@@ -21,7 +21,7 @@ def facts() -> dict[str, Any]:
 
 
 def ways(op: str, operands: Mapping[str, Any], device: str) -> list[Way]:
-    """Give the expressions, on the CPU alone."""
+    """Return the expressions, on the CPU alone."""
     if device != "cpu":
         return []
     given = {name: operands[name] for name in OPERATIONS[op].operands}

@@ -11,14 +11,14 @@ FORWARD = ("sigmoid", "dense_sigmoid")  # nothing to go backwards through
 
 
 def facts() -> dict[str, Any]:
-    """Tell the version and the threads."""
+    """Return the version and the threads."""
     import torch
 
     return {"version": torch.__version__, "threads": torch.get_num_threads()}
 
 
 def ways(op: str, operands: Mapping[str, Any], device: str) -> list[Way]:
-    """Give autograd, whose forward pass is made here, and the composition run as it is called."""
+    """Return autograd, whose forward pass is made here, and the composition run as it is called."""
     import torch
 
     if device == "gpu" and not torch.cuda.is_available():
@@ -55,7 +55,7 @@ def parameters(function: Any) -> tuple[str, ...]:
 
 
 def composed(op: str) -> Any:
-    """Give the operation as PyTorch's users write it, with its fused sigmoid gradient."""
+    """Return the operation as PyTorch's users write it, with its fused sigmoid gradient."""
     import torch
 
     gradient = torch.ops.aten.sigmoid_backward

@@ -12,7 +12,7 @@
 namespace emulator {
 
 constexpr int FRACTION = 23;  // bits of a float32 behind the point
-constexpr int LEAST_EXPONENT = -126, LEAST_BIT = -149;
+constexpr int MIN_EXPONENT = -126, LOWEST_BIT = -149;
 constexpr int NO_EXPONENT = INT32_MIN / 4;  // of zeros: they align nothing, nor do products
 constexpr int LEAST_PRODUCT = NO_EXPONENT / 2;
 
@@ -39,7 +39,7 @@ static Parts take_apart(float value, int least_exponent) {
   const uint32_t fraction = bits & 0x7fffffu, biased = bits >> FRACTION & 0xffu;
   if (!biased && !fraction) return Parts{0, NO_EXPONENT, false};
   Parts parts{biased ? fraction | 1u << FRACTION : fraction,
-              biased ? int(biased) - 127 : LEAST_EXPONENT, (bits >> 31) != 0};
+              biased ? int(biased) - 127 : MIN_EXPONENT, (bits >> 31) != 0};
   if (parts.exponent < least_exponent) {  // a subnormal number of a narrower format
     parts.significand >>= least_exponent - parts.exponent;
     parts.exponent = least_exponent;
@@ -81,7 +81,7 @@ static float truncated(int64_t sum, int unit) {
   if (sum == 0) return 0.0f;
   auto magnitude = uint64_t(sum < 0 ? -sum : sum);
   const int bits = 64 - __builtin_clzll(magnitude);
-  const int drop = std::max({bits - (FRACTION + 1), LEAST_BIT - unit, 0});
+  const int drop = std::max({bits - (FRACTION + 1), LOWEST_BIT - unit, 0});
   if (drop > 63) return 0.0f;
   magnitude >>= drop;
   const auto value = float(double(magnitude) * power_of_two(unit + drop));
@@ -116,7 +116,7 @@ static void add_group(float* sums, const TileParts& a, const TileParts& b, int a
   int32_t largest[COLUMNS_AT_ONCE];
   int64_t totals[COLUMNS_AT_ONCE] = {};
   for (int i = 0; i < COLUMNS_AT_ONCE; i++) {
-    accumulators[i] = take_apart(sums[i], LEAST_EXPONENT);
+    accumulators[i] = take_apart(sums[i], MIN_EXPONENT);
     largest[i] = accumulators[i].exponent;
   }
   for (int k = 0; k < count; k++) {
