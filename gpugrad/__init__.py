@@ -22,7 +22,7 @@ from gpugrad.errors import (
 )
 from gpugrad.forward import dense_sigmoid, sigmoid
 from gpugrad.gradcheck import Gradcheck, gradcheck
-from gpugrad.planning.plan import Plan
+from gpugrad.planning.problem import Plan
 
 __version__ = "0.1.0"
 

@@ -28,7 +28,7 @@ from gpugrad.arrays.call import Call
 from gpugrad.arrays.host import HostCall
 from gpugrad.arrays.view import Unsupported
 from gpugrad.operations import OPERATIONS
-from gpugrad.planning.plan import Plan
+from gpugrad.planning.problem import Plan
 
 if TYPE_CHECKING:
     from gpugrad.gpu import bound
@@ -191,7 +191,7 @@ def _on_the_host(checked: Call, plan: Plan) -> tuple[HostCall, tuple[Any, ...]]:
 
 def _on_a_gpu(checked: Call, plan: Plan) -> tuple[Any, tuple[Any, ...]]:
     """Bind a call on arrays of a GPU, which is the current one; return it, and what it is given."""
-    from gpugrad.gpu import bind, bound, launches
+    from gpugrad.gpu import bound, launches
     from gpugrad.gpu.memory import CupyMemory, TorchMemory
 
     operation, device = OPERATIONS[plan.op], int(checked.home[4:])
@@ -210,7 +210,7 @@ def _on_a_gpu(checked: Call, plan: Plan) -> tuple[Any, tuple[Any, ...]]:
         for name in operation.results
         if name in checked.wanted
     }
-    program = bind.program(
+    program = launches.program_of(
         plan,
         {
             name: None if one is None else launches.ref_of(places[id(one)], one)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from gpugrad.arrays.call import Call
 from gpugrad.errors import ArgumentError, DeviceError
 from gpugrad.operations import OPERATIONS
-from gpugrad.planning.plan import Plan
+from gpugrad.planning.problem import Plan
 
 if TYPE_CHECKING:
-    from gpugrad.gpu.runtime import Runtime
+    from gpugrad.gpu.bind import Runtime
     from gpugrad.planning.gpu_costs import DeviceFacts
     from gpugrad.planning.problem import Problem
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from bench.model import devices, sass
 from bench.model.devices import PARTITIONS, Device
 from gpugrad.gpu import compiler
-from gpugrad.planning import configurations, warpgroup_tiles
+from gpugrad.planning import configurations, tiles
 from gpugrad.planning.choice import passes
 from gpugrad.planning.configurations import GemmConfiguration, Wgmma
 from gpugrad.planning.gpu_costs import GPU_LAUNCH
@@ -304,7 +304,7 @@ def product_seconds(precision: Precision, product: str, device: Device) -> Span:
     plan = plan_of(precision, product)
     loop = main_loop(precision, product, plan.configuration.BLOCK_N, device)
     steps = math.ceil(plan.split_length / loop.kernel.step.terms)
-    resident = warpgroup_tiles.resident(plan, device.multiprocessors)
+    resident = tiles.resident(plan, device.multiprocessors)
     blocks = math.ceil(plan.blocks * plan.splits / resident)  # of the busiest
     memory = memory_bytes(plan, precision, device, loop.blocks) / device.copy_bandwidth
 

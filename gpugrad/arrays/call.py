@@ -7,14 +7,16 @@ from typing import Any, Never
 import numpy as np
 
 from gpugrad.arrays import kinds
-from gpugrad.arrays.layout import (
+from gpugrad.arrays.view import (
+    ArrayView,
+    DeviceUnavailable,
+    Unsupported,
     order_of,
     overlap,
     overlaps_itself,
     same_memory,
     whole_elements,
 )
-from gpugrad.arrays.view import ArrayView, DeviceUnavailable, Unsupported
 from gpugrad.errors import ArgumentError, DeviceError, DTypeError, GpugradError, ShapeError
 from gpugrad.operations import OPERATIONS, SUMS
 

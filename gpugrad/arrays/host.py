@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from gpugrad.arrays.layout import as_rows, may_overlap
+from gpugrad.arrays.view import as_rows, may_overlap
 from gpugrad.operations import OPERATIONS
 
 Spec = tuple[tuple[int, ...], Any, str]  # shape, dtype and memory order of a result

@@ -22,7 +22,13 @@ from typing import Any, cast
 import numpy as np
 
 from gpugrad.arrays import protocols
-from gpugrad.arrays.view import ArrayView, DeviceUnavailable, Unsupported, unsupported_if_it_fails
+from gpugrad.arrays.view import (
+    ArrayView,
+    DeviceUnavailable,
+    Unsupported,
+    imported_cupy,
+    unsupported_if_it_fails,
+)
 
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 HALVES = ("float16", "bfloat16")  # computed in float32, rounded once
@@ -110,7 +116,7 @@ def working_on(kind: str, home: str) -> Iterator[None]:
         yield
         return
     device = int(home[4:])
-    with protocols.imported_cupy().cuda.Device(device):
+    with imported_cupy().cuda.Device(device):
         if kind != "PyTorch":
             yield
             return

@@ -13,7 +13,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpugrad.arrays.view import ArrayView, DeviceUnavailable, Unsupported, unsupported_if_it_fails
+from gpugrad.arrays.view import (
+    ArrayView,
+    DeviceUnavailable,
+    Unsupported,
+    imported_cupy,
+    unsupported_if_it_fails,
+)
 
 # The numbers of DLPack's devices. NumPy reads memory of the first, CuPy of the second.
 ON_THE_HOST = (1, 3, 11)  # the CPU, and what CUDA or ROCm has pinned
@@ -108,17 +114,6 @@ def see_memory(value: Any) -> ArrayView:
         return ArrayView(*_by_dlpack(value, np), place)
     array = np.asarray(value, copy=False)
     return ArrayView(array, "" if array.flags.writeable else "is read-only", place)
-
-
-def imported_cupy() -> Any:
-    """Return CuPy, which memory on a GPU needs."""
-    try:
-        import cupy
-    except ImportError:
-        raise DeviceUnavailable(
-            "is on a GPU, which needs CuPy (pip install 'gpugrad[cuda13]' or 'gpugrad[cuda12]')"
-        ) from None
-    return cupy
 
 
 def _cupy_with_a_gpu() -> Any:

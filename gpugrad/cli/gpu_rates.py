@@ -12,13 +12,11 @@ import numpy as np
 
 from gpugrad import dispatch
 from gpugrad.benchmark.stopwatch import Stopwatch
-from gpugrad.gpu.bind import bind
-from gpugrad.gpu.runtime import Runtime
+from gpugrad.gpu.bind import Runtime, bind
 from gpugrad.planning import gpu_costs
 from gpugrad.planning.choice import candidates, passes, steps_of
 from gpugrad.planning.gpu_costs import Copy, DeviceFacts, GpuRates
-from gpugrad.planning.plan import Plan
-from gpugrad.planning.problem import Gemm, Problem
+from gpugrad.planning.problem import Gemm, Plan, Problem
 from gpugrad.testing import operations
 
 COPY_BYTES = (1 << 12, 1 << 20, 1 << 24, 1 << 26)

@@ -3,8 +3,7 @@
 from typing import Any
 
 from gpugrad import dispatch
-from gpugrad.gpu import bind
-from gpugrad.gpu.launches import new_ref
+from gpugrad.gpu.launches import new_ref, program_of
 from gpugrad.operations import OPERATIONS, shape_of
 from gpugrad.planning.choice import choose
 from gpugrad.planning.gpu_costs import DeviceFacts
@@ -29,7 +28,7 @@ def launches(op: str, size: operations.Size, dtype: str, precision: str) -> dict
     refs = {
         name: new_ref(place, shape_of(name, size), kind, "C") for place, name in enumerate(names)
     }
-    program = bind.program(
+    program = program_of(
         plan,
         {name: refs.get(name) for name in operation.arguments},
         {name: refs[name] for name in operation.results},

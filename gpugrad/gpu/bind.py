@@ -1,53 +1,35 @@
-"""From a plan to what runs it on a device: the operation's program, with its kernels loaded."""
+"""From a plan to a function that runs it on a GPU, and what that needs of the GPU.
 
-from collections.abc import Callable, Collection, Mapping
+CuPy provides the runtime; the tests provide one that emulates kernels.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
-from importlib import import_module
-from typing import Any
+from typing import Any, Protocol
 
-from gpugrad.gpu.launches import ArrayRef, Launches, Program, contiguous, ref_of
-from gpugrad.gpu.runtime import Runtime
+from gpugrad.gpu.launches import Program, program_of, ref_of
 from gpugrad.operations import OPERATIONS
-from gpugrad.planning.plan import Plan
+from gpugrad.planning.gpu_costs import DeviceFacts
+from gpugrad.planning.problem import Plan
 
 
-def program(
-    plan: Plan,
-    inputs: Mapping[str, ArrayRef | None],
-    outputs: Mapping[str, ArrayRef],
-    accumulate: Collection[str],
-    sm_count: int,
-) -> Program:
-    """Compute what an operation launches.
+class Runtime(Protocol):
+    """A device that holds arrays and runs programs."""
 
-    Parameters
-    ----------
-    plan : Plan
-    inputs : dict
-        The operands in the order of the operation's arguments; None for those that are not read.
-    outputs : dict
-        The results that are wanted.
-    accumulate : collection of str
-        The results that are added to what is there.
-    sm_count : int
-        Multiprocessors of the device.
-    """
-    operation, launches = OPERATIONS[plan.op], Launches(sm_count)
+    def facts(self, device: int | None) -> DeviceFacts:
+        """Describe a device, the current one if None."""
 
-    def rows(name: str, one: ArrayRef, *, read: bool) -> ArrayRef:
-        return launches.rows(one, read=read) if operation.is_flattened(name) else one
+    def bind(self, program: Program, arrays: int) -> Callable[[Sequence[Any]], None]:
+        """Compile a program's kernels; what is returned runs it on so many arrays of the device."""
 
-    near = {
-        name: None if one is None else rows(name, one, read=True) for name, one in inputs.items()
-    }
-    results = {name: rows(name, one, read=name in accumulate) for name, one in outputs.items()}
-    compute = getattr(import_module(f"gpugrad.gpu.{plan.op}"), plan.op)
-    compute(launches, plan, **near, **results, accumulate=tuple(accumulate))
-    for name, one in outputs.items():
-        if results[name].place != one.place:
-            strides = contiguous(one.shape, one.dtype.itemsize)
-            launches.copy(results[name].view(one.shape, strides), one)
-    return launches.program()
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        """Allocate an array on the current device."""
+
+    def to_device(self, array: Any) -> Any:
+        """Bring a NumPy array to the current device."""
+
+    def to_host(self, array: Any, out: Any) -> None:
+        """Write a device array's values into a NumPy array of the same shape and dtype."""
 
 
 def bind(
@@ -57,7 +39,7 @@ def bind(
     outputs: Mapping[str, Any],
     accumulate: Collection[str] = (),
 ) -> Callable[[], None]:
-    """Return what computes a call on arrays of the device; see `program`."""
+    """Return what computes a call on arrays of the device; see `program_of`."""
     arrays = [one for one in (*inputs.values(), *outputs.values()) if one is not None]
     places = iter(range(len(arrays)))
 
@@ -65,7 +47,7 @@ def bind(
         return {k: None if one is None else ref_of(next(places), one) for k, one in named.items()}
 
     sm_count = runtime.facts(None).sm_count
-    made = program(plan, refs(inputs), refs(outputs), accumulate, sm_count)
+    made = program_of(plan, refs(inputs), refs(outputs), accumulate, sm_count)
     return partial(runtime.bind(made, len(arrays)), arrays)
 
 

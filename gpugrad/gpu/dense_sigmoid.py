@@ -4,8 +4,8 @@ from typing import Any
 
 from gpugrad.gpu import dmma, plane_products
 from gpugrad.gpu.arguments import NULL, defines, integers, strides
-from gpugrad.gpu.gemm import launch_gemm, operand
 from gpugrad.gpu.launches import Launches
+from gpugrad.gpu.split_sums import launch_gemm, operand
 
 
 def dense_sigmoid(

@@ -13,11 +13,10 @@ from typing import Any, NamedTuple
 
 from gpugrad.gpu import dmma, fused, plane_products
 from gpugrad.gpu.arguments import Arguments, aligned_rows, defines, flags, integers, packed, strides
-from gpugrad.gpu.column_sum import launch_column_sum
-from gpugrad.gpu.gemm import launch_gemm, operand, walk
 from gpugrad.gpu.launches import Launches
 from gpugrad.gpu.plane_operands import Operand
 from gpugrad.gpu.planes import own, split_gradient
+from gpugrad.gpu.split_sums import launch_column_sum, launch_gemm, operand, walk
 from gpugrad.planning.problem import Gemm
 
 

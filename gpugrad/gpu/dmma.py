@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from gpugrad.gpu.arguments import NULL, Arguments, defines, integers, strides
-from gpugrad.gpu.gemm import launch_gemm, walk
 from gpugrad.gpu.launches import Launches
+from gpugrad.gpu.split_sums import launch_gemm, walk
 from gpugrad.planning.problem import Gemm
 
 

@@ -12,9 +12,8 @@ from gpugrad.gpu.arguments import (
     partial_sums,
     strides,
 )
-from gpugrad.gpu.column_sum import reduce_splits
-from gpugrad.gpu.gemm import QUAD
 from gpugrad.gpu.launches import Launches
+from gpugrad.gpu.split_sums import QUAD, reduce_splits
 from gpugrad.planning.configurations import REDUCTION
 from gpugrad.planning.problem import FusedLayer
 

@@ -5,14 +5,18 @@ touches memory, so that a program can be made, looked at and tested on any machi
 """
 
 import math
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpugrad.arrays.layout import address
+from gpugrad.arrays.view import address
+from gpugrad.operations import OPERATIONS
 from gpugrad.planning.configurations import Configuration
+from gpugrad.planning.problem import Plan
 
 WORKSPACE_ALIGNMENT = 512  # bytes, of each part of a workspace, as CuPy's pool aligns what it gives
 MISALIGNED = 15  # the bits of an address that decide whether 16 bytes can be moved at once
@@ -250,6 +254,45 @@ class Launches:
             return array.view(shape, (step, array.strides[-1]))
         copied = self.compact(array) if read else self.empty(array.shape, array.dtype)
         return copied.view(shape, contiguous(shape, array.dtype.itemsize))
+
+
+def program_of(
+    plan: Plan,
+    inputs: Mapping[str, ArrayRef | None],
+    outputs: Mapping[str, ArrayRef],
+    accumulate: Collection[str],
+    sm_count: int,
+) -> Program:
+    """Compute what an operation launches.
+
+    Parameters
+    ----------
+    plan : Plan
+    inputs : dict
+        The operands in the order of the operation's arguments; None for those that are not read.
+    outputs : dict
+        The results that are wanted.
+    accumulate : collection of str
+        The results that are added to what is there.
+    sm_count : int
+        Multiprocessors of the device.
+    """
+    operation, launches = OPERATIONS[plan.op], Launches(sm_count)
+
+    def rows(name: str, one: ArrayRef, *, read: bool) -> ArrayRef:
+        return launches.rows(one, read=read) if operation.is_flattened(name) else one
+
+    near = {
+        name: None if one is None else rows(name, one, read=True) for name, one in inputs.items()
+    }
+    results = {name: rows(name, one, read=name in accumulate) for name, one in outputs.items()}
+    compute = getattr(import_module(f"gpugrad.gpu.{plan.op}"), plan.op)
+    compute(launches, plan, **near, **results, accumulate=tuple(accumulate))
+    for name, one in outputs.items():
+        if results[name].place != one.place:
+            strides = contiguous(one.shape, one.dtype.itemsize)
+            launches.copy(results[name].view(one.shape, strides), one)
+    return launches.program()
 
 
 def contiguous(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:

@@ -4,9 +4,9 @@ from typing import Any
 
 from gpugrad.gpu import dmma, plane_products
 from gpugrad.gpu.arguments import defines, integers
-from gpugrad.gpu.gemm import launch_gemm, operand
 from gpugrad.gpu.launches import Launches
 from gpugrad.gpu.plane_operands import of_both_products
+from gpugrad.gpu.split_sums import launch_gemm, operand
 from gpugrad.planning.problem import Gemm
 
 

@@ -6,9 +6,9 @@ kernels/matmul_backward_mma.cu and _wgmma.cu, dense_sigmoid_mma.cu and _wgmma.cu
 from typing import Any
 
 from gpugrad.gpu.arguments import NULL, Arguments, integers, strides
-from gpugrad.gpu.gemm import launch_gemm
 from gpugrad.gpu.launches import Launches, TensorMap
 from gpugrad.gpu.plane_operands import Operand, macros, operand
+from gpugrad.gpu.split_sums import launch_gemm
 from gpugrad.planning.configurations import Wgmma
 from gpugrad.planning.problem import Gemm
 

@@ -19,8 +19,8 @@ from gpugrad.gpu.arguments import (
     packed,
     strides,
 )
-from gpugrad.gpu.column_sum import launch_column_sum
 from gpugrad.gpu.launches import Launches
+from gpugrad.gpu.split_sums import launch_column_sum
 from gpugrad.planning.configurations import PLANE_EXPONENTS, PLANE_SUMS, SPLIT_PLANES
 from gpugrad.planning.problem import ColumnSum
 from gpugrad.planning.tiles import column_sum

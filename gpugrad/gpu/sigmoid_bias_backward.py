@@ -3,8 +3,8 @@
 from typing import Any
 
 from gpugrad.gpu.arguments import defines, flags, packed, strides
-from gpugrad.gpu.column_sum import launch_column_sum
 from gpugrad.gpu.launches import Launches
+from gpugrad.gpu.split_sums import launch_column_sum
 
 
 def sigmoid_bias_backward(

@@ -18,14 +18,21 @@ from gpugrad.planning import gpu_costs
 from gpugrad.planning.configurations import FUSED
 from gpugrad.planning.gpu_costs import (
     DeviceFacts,
-    Step,
     fused_bytes,
     product_bytes,
     rates_of,
     transfer_seconds,
 )
-from gpugrad.planning.plan import Plan
-from gpugrad.planning.problem import ITEMSIZE, ColumnSum, FusedLayer, Gemm, Problem, products
+from gpugrad.planning.problem import (
+    ITEMSIZE,
+    ColumnSum,
+    FusedLayer,
+    Gemm,
+    Plan,
+    Problem,
+    Step,
+    products,
+)
 from gpugrad.planning.tiles import column_sum, gemm
 
 EXACT_PLANES = 3  # of bfloat16, which hold every float32

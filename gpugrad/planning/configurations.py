@@ -143,7 +143,7 @@ class GemmConfiguration(Configuration):
     TILE_GROUP : int
         Rows of tiles that are walked together.
     algorithm : str
-        As in `gpugrad.planning.plan.Plan`.
+        As in `gpugrad.planning.problem.Plan`.
     split_step : int
         A split's length is a multiple of it.
     persistent : bool
@@ -387,7 +387,7 @@ class FusedConfiguration(Configuration):
     PADDING : int
         Elements behind each row in shared memory.
     algorithm : str
-        As in `gpugrad.planning.plan.Plan`.
+        As in `gpugrad.planning.problem.Plan`.
     max_blocks : int
         Until how many blocks the batch is split.
     """

@@ -7,23 +7,21 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from gpugrad.planning import warpgroup_tiles
+from gpugrad.planning import tiles
 from gpugrad.planning.configurations import GemmConfiguration, Wgmma
 from gpugrad.planning.problem import (
     ACCUMULATOR_ITEMSIZE,
     ITEMSIZE,
-    ColumnSum,
     FusedLayer,
     Gemm,
     Problem,
+    Step,
 )
 
 GPU_SHARE = 0.6  # of the peak rates that properties promise, where nothing is measured
 GPU_LAUNCH = 3e-6  # seconds from one kernel to the next, where nothing is measured
 GPU_CALL = 4e-5  # seconds of a call beside its kernels, likewise
 HALVES = ("float16", "bfloat16")
-
-Step = Gemm | FusedLayer | ColumnSum
 
 
 @dataclass(frozen=True)
@@ -194,10 +192,10 @@ def multiply_adds(dtype: str, plan: Gemm | FusedLayer, facts: DeviceFacts) -> fl
 
 def product_work(plan: Gemm, sm_count: int) -> float:
     """Count a product's multiply-adds as they occupy the device: in whole tiles and waves."""
-    waves = math.ceil(plan.blocks * plan.splits / warpgroup_tiles.resident(plan, sm_count))
+    waves = math.ceil(plan.blocks * plan.splits / tiles.resident(plan, sm_count))
     tile = float(plan.configuration.BLOCK_M * plan.configuration.BLOCK_N)
     if isinstance(plan.configuration, Wgmma):
-        tile *= warpgroup_tiles.slowed(plan, sm_count)
+        tile *= tiles.slowed(plan, sm_count)
     return float(waves * sm_count * tile * plan.split_length * plan.pairs)
 
 

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gpugrad.arrays.layout import whole_elements
+from gpugrad.arrays.view import whole_elements
 from gpugrad.gpu import arguments
-from gpugrad.gpu.gemm import walk
 from gpugrad.gpu.launches import ref_of
+from gpugrad.gpu.split_sums import walk
 from tests.support.emulator_runtime import EmulatorRuntime
 from tests.support.planes import TestProgram
 

@@ -10,7 +10,7 @@ from importlib import import_module
 import pytest
 
 from gpugrad import dispatch
-from gpugrad.planning import configurations, warpgroup_tiles
+from gpugrad.planning import configurations, tiles
 from gpugrad.planning.choice import MANY_ROWS, choose, gemm
 from gpugrad.planning.configurations import Wgmma
 from gpugrad.planning.problem import Gemm, Problem
@@ -156,7 +156,7 @@ def test_no_other_width_is_predicted_to_be_faster(shape, planes, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(configurations, "WGMMA", only(width))
             other = planned(shape, planes)
-        assert warpgroup_tiles.clocks(best) <= warpgroup_tiles.clocks(other)
+        assert tiles.clocks(best) <= tiles.clocks(other)
 
 
 def test_large_products_take_wide_tiles_and_small_ones_many():
@@ -165,7 +165,7 @@ def test_large_products_take_wide_tiles_and_small_ones_many():
         assert planned((512, 512, 512), planes).configuration.BLOCK_N == 64
         long = planned((64, 64, 10**6), planes)
         assert long.configuration.BLOCK_N == 64
-        assert warpgroup_tiles.at_work(long.splits, 132) > warpgroup_tiles.ENOUGH
+        assert tiles.at_work(long.splits, 132) > tiles.ENOUGH
 
 
 def test_the_widest_tiles_are_for_sums_that_are_not_promoted():
@@ -177,12 +177,12 @@ def test_the_widest_tiles_are_for_sums_that_are_not_promoted():
 
 
 def test_what_the_copy_engine_cannot_address_is_by_mma():
-    for extent in (2**31, warpgroup_tiles.MAX_EXTENT + 1):
+    for extent in (2**31, tiles.MAX_EXTENT + 1):
         problem = Problem("matmul_backward", extent, 4096, 4096, "float32", ("x", "w"))
         for _, step in choose(problem, "gpu", "highest", "", 0, FACTS).steps:
             assert isinstance(step, Gemm)
             assert step.algorithm == "mma"
-    near = Problem("matmul_backward", warpgroup_tiles.MAX_EXTENT, 4096, 4096, "float32", ("x",))
+    near = Problem("matmul_backward", tiles.MAX_EXTENT, 4096, 4096, "float32", ("x",))
     assert choose(near, "gpu", "highest", "", 0, FACTS).gemm("dx").algorithm == "wgmma"
 
 

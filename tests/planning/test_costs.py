@@ -16,7 +16,7 @@ from gpugrad.planning.configurations import WGMMA
 from gpugrad.planning.cpu_costs import CACHED, GRAIN, KINDS, cpu_seconds, default_rates, work
 from gpugrad.planning.gpu_costs import Copy, kernel_name, multiply_adds, product_work
 from gpugrad.planning.problem import Gemm, Problem, products
-from gpugrad.planning.warpgroup_tiles import slowed
+from gpugrad.planning.tiles import slowed
 from tests.planning.profiles import FACTS, MACHINES, cpu_rates, gpu_rates, times
 from tests.support.cases import DTYPES
 

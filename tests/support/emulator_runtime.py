@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from gpugrad.arrays.layout import whole_elements
+from gpugrad.arrays.view import whole_elements
 from gpugrad.gpu import bind, launches, source
 from gpugrad.gpu.launches import ArrayRef, Copy, Launch, Program
 from gpugrad.operations import OPERATIONS
 from gpugrad.planning.gpu_costs import DeviceFacts
-from gpugrad.planning.plan import Plan
+from gpugrad.planning.problem import Plan
 from tests.emulator import Module, TensorMap, uninitialised
 
 BLANK = bytes(128)  # a tensor map of nothing

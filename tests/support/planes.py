@@ -9,10 +9,10 @@ import numpy as np
 
 from gpugrad.gpu import planes
 from gpugrad.gpu.arguments import defines, elementwise, flags, packed, strides
-from gpugrad.gpu.column_sum import launch_column_sum
+from gpugrad.gpu.bind import Runtime
 from gpugrad.gpu.launches import ArrayRef, Launches, ref_of
 from gpugrad.gpu.planes import Planes
-from gpugrad.gpu.runtime import Runtime
+from gpugrad.gpu.split_sums import launch_column_sum
 from gpugrad.planning.choice import column_sum
 from tests.conftest import Backend, EmulatedBackend
 from tests.support.cases import random_array

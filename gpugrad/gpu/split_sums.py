@@ -1,0 +1,166 @@
+"""The launches of products and of sums over rows, and the second stage of their split sums."""
+
+from typing import Any
+
+from gpugrad.gpu.arguments import (
+    NULL,
+    Arguments,
+    defines,
+    flags,
+    integers,
+    packed,
+    partial_sums,
+    strides,
+)
+from gpugrad.gpu.launches import Launches
+from gpugrad.planning.configurations import REDUCTION
+from gpugrad.planning.problem import Gemm
+
+QUAD = 4  # elements that an operand's tile moves at once
+WITH_PARTIAL = (
+    "matmul_backward_ffma",
+    "matmul_backward_mma",
+    "matmul_backward_wgmma",
+    "matmul_backward_dmma",
+    "dense_sigmoid_backward_dw_ffma",
+)
+
+
+def walk(*matrices: Any) -> Arguments:
+    """Return the flags along and packed of operands that are loaded together.
+
+    Parameters
+    ----------
+    *matrices : arrays of one shape (outer, contraction)
+        An operand, or two that are read element by element.
+
+    Returns
+    -------
+    tuple
+        along: threads walk along the contraction, because its stride is the smaller one;
+        packed: they can do it in aligned packs.
+    """
+    first = matrices[0]
+    along = abs(first.strides[1]) <= abs(first.strides[0])
+    walked = matrices if along else tuple(matrix.T for matrix in matrices)
+    return flags(along, packed(*walked, elements=QUAD))
+
+
+def operand(matrix: Any) -> Arguments:
+    """Return the arguments of an operand (outer, contraction)."""
+    return (matrix, *strides(matrix), *walk(matrix))
+
+
+def launch_gemm(
+    launches: Launches,
+    plan: Gemm,
+    element: Any,
+    stem: str,
+    function: str,
+    macros: tuple[str, ...],
+    operands: Arguments,
+    out: Any,
+    accumulate: bool | None,
+    extents: Arguments,
+) -> None:
+    """Launch a product and reduce its splits.
+
+    Parameters
+    ----------
+    launches : Launches
+    plan : Gemm
+    element : dtype
+        Of the call's arrays.
+    stem, function, macros
+        The kernel.
+    operands : tuple
+        Its leading arguments, up to the result.
+    out : array of shape (rows, columns)
+    accumulate : bool or None
+        Whether `out` is added to; None where the kernel has no such flag.
+    extents : tuple
+        Its trailing arguments.
+    """
+    if out.size == 0:
+        return
+    partial: tuple[Any, ...] = ()
+    if function in WITH_PARTIAL:
+        shape = (plan.splits, *out.shape)
+        partial = (partial_sums(launches, element, shape) if plan.splits > 1 else NULL,)
+    switches = (packed(out, elements=QUAD), *(() if accumulate is None else (accumulate,)))
+    args = (*operands, out, *strides(out), *partial, *flags(*switches), *extents)
+    grid = plan.grid(launches.sm_count)
+    launches.launch(stem, function, macros, plan.configuration, grid, args)
+    if plan.splits > 1:
+        reduce_splits(launches, element, partial[0], out, bool(accumulate))
+
+
+def launch_column_sum(
+    launches: Launches,
+    plan: Any,
+    stem: str,
+    function: str,
+    macros: tuple[str, ...],
+    matrices: Arguments,
+    shape: tuple[int, int],
+    db: Any,
+    switches: Arguments,
+) -> None:
+    """Launch a kernel built on column_sum.cuh, and reduce its splits.
+
+    Parameters
+    ----------
+    launches : Launches
+    plan : ColumnSum
+    stem, function, macros
+        The kernel.
+    matrices : tuple
+        Its leading arguments, up to db.
+    shape : tuple of int
+        (n, m).
+    db : array of shape (m,), or None
+        None if only what the kernel stores besides is wanted.
+    switches : tuple
+        Its trailing flags; the last is whether db is added to.
+    """
+    n, m = shape
+    if m == 0:
+        return
+    partial = None
+    if plan.splits > 1 and db is not None:
+        partial = partial_sums(launches, matrices[0].dtype, (plan.splits, m))
+    args = (
+        *matrices,
+        *((NULL, *integers(0)) if db is None else (db, *strides(db))),
+        NULL if partial is None else partial,
+        *integers(n, m, plan.split_length),
+        *switches,
+    )
+    grid = (plan.column_blocks, plan.splits)
+    launches.launch(stem, function, macros, plan.configuration, grid, args, plan.lanes)
+    if partial is not None:
+        reduce_splits(
+            launches,
+            matrices[0].dtype,
+            partial,
+            db.view((1, m), (0, *db.strides)),
+            bool(switches[-1]),
+        )
+
+
+def reduce_splits(
+    launches: Launches, element: Any, partial: Any, out: Any, accumulate: bool
+) -> None:
+    """Add the partial sums (splits, …) in order into out (rows, columns)."""
+    rows, columns = out.shape
+    args = (
+        partial,
+        *integers(partial.shape[0]),
+        out,
+        *strides(out),
+        *integers(rows, columns),
+        *flags(accumulate),
+    )
+    macros = defines(element, result=out.dtype)
+    grid = REDUCTION.grid(rows * columns)
+    launches.launch("reduce_splits", "reduce_splits", macros, REDUCTION, grid, args)
