@@ -59,7 +59,7 @@ class Call(NamedTuple):
 
 def calls(capability: tuple[int, int], *, quick: bool) -> list[Call]:
     """List the calls on a device: with `quick` those of float32, of one size and small tiles."""
-    every = [*by_multiply_adds(), *on_tensor_cores(capability), *in_one_launch(capability)]
+    every = [*by_multiply_adds(), *on_tensor_cores(capability), *fused_path(capability)]
     if quick:
         wanted = ("float32", SIZES[0], SMALL_TILE)
         every = [one for one in every if (one.dtype, one.size, one.tile) == wanted]
@@ -101,7 +101,7 @@ def on_tensor_cores(capability: tuple[int, int]) -> Iterator[Call]:
                     yield Call(op, dtype, next(sizes), False, adds, *how)
 
 
-def in_one_launch(capability: tuple[int, int]) -> Iterator[Call]:
+def fused_path(capability: tuple[int, int]) -> Iterator[Call]:
     """List calls of the kernels for a whole layer."""
     op = "dense_sigmoid_backward"
     for (dtype, algorithm), size, from_z in itertools.product(
@@ -152,7 +152,7 @@ def planned(call: Call) -> Iterator[None]:
     only = {call.planes: tuple(one for one in of_planes if call.tile == one.BLOCK_N)}
     with (
         mock.patch.multiple(plan, **choice),
-        mock.patch.multiple(tiles, LARGE_TILE_FROM=from_, LARGE_TILE_PADDING=math.inf),
+        mock.patch.multiple(tiles, MIN_LARGE_TILES=from_, MAX_LARGE_TILE_PADDING=math.inf),
         mock.patch.object(configurations, "WGMMA", only),
     ):
         yield

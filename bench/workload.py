@@ -176,7 +176,7 @@ def distance(results: dict[str, Any], answers: dict[str, Any]) -> float:
 def as_cupy(result: Any) -> Any:
     """View a result of any framework as a CuPy array."""
     kind = kinds.kind_of(result)
-    return kinds.see(result, kind).array if kind is not None else result
+    return kinds.view(result, kind).array if kind is not None else result
 
 
 def as_device(array: Any) -> Any:

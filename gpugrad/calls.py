@@ -1,14 +1,12 @@
-"""The one way of a call: its signature finds a bound call, which computes it.
+"""The path of every call: a signature, the bound call cached under it, its computation.
 
-What is checked and planned follows from a call's options and from kinds, shapes, strides, dtypes
-and alignment of its arrays: its signature. The first call of a signature is checked, planned and
-bound; it runs what every later one runs. What else may differ between two calls is looked at by
-the bound call each time: whether buffers of the caller's overlap anything; on a GPU the current
-device and stream, and a capture (gpu/bound.py); on the CPU operands that share memory, and the
-threads that the BLAS has.
+The signature holds the options and the kinds, shapes, strides, dtypes and alignment of the arrays.
+Checks and the plan depend on nothing else. The first call of a signature is checked, planned and
+bound; later calls run the same bound call. A bound call checks what may still differ from one call
+to the next: overlapping buffers; on a GPU the current device, the stream and a capture
+(gpu/bound.py); on the CPU operands that share memory and the threads of the BLAS.
 
-A call whose arrays cannot be signed, of types that are not known to be plain, is checked, planned
-and bound each time.
+Arrays of unknown types have no signature. Their calls are checked, planned and bound each time.
 """
 
 import os
@@ -33,17 +31,18 @@ from gpugrad.planning.problem import Plan
 if TYPE_CHECKING:
     from gpugrad.gpu import bound
 
-MAX_CALLS = 4096  # that are kept: 5 KB each, 9 KB on a GPU (dense_sigmoid_backward)
-MISALIGNED = 15  # the bits of an address that decide whether 16 bytes can be moved at once
+MAX_CALLS = 4096  # in the cache; 5 KB each, 9 KB on a GPU (dense_sigmoid_backward)
+MISALIGNED = 15  # bits of an address that are not 0 if 16-byte accesses are impossible
 
 Bound = Any  # HostCall or gpu.bound.GpuCall
 
 
 class Cache:
-    """Bound calls by signature, in two generations: what the young one drops, the old one has.
+    """Bound calls by signature: an approximate LRU cache of two generations.
 
-    A call that is found among the old is young again. So those in use stay, as where the least
-    recently used are dropped, but finding one takes no note of it: that would hash the key twice.
+    A full young generation becomes the old one, and replaces it. A hit in the old one moves the
+    call to the young one. A hit in the young one changes nothing: an exact LRU would hash the key
+    twice.
     """
 
     def __init__(self) -> None:
@@ -55,7 +54,7 @@ class Cache:
         return len(self._young.keys() | self._old.keys())
 
     def get(self, key: Hashable) -> Bound | None:
-        """Return a bound call, or None; TypeError where the key has no hash."""
+        """Return a bound call, or None; raise TypeError if the key is not hashable."""
         bound = self._young.get(key)
         if bound is None and self._old:
             bound = self._old.get(key)
@@ -64,14 +63,14 @@ class Cache:
         return bound
 
     def keep(self, key: Hashable, bound: Bound) -> None:
-        """Keep a bound call, and of all no more than MAX_CALLS."""
+        """Insert a bound call; the cache holds at most MAX_CALLS."""
         with self._lock:
             if len(self._young) >= MAX_CALLS // 2:
                 self._young, self._old = {}, self._young
             self._young[key] = bound
 
     def clear(self) -> None:
-        """Drop all, also in a process that was forked while a thread held the lock."""
+        """Drop all entries; works in a process forked while a thread held the lock."""
         self._young, self._old, self._lock = {}, {}, threading.Lock()
 
 
@@ -95,14 +94,14 @@ def call(
     ----------
     op : str
     operands : tuple
-        In the order of the operation's arguments.
+        In the order of the operation's arguments; None for missing ones.
     out, accumulate, device, precision, wrt
-        The caller's, as they are.
+        As the caller passed them.
 
     Returns
     -------
     list
-        The results in order, None for those that are not wanted.
+        The results in order; None for those that are not wanted.
     """
     key = bound = None
     sign = _signers.get(type(operands[0])) or _signer(type(operands[0]))
@@ -110,18 +109,18 @@ def call(
     if signed is not None and (accumulate is False or accumulate is True):
         layout, args = signed
         where = device
-        if type(device) is str and device == "auto" and sign is not _of_cupy:
+        if type(device) is str and device == "auto" and sign is not _sign_cupy:
             where = os.environ.get("GPUGRAD_DEVICE") or device
         key = (op, where, precision, wrt, accumulate, *layout)
         try:
             bound = cache.get(key)
-        except TypeError:  # an option that has no hash
+        except TypeError:  # an option is not hashable
             key = None
     if bound is not None:
         results: list[Any] | None = bound(*args)
         if results is not None:
             return results
-        key = None  # its buffers have to be looked at more closely
+        key = None  # buffers may overlap: check this call by itself
     return _bind_and_compute(op, operands, out, accumulate, (device, precision, wrt), key)
 
 
@@ -133,7 +132,7 @@ def _bind_and_compute(
     options: tuple[Any, ...],
     key: Hashable,
 ) -> list[Any]:
-    """Check a call, plan it, bind it, keep that by its key unless it is None, and compute."""
+    """Check, plan, bind and compute a call; cache it under its key unless that is None."""
     operation, (device, precision, wrt) = OPERATIONS[op], options
     named = dict(zip(operation.arguments, operands, strict=True))
     in_order = (*operation.operands, *(["z"] if operation.takes_z else []))
@@ -145,7 +144,7 @@ def _bind_and_compute(
         checked.expect_results(out, accumulate, operation.wanted(names))
         problem = dispatch.problem_of(checked, names)
         plan = dispatch.decide(checked, problem, device, precision)
-        bound, args = (_on_the_host if checked.home == "cpu" else _on_a_gpu)(checked, plan)
+        bound, args = (_bind_on_cpu if checked.device == "cpu" else _bind_on_gpu)(checked, plan)
         try:
             computed: list[Any] = bound.compute(*args)
         except Unsupported as reason:
@@ -155,10 +154,10 @@ def _bind_and_compute(
     return computed
 
 
-def _on_the_host(checked: Call, plan: Plan) -> tuple[HostCall, tuple[Any, ...]]:
-    """Bind a call on arrays of the host; return it, and what it is given."""
+def _bind_on_cpu(checked: Call, plan: Plan) -> tuple[HostCall, tuple[Any, ...]]:
+    """Bind a call on arrays in host memory; return it and its arguments."""
     op, accumulate = plan.op, checked.accumulate
-    operation, kind, place = OPERATIONS[op], checked.kind, checked.place
+    operation, kind = OPERATIONS[op], checked.kind
     if plan.device == "cpu":
         bind: Any = partial(import_module(f"gpugrad.cpu.{op}").bind, accumulate=accumulate)
     else:
@@ -167,7 +166,7 @@ def _on_the_host(checked: Call, plan: Plan) -> tuple[HostCall, tuple[Any, ...]]:
         def bind(inputs: Any, outputs: Any) -> Callable[..., None]:
             return bind_to_host(dispatch.runtime(), plan, accumulate)
 
-    inputs = _read(checked)
+    inputs = _operands_read(checked)
     bound = HostCall(
         op,
         inputs,
@@ -176,8 +175,8 @@ def _on_the_host(checked: Call, plan: Plan) -> tuple[HostCall, tuple[Any, ...]]:
         bind,
         flatten=plan.device == "cpu",
         empty=kinds.empty_for_jax if kind == "JAX" else np.empty,
-        finish=_finish(kind, place),
-        written=partial(kinds.tell_written, kind=kind) if kind == "PyTorch" else None,
+        wrap=_wrap(checked),
+        mark_written=partial(kinds.mark_written, kind=kind) if kind == "PyTorch" else None,
     )
     operands = tuple(inputs.values())
     if not checked.given:
@@ -189,22 +188,22 @@ def _on_the_host(checked: Call, plan: Plan) -> tuple[HostCall, tuple[Any, ...]]:
     return bound, (operands, given, buffers)
 
 
-def _on_a_gpu(checked: Call, plan: Plan) -> tuple[Any, tuple[Any, ...]]:
-    """Bind a call on arrays of a GPU, which is the current one; return it, and what it is given."""
+def _bind_on_gpu(checked: Call, plan: Plan) -> tuple[Any, tuple[Any, ...]]:
+    """Bind a call on arrays of the current GPU; return it and its arguments."""
     from gpugrad.gpu import bound, launches
     from gpugrad.gpu.memory import CupyMemory, TorchMemory
 
-    operation, device = OPERATIONS[plan.op], int(checked.home[4:])
+    operation, device = OPERATIONS[plan.op], int(checked.device[4:])
     is_torch = checked.kind == "PyTorch"
-    inputs, new = _read(checked), checked.new_results()
+    inputs, new = _operands_read(checked), checked.new_results()
     known = [
         *(checked.arrays[name] for name in operation.arguments if name in checked.arrays),
         *(checked.buffers[name] for name in operation.results if name in checked.buffers),
     ]
     runtime = dispatch.runtime()
-    places = {id(one): place for place, one in enumerate(known)}
+    indices = {id(one): index for index, one in enumerate(known)}
     outputs = {
-        name: launches.ref_of(places[id(checked.buffers[name])], checked.buffers[name])
+        name: launches.ref_of(indices[id(checked.buffers[name])], checked.buffers[name])
         if name in checked.buffers
         else launches.new_ref(len(known) + list(new).index(name), *new[name])
         for name in operation.results
@@ -213,7 +212,7 @@ def _on_a_gpu(checked: Call, plan: Plan) -> tuple[Any, tuple[Any, ...]]:
     program = launches.program_of(
         plan,
         {
-            name: None if one is None else launches.ref_of(places[id(one)], one)
+            name: None if one is None else launches.ref_of(indices[id(one)], one)
             for name, one in inputs.items()
         },
         outputs,
@@ -226,37 +225,37 @@ def _on_a_gpu(checked: Call, plan: Plan) -> tuple[Any, tuple[Any, ...]]:
         device,
         cast("bound.BoundProgram", runtime.bind(program, len(known) + len(new))),
         TorchMemory(device) if is_torch else CupyMemory(),
-        tuple((operation.results.index(name), *told) for name, told in new.items()),
+        tuple((operation.results.index(name), *spec) for name, spec in new.items()),
         len(operation.results),
         bound.extents_of(known, addresses),
-        finish=None if is_torch else _finish(checked.kind, checked.place),
-        written=partial(kinds.tell_written, kind="PyTorch") if is_torch else None,
+        wrap=None if is_torch else _wrap(checked),
+        mark_written=partial(kinds.mark_written, kind="PyTorch") if is_torch else None,
     )
     given = [checked.given.get(name) for name in operation.results] if checked.given else None
     return made, (addresses, given)
 
 
-def _read(checked: Call) -> dict[str, Any]:
-    """Return the operands in the order of the arguments, None for those that are not read."""
+def _operands_read(checked: Call) -> dict[str, Any]:
+    """Return the operands in the order of the arguments; None for those that are not read."""
     inputs = {name: checked.arrays.get(name) for name in OPERATIONS[checked.op].arguments}
     if inputs.get("z") is not None and "y" in inputs:
         inputs["y"] = None
     return inputs
 
 
-def _finish(kind: str, place: Any) -> Callable[[Any], Any] | None:
-    """Return what makes a result an array of the caller's kind, where it is not one already."""
-    if kind in ("NumPy", "CuPy") and place is None:
+def _wrap(checked: Call) -> Callable[[Any], Any] | None:
+    """Return a function that converts a result to the caller's kind; None if it is of that kind."""
+    if checked.kind in ("NumPy", "CuPy") and checked.origin is None:
         return None
-    return partial(kinds.wrap, kind=kind, place=place)
+    return partial(kinds.wrap, kind=checked.kind, origin=checked.origin)
 
 
-# ---- signatures: what a bound call depends on, and what it is given, or None
+# ---- signatures: the layout that a bound call depends on, and its arguments
 
 Signature = tuple[list[Hashable], tuple[Any, ...]] | None
 
 
-def _of_numpy(operands: Sequence[Any], out: Any) -> Signature:
+def _sign_numpy(operands: Sequence[Any], out: Any) -> Signature:
     layout: list[Hashable] = []
     for one in operands:
         if type(one) is ndarray:
@@ -277,11 +276,11 @@ def _of_numpy(operands: Sequence[Any], out: Any) -> Signature:
             layout += (one.shape, one.strides, one.dtype)
         else:
             return None
-    layout.append(_those_twice([id(one) for one in (*operands, *buffers) if one is not None]))
+    layout.append(_duplicates([id(one) for one in (*operands, *buffers) if one is not None]))
     return layout, (operands, buffers, buffers)
 
 
-def _of_cupy(operands: Sequence[Any], out: Any) -> Signature:
+def _sign_cupy(operands: Sequence[Any], out: Any) -> Signature:
     kind: Any = type(operands[0])
     device = operands[0].data.device_id
     layout: list[Hashable] = [kind, device]
@@ -297,113 +296,113 @@ def _of_cupy(operands: Sequence[Any], out: Any) -> Signature:
         addresses.append(at)
         layout += (one.shape, one.strides, one.dtype, at & MISALIGNED)
     if len(set(addresses)) < len(addresses):
-        layout.append(_those_twice(addresses))
+        layout.append(_duplicates(addresses))
     return layout, (addresses, given)
 
 
-def _of_torch(operands: Sequence[Any], out: Any) -> Signature:
+def _sign_torch(operands: Sequence[Any], out: Any) -> Signature:
     device = operands[0].get_device()
     if device < 0:
-        return _of_views("PyTorch", operands, out)
+        return _sign_views("PyTorch", operands, out)
     layout: list[Hashable] = ["PyTorch", device]
     arrays, given = (operands, None) if out is None else _with_buffers(layout, operands, out)
     addresses: list[int] = []
     try:
-        for place, one in enumerate(arrays):
+        for index, one in enumerate(arrays):
             if one is None:
                 layout.append(None)
                 continue
-            if _signer(type(one)) is not _of_torch or one.get_device() != device or one.is_neg():
+            if _signer(type(one)) is not _sign_torch or one.get_device() != device or one.is_neg():
                 return None
-            if place >= len(operands) and one.requires_grad:
+            if index >= len(operands) and one.requires_grad:
                 return None
             at = one.data_ptr()
             addresses.append(at)
             layout += (one.shape, one.stride(), one.dtype, at & MISALIGNED)
-    except RuntimeError:  # of a tensor without strides, or without memory
+    except RuntimeError:  # a tensor without strides or memory
         return None
     if len(set(addresses)) < len(addresses):
-        layout.append(_those_twice(addresses))
+        layout.append(_duplicates(addresses))
     return layout, (addresses, given)
 
 
-def _of_jax(operands: Sequence[Any], out: Any) -> Signature:
+def _sign_jax(operands: Sequence[Any], out: Any) -> Signature:
     kind: Any = type(operands[0])
-    if out is not None:  # which cannot be written
+    if out is not None:  # JAX arrays are read-only
         return None
     try:
-        home = kinds.home_of(operands[0], "JAX")
-        if home == "cpu":
-            return _of_views("JAX", operands, None)
-        if any(one is not None and kinds.home_of(one, "JAX") != home for one in operands):
+        device = kinds.device_of(operands[0], "JAX")
+        if device == "cpu":
+            return _sign_views("JAX", operands, None)
+        if any(one is not None and kinds.device_of(one, "JAX") != device for one in operands):
             return None
-        with kinds.working_on("JAX", home):
-            views = [None if one is None else kinds.see(one, "JAX").array for one in operands]
-    except (Unsupported, AttributeError):  # which an array of another library has not
+        with kinds.device_context("JAX", device):
+            views = [None if one is None else kinds.view(one, "JAX").array for one in operands]
+    except (Unsupported, AttributeError):  # AttributeError: an array of another library
         return None
-    signed = _of_cupy(views, None)
+    signed = _sign_cupy(views, None)
     return None if signed is None else ([kind, *signed[0]], (*signed[1], views))
 
 
-def _of_views(kind: str, operands: Sequence[Any], out: Any) -> Signature:
-    """Sign arrays of the host that are another library's, by views of them."""
+def _sign_views(kind: str, operands: Sequence[Any], out: Any) -> Signature:
+    """Sign PyTorch's or JAX's arrays in host memory, by NumPy views of them."""
     sign = _signer(type(operands[0]))
     several = isinstance(out, tuple | list)
     given = () if out is None else tuple(out) if several else (out,)
     views: list[Any] = []
-    places: list[Any] = []
+    origins: list[Any] = []
     try:
         for one in (*operands, *given):
             if one is None:
                 views.append(None)
                 continue
-            if _signer(type(one)) is not sign or kinds.home_of(one, kind) != "cpu":
+            if _signer(type(one)) is not sign or kinds.device_of(one, kind) != "cpu":
                 return None
-            seen = kinds.see(one, kind)
-            if seen.obstacle and len(views) >= len(operands):
+            view = kinds.view(one, kind)
+            if view.obstacle and len(views) >= len(operands):
                 return None
-            views.append(seen.array)
-            places.append(seen.place)
+            views.append(view.array)
+            origins.append(view.origin)
     except Unsupported:
         return None
-    if any(one != places[0] for one in places):
+    if any(one != origins[0] for one in origins):
         return None
     buffers = tuple(views[len(operands) :])
-    signed = _of_numpy(views[: len(operands)], None if out is None else buffers)
+    signed = _sign_numpy(views[: len(operands)], None if out is None else buffers)
     if signed is None:
         return None
-    layout, (seen_operands, *_) = signed
+    layout, (viewed_operands, *_) = signed
     if out is not None:
-        return [kind, places[0], several, *layout], (seen_operands, given, buffers)
-    return [kind, places[0], *layout], (seen_operands,)
+        return [kind, origins[0], several, *layout], (viewed_operands, given, buffers)
+    return [kind, origins[0], *layout], (viewed_operands,)
 
 
 def _with_buffers(layout: list[Hashable], operands: Sequence[Any], out: Any) -> tuple[Any, Any]:
-    """Return all arrays, and the caller's buffers; add to the layout whether these are a tuple."""
+    """Return all arrays and the buffers; append to the layout whether `out` is a tuple."""
     several = isinstance(out, tuple | list)
     given = tuple(out) if several else (out,)
     layout.append(several)
     return (*operands, *given), given
 
 
-def _those_twice(addresses: list[int]) -> tuple[int, ...]:
-    """Return which arrays are the same: calls with an array twice have signatures of their own."""
+def _duplicates(addresses: list[int]) -> tuple[int, ...]:
+    """Return the first index of each address: an array passed twice changes the signature."""
     return tuple(map(addresses.index, addresses))
 
 
 def _signer(kind: type) -> Callable[[Sequence[Any], Any], Signature] | None:
-    """Return what signs a call by the type of its first operand; None for a type not known."""
+    """Return the function that signs calls, by the type of the first operand, or None."""
     known = _signers.get(kind)
     if known is not None:
         return known
     cupy, jax = sys.modules.get("cupy"), sys.modules.get("jax")
     if cupy is not None and kind is getattr(cupy, "ndarray", None):
-        return _signers.setdefault(kind, _of_cupy)
+        return _signers.setdefault(kind, _sign_cupy)
     if kind in kinds.torch_classes():
-        return _signers.setdefault(kind, _of_torch)
+        return _signers.setdefault(kind, _sign_torch)
     if jax is not None and issubclass(kind, getattr(jax, "Array", ())):
-        return _of_jax
+        return _sign_jax
     return None
 
 
-_signers: dict[type, Callable[[Sequence[Any], Any], Signature]] = {ndarray: _of_numpy}
+_signers: dict[type, Callable[[Sequence[Any], Any], Signature]] = {ndarray: _sign_numpy}

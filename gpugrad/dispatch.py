@@ -1,4 +1,4 @@
-"""The choice of the device, and the plan that follows from it."""
+"""The choice of the device of a call, and `plan`, which returns it."""
 
 import functools
 import math
@@ -19,7 +19,7 @@ DEVICES = ("auto", "cpu", "gpu")
 
 
 def problem_of(call: Call, wrt: tuple[str, ...] = ()) -> "Problem":
-    """Describe a checked call without its data."""
+    """Return the `Problem` of a checked call."""
     from gpugrad.planning.problem import Problem
 
     arrays, op, dtype = call.arrays, call.op, call.dtype.name
@@ -37,22 +37,22 @@ def decide(
 ) -> Plan:
     """Choose the device of a call, then its algorithm.
 
-    Arrays on a GPU are computed there. For arrays on the host, an explicit `device` comes first,
-    then the environment variable GPUGRAD_DEVICE, then the shorter predicted time. Times are
-    predicted where there is a choice, or where `predict` asks for them.
+    Arrays on a GPU are computed there. Arrays in host memory are computed on an explicit `device`,
+    or else on that of the environment variable GPUGRAD_DEVICE, or else where the predicted time is
+    shorter. Times are predicted if there is a choice or if `predict` is True.
     """
     from gpugrad.planning.choice import choose, gpu_seconds
 
     source = "device"
     if not isinstance(device, str) or device not in DEVICES:
         call.fail(ArgumentError, f"device is {device!r}, expected one of {', '.join(DEVICES)}")
-    if call.home != "cpu":
+    if call.device != "cpu":
         if device == "cpu":
             names = ", ".join(call.arrays)
-            call.fail(DeviceError, f"device is 'cpu', but {names} are on {call.home}")
-        facts = _facts(int(call.home[4:]))
+            call.fail(DeviceError, f"device is 'cpu', but {names} are on {call.device}")
+        facts = _facts(int(call.device[4:]))
         on_gpu = gpu_seconds(problem, precision, facts, from_host=False) if predict else None
-        reason = f"the arrays are on {call.home}"
+        reason = f"the arrays are on {call.device}"
         return choose(problem, "gpu", precision, reason, on_gpu, facts)
     if device == "auto" and os.environ.get("GPUGRAD_DEVICE"):
         device, source = os.environ["GPUGRAD_DEVICE"], "GPUGRAD_DEVICE"
@@ -72,20 +72,20 @@ def decide(
     if device == "gpu":
         on_gpu = gpu_seconds(problem, precision, facts, from_host=True) if predict else None
         reason = f"{source} is 'gpu'"
-        return choose(problem, "gpu", precision, reason, on_gpu, facts, elsewhere=on_cpu)
+        return choose(problem, "gpu", precision, reason, on_gpu, facts, other_seconds=on_cpu)
     on_cpu = _cpu_seconds(call, problem) if on_cpu is None else on_cpu
     on_gpu = gpu_seconds(problem, precision, facts, from_host=True)
     reason = f"predicted {on_cpu:.2g} s on the CPU, {on_gpu:.2g} s on {facts.name} with transfers"
-    need = 3 * (problem.bytes_in + problem.bytes_out)  # planes take half as much again
+    need = 3 * (problem.bytes_in + problem.bytes_out)  # with the workspace: planes, partial sums
     if need > facts.memory:
         reason = f"it needs about {need:.2g} bytes, the GPU has {facts.memory:.2g}"
     elif on_gpu < on_cpu:
-        return choose(problem, "gpu", precision, reason, on_gpu, facts, elsewhere=on_cpu)
-    return choose(problem, "cpu", precision, reason, on_cpu, elsewhere=on_gpu)
+        return choose(problem, "gpu", precision, reason, on_gpu, facts, other_seconds=on_cpu)
+    return choose(problem, "cpu", precision, reason, on_cpu, other_seconds=on_gpu)
 
 
 def _cpu_seconds(call: Call, problem: "Problem") -> float:
-    """Predict a call on the CPU, by this machine's profile if there is one."""
+    """Predict the time of a call on the CPU, by this machine's profile if there is one."""
     from gpugrad.cpu.threads import number_of_workers
     from gpugrad.planning import machine_profile
     from gpugrad.planning.cpu_costs import cpu_seconds
@@ -97,7 +97,7 @@ def _cpu_seconds(call: Call, problem: "Problem") -> float:
 
 
 def _facts(device: int | None) -> "DeviceFacts":
-    """Describe a GPU, the current one if None, with what the profile tells of it."""
+    """Return the facts of a GPU, by default the current one, with the rates of the profile."""
     from gpugrad.planning import machine_profile
 
     return machine_profile.with_rates(runtime().facts(device))
@@ -106,14 +106,14 @@ def _facts(device: int | None) -> "DeviceFacts":
 def plan(
     op: str, *operands: Any, device: str = "auto", precision: str = "highest", **options: Any
 ) -> Plan:
-    """Return what a call would do, without doing it.
+    """Return the plan of a call without computing it.
 
     Parameters
     ----------
     op : str
         Name of a function of this package, such as ``"dense_sigmoid_backward"``.
     *operands : array
-        Its array arguments, in its order. Only shapes, dtypes and devices are looked at:
+        Its array arguments, in order. Only shapes, dtypes and devices count:
         ``np.broadcast_to(np.float32(0), (10**6, 64))`` stands for a large array at no cost.
     device : {"auto", "cpu", "gpu"}
     precision : {"highest", "high", "medium", "ieee"}
@@ -123,14 +123,13 @@ def plan(
     Returns
     -------
     Plan
-        Device, algorithm, predicted seconds on the CPU and on the GPU, and the reason in words.
-        Times follow from rates that ``gpugrad tune`` has measured on this machine, or else from
-        round figures.
+        Device, algorithm, predicted seconds on the CPU and on the GPU, and the reason. Predictions
+        use the rates that ``gpugrad tune`` measured on this machine, or default rates.
 
     Raises
     ------
     ArgumentError
-        `op` is no function of this package, or an option is none of its own.
+        `op` is no function of this package, or it has no such option.
     ShapeError, DTypeError, DeviceError
         As the function itself would.
 
@@ -167,13 +166,13 @@ def plan(
 
 
 def gpu_missing() -> str | None:
-    """Return what is missing for the use of a GPU, or None if nothing is. Asked once a process."""
+    """Return why no GPU can be used, or None if one can; checked once per process."""
     return _gpu_missing(os.getpid())
 
 
 @functools.cache
 def _gpu_missing(process: int) -> str | None:
-    """Return it for each process: what CUDA has set up does not survive a fork."""
+    """Check once per process: a CUDA context does not survive a fork."""
     from gpugrad.gpu.availability import missing
 
     return missing()
@@ -181,7 +180,7 @@ def _gpu_missing(process: int) -> str | None:
 
 @functools.cache
 def runtime() -> "Runtime":
-    """Return the GPU's runtime; requires that `gpu_missing()` is None or arrays are on a GPU."""
+    """Return the GPU runtime; requires a usable GPU, or arrays on one."""
     from gpugrad.gpu.cupy_runtime import CupyRuntime
 
     return CupyRuntime()

@@ -20,25 +20,25 @@ TOLERANCE = 1e-8
 
 
 class _Like(NamedTuple):
-    """What an input has in common with arrays that are made like it."""
+    """The kind, device and origin of an input, to make arrays like it."""
 
     kind: str
-    home: str
-    place: Any
+    device: str
+    origin: Any
 
     def make(self, values: Any) -> Any:
-        """Return values on the host as an array like the input."""
+        """Convert values in host memory to an array like the input."""
         array = np.asarray(values)
-        if self.home == "cpu":
-            return kinds.wrap(array, self.kind, self.place)
-        with kinds.working_on(self.kind, self.home):
-            made, own = kinds.empty(self.kind, self.home, array.shape, array.dtype)
+        if self.device == "cpu":
+            return kinds.wrap(array, self.kind, self.origin)
+        with kinds.device_context(self.kind, self.device):
+            made, own = kinds.empty(self.kind, self.device, array.shape, array.dtype)
             made.set(array)
-            return kinds.wrap(made, self.kind, self.place) if own is None else own
+            return kinds.wrap(made, self.kind, self.origin) if own is None else own
 
 
 class Gradcheck(NamedTuple):
-    """What a successful check found.
+    """The result of a successful check.
 
     Attributes
     ----------
@@ -68,12 +68,12 @@ def gradcheck(
     Parameters
     ----------
     f : callable
-        ``f(*inputs)`` gives an array or a tuple of arrays.
+        ``f(*inputs)`` returns an array or a tuple of arrays.
     vjp : callable
-        ``vjp(u, *inputs)`` gives Jᵀu: one array for each input (None stands for zero). u is
-        shaped like the result of `f`. With a single input it may be the bare array.
+        ``vjp(u, *inputs)`` returns Jᵀu: one array for each input (None stands for zero), or the
+        bare array for a single input. u has the shape of the result of `f`.
     inputs : sequence of float64 arrays
-        Where to differentiate; of any kind that this package takes.
+        Where to differentiate; of any supported kind.
     trials : int
         Number of random directions.
     step : float
@@ -81,7 +81,7 @@ def gradcheck(
     tolerance : float
         Largest accepted error, relative to ‖u‖ ‖J v‖ + ‖Jᵀu‖ ‖v‖.
     seed : int
-        Of the directions.
+        Seed of the random directions.
 
     Returns
     -------
@@ -96,13 +96,13 @@ def gradcheck(
         An input is no float64 array, `trials` is no integer, or a result is no array of reals.
     ArgumentError
         There are no inputs or no trials, `step` or `tolerance` is no positive finite number, or
-        `vjp` gives the wrong number or shape of gradients.
+        `vjp` returns the wrong number or shape of gradients.
 
     Notes
     -----
-    J v is a central difference along v, extrapolated once (Richardson), so that the cost is four
-    evaluations of `f` a trial at any size. A wrong entry of Jᵀu shows in a random direction
-    almost surely. The two-sided form of the test is that of HIPS autograd's ``check_grads``.
+    J v is a central difference along v, extrapolated once (Richardson). A trial costs four
+    evaluations of `f` at any size. A random direction finds a wrong entry of Jᵀu almost surely.
+    HIPS autograd's ``check_grads`` tests the same identity.
 
     Examples
     --------
@@ -133,7 +133,7 @@ def gradcheck(
 
     def slope(v: list[Any], h: float) -> list[Any]:
         pairs = zip(value_at(v, h), value_at(v, -h), strict=True)
-        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is told below
+        with np.errstate(over="ignore", invalid="ignore"):  # reported below as not finite
             return [(a - b) / (2 * h) for a, b in pairs]
 
     worst = 0.0
@@ -143,7 +143,7 @@ def gradcheck(
         with np.errstate(over="ignore", invalid="ignore"):
             jv = [(4 * near - far) / 3 for near, far in zip(narrow, wide, strict=True)]
         u = [np.asarray(random.standard_normal(one.shape)) for one in jv]
-        direction = [likes[0].make(one.copy()) for one in u]  # vjp may write on its own
+        direction = [likes[0].make(one.copy()) for one in u]  # vjp may overwrite it
         grads = _as_tuple(vjp(direction[0] if len(u) == 1 else tuple(direction), *arrays))
         jtu = _gradients(grads, points)
         for what, derivative in (("f's finite difference", jv), ("vjp's gradient", jtu)):
@@ -205,23 +205,23 @@ def _like(index: int, value: Any) -> _Like:
     try:
         kind = kinds.kind_of(value)
         if kind is not None:
-            home, seen = kinds.home_of(value, kind), kinds.see(value, kind)
-            if seen.array.dtype == np.float64:
-                return _Like(kind, home, seen.place)
-            what = f"has dtype {seen.array.dtype}"
+            device, view = kinds.device_of(value, kind), kinds.view(value, kind)
+            if view.array.dtype == np.float64:
+                return _Like(kind, device, view.origin)
+            what = f"has dtype {view.array.dtype}"
     except Unsupported as reason:
         raise DTypeError(f"gradcheck: inputs[{index}] {reason}") from None
     raise DTypeError(f"gradcheck: inputs[{index}] {what}, expected a float64 array")
 
 
 def _host(value: Any, what: str) -> Any:
-    """Copy values to the host in float64: a function may use its result's memory again."""
+    """Copy values to the host in float64: a function may reuse the memory of its result."""
     try:
         kind = kinds.kind_of(value)
         if kind is None:
             return np.array(value, np.float64)
-        with kinds.working_on(kind, kinds.home_of(value, kind)):
-            array = kinds.see(value, kind).array
+        with kinds.device_context(kind, kinds.device_of(value, kind)):
+            array = kinds.view(value, kind).array
             host = array if isinstance(array, np.ndarray) else array.get()
         return host.astype(np.float64, casting="same_kind", copy=True)
     except (Unsupported, TypeError, ValueError) as reason:

@@ -21,7 +21,7 @@ from tests.emulator import MissingTool, toolchain
 from tests.support.algorithms import (
     by_mma,
     by_multiply_adds,
-    in_one_launch,
+    fused_path,
     in_one_launch_from_planes,
     on_tensor_cores,
     products_by,
@@ -244,7 +244,7 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     if name.endswith("tensor-cores"):
         exchanged = products_by(on_tensor_cores if name.startswith("cupy") else by_mma)
     elif name.endswith("one-launch"):
-        exchanged = products_by(in_one_launch, one_launch=True)
+        exchanged = products_by(fused_path, one_launch=True)
     elif name.endswith("one-launch-from-planes"):
         exchanged = products_by(in_one_launch_from_planes, one_launch=True)
     elif name == "emulator":
@@ -257,7 +257,7 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.fixture
 def large_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plan tiles of 128 for results that are small enough to be emulated."""
-    monkeypatch.setattr(tiles, "LARGE_TILE_FROM", 1)
+    monkeypatch.setattr(tiles, "MIN_LARGE_TILES", 1)
 
 
 @pytest.fixture

@@ -1,1 +1,1 @@
-"""What callers bring: kinds of arrays, checks, buffers and results."""
+"""The caller's arrays: kinds, views, checks, buffers and results."""

@@ -1,4 +1,4 @@
-"""Operands and results of one call: recognised, checked, and the only builder of error messages."""
+"""The operands and buffers of one call: their checks, and every error message about them."""
 
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -20,7 +20,7 @@ from gpugrad.arrays.view import (
 from gpugrad.errors import ArgumentError, DeviceError, DTypeError, GpugradError, ShapeError
 from gpugrad.operations import OPERATIONS, SUMS
 
-Array = Any  # a NumPy, CuPy, PyTorch or JAX array, or one that shows its memory by a protocol
+Array = Any  # a NumPy, CuPy, PyTorch or JAX array, or one that exports its memory by a protocol
 Shape = tuple[int, ...]
 
 PRECISIONS = ("highest", "high", "medium", "ieee")
@@ -29,26 +29,35 @@ PRECISIONS = ("highest", "high", "medium", "ieee")
 class Call:
     """The arrays of one call of a public function, viewed as NumPy or CuPy arrays.
 
-    It is entered as a context, in which the arrays' device and stream are current: views and copies
-    belong there.
+    As a context manager it makes the arrays' device and stream current. Views and copies are made
+    within it.
 
     Parameters
     ----------
     op : str
-        The public function's name, with which every error message starts.
+        Name of the public function. Every error message starts with it.
     operands : dict
-        The named inputs. b and the logits z may be None, and y where the logits are given.
+        The inputs by name. b and the logits z may be None, and y may be None if z is given.
 
     Attributes
     ----------
     arrays : dict
         The inputs as NumPy or CuPy arrays, all of one dtype on one device.
-    kind, home, dtype, place
-        What they have in common.
-    shapes, wanted, given, buffers, accumulate
-        Once `expect_results` has been asked: the shapes of all results, the names of those that are
-        wanted, the caller's buffers as they are and as NumPy or CuPy arrays, and the names of the
-        results that are added to them.
+    kind : str
+        "NumPy", "CuPy", "PyTorch", "JAX", or a name for arrays of another library.
+    device : str
+        "cpu" or "gpu:<index>".
+    dtype : numpy.dtype
+    origin : object
+        As in `ArrayView`.
+    shapes : dict
+        Shapes of all results; this and the following are set by `expect_results`.
+    wanted : tuple of str
+        The results to compute.
+    given, buffers : dict
+        The caller's buffers, as they are and as NumPy or CuPy arrays.
+    accumulate : tuple of str
+        The results that are added to their buffers.
     """
 
     def __init__(self, op: str, /, **operands: Any) -> None:
@@ -59,7 +68,7 @@ class Call:
         self.given: dict[str, Any] = {}
         self.buffers: dict[str, Any] = {}
         self.accumulate: tuple[str, ...] = ()
-        self._waited_for: set[int] = set()  # streams of other libraries
+        self._waited_for: set[int] = set()  # streams of the arrays' producers
         optional = {"b"} if "dy" not in operands else {"z"}
         if operands.get("z") is not None:
             optional.add("y")
@@ -70,13 +79,13 @@ class Call:
         }
         self._first, value = next(iter(self._operands.items()))
         self.kind = self._kind(self._first, value)
-        self.home = self._home(self._first, value)
-        self.place: Any = None
+        self.device = self._device_of(self._first, value)
+        self.origin: Any = None
 
     def __enter__(self) -> "Call":
         with ExitStack() as stack:
             try:
-                stack.enter_context(kinds.working_on(self.kind, self.home))
+                stack.enter_context(kinds.device_context(self.kind, self.device))
             except Unsupported as reason:
                 self.refuse(self._first, reason)
             self._view_operands()
@@ -85,17 +94,17 @@ class Call:
 
     def __exit__(self, *error: object) -> None:
         with self._context:
-            if self.kind == "JAX" and self.home != "cpu":
+            if self.kind == "JAX" and self.device != "cpu":
                 kinds.hold_until_done(self.arrays.values())
 
     def _view_operands(self) -> None:
         for name, value in self._operands.items():
-            one = self._see(name, value)
+            one = self._view(name, value)
             if name == self._first:
-                self.dtype, self.place = one.array.dtype, one.place
+                self.dtype, self.origin = one.array.dtype, one.origin
             self._supported(name, one.array.dtype)
             self._addressable(name, one)
-            self._same_place(name, one)
+            self._expect_origin(name, one)
             if one.array.dtype != self.dtype:
                 self.fail(
                     DTypeError,
@@ -111,7 +120,7 @@ class Call:
         raise error(f"{self.op}: {text}")
 
     def refuse(self, name: str, reason: Unsupported) -> Never:
-        """Return why an array cannot be used."""
+        """Raise the error that says why an array cannot be used."""
         error = DeviceError if isinstance(reason, DeviceUnavailable) else DTypeError
         self.fail(error, f"{name} {reason}")
 
@@ -125,29 +134,30 @@ class Call:
             self.fail(DTypeError, f"{name} is {what}, expected a NumPy, CuPy, PyTorch or JAX array")
         return kind
 
-    def _home(self, name: str, value: Any) -> str:
+    def _device_of(self, name: str, value: Any) -> str:
         try:
-            return kinds.home_of(value, self.kind)
+            return kinds.device_of(value, self.kind)
         except Unsupported as reason:
             self.refuse(name, reason)
 
-    def _see(self, name: str, value: Any) -> ArrayView:
-        """View an array that must be of this call's kind, on its device."""
+    def _view(self, name: str, value: Any) -> ArrayView:
+        """View an array; check that it is of the call's kind and on its device."""
         kind = self._kind(name, value)
         if kind != self.kind:
             self.fail(
                 DTypeError,
-                f"{name} is {kinds.called(kind, value)}, expected {kinds.called(self.kind)} "
+                f"{name} is {kinds.describe(kind, value)}, expected {kinds.describe(self.kind)} "
                 f"because {self._first} is one",
             )
-        home = self._home(name, value)
-        if home != self.home:
+        device = self._device_of(name, value)
+        if device != self.device:
             self.fail(
                 DeviceError,
-                f"{name} is on device {home}, expected {self.home} because {self._first} is there",
+                f"{name} is on device {device}, expected {self.device} "
+                f"because {self._first} is there",
             )
         try:
-            one = kinds.see(value, kind)
+            one = kinds.view(value, kind)
             if one.stream is not None and one.stream not in self._waited_for:
                 kinds.wait_for(one.stream)
                 self._waited_for.add(one.stream)
@@ -155,16 +165,16 @@ class Call:
             self.refuse(name, reason)
         return one
 
-    def _same_place(self, name: str, one: ArrayView) -> None:
-        if one.place != self.place:
+    def _expect_origin(self, name: str, one: ArrayView) -> None:
+        if one.origin != self.origin:
             self.fail(
                 DeviceError,
-                f"{name} is on device {one.place}, expected {self.place} "
+                f"{name} is on device {one.origin}, expected {self.origin} "
                 f"because {self._first} is there",
             )
 
     def _supported(self, name: str, dtype: Any) -> None:
-        if not kinds.supported(dtype):
+        if not kinds.is_supported(dtype):
             self.fail(
                 DTypeError, f"{name} has dtype {dtype}, expected one of {', '.join(kinds.DTYPES)}"
             )
@@ -172,7 +182,7 @@ class Call:
             self.fail(DTypeError, f"{name} has dtype {dtype.str}, expected native byte order")
 
     def _addressable(self, name: str, one: ArrayView) -> None:
-        if self.home != "cpu" and not whole_elements(one.array):
+        if self.device != "cpu" and not whole_elements(one.array):
             self.fail(
                 ArgumentError,
                 f"{name} starts or strides within an element, expected whole elements on a GPU",
@@ -194,7 +204,7 @@ class Call:
             self.fail(ShapeError, f"{name} has shape {shape}, expected {form}")
 
     def expect_operands(self) -> None:
-        """Check the shapes of the inputs against each other, by what they are called."""
+        """Check the shapes of the inputs against each other."""
         arrays = self.arrays
         if "w" in arrays:
             self.expect_rank("x", 1, "(..., k)")
@@ -216,8 +226,8 @@ class Call:
                 self.expect_shape(name, expected, *because)
 
     def _why(self, names: Sequence[str]) -> str:
-        told = [f"{name} has shape {tuple(self.arrays[name].shape)}" for name in names]
-        return f" because {' and '.join(told)}" if told else ""
+        shapes = [f"{name} has shape {tuple(self.arrays[name].shape)}" for name in names]
+        return f" because {' and '.join(shapes)}" if shapes else ""
 
     # ---- options
 
@@ -245,9 +255,9 @@ class Call:
         Parameters
         ----------
         out
-            None, one buffer (if there is one result), or one buffer or None for each result.
+            None, the buffer of the only result, or a buffer or None for each result.
         accumulate
-            Whether values are added to the buffers that were given.
+            Whether results are added to the buffers.
         wanted : sequence of str
             The results to compute.
         """
@@ -270,7 +280,7 @@ class Call:
         self.accumulate = tuple(self.given) if accumulate else ()
 
     def new_results(self) -> dict[str, tuple[Shape, Any, str]]:
-        """Return shape, dtype and memory order of the results that have no buffer."""
+        """Return shape, dtype and memory order of the results without a buffer."""
         return {
             name: (
                 self.shapes[name],
@@ -281,10 +291,10 @@ class Call:
             if name in self.wanted and name not in self.buffers
         }
 
-    def give_back(self, array: Any) -> Any:
-        """Return a result as an array of the inputs' kind, where they are."""
+    def wrap_result(self, array: Any) -> Any:
+        """Convert a result to an array of the inputs' kind, on their device."""
         try:
-            return kinds.wrap(array, self.kind, self.place)
+            return kinds.wrap(array, self.kind, self.origin)
         except Unsupported as reason:
             self.refuse("the result", reason)
 
@@ -306,8 +316,8 @@ class Call:
 
     def _writable(self, label: str, buffer: Any, shape: Shape, is_sum: bool) -> Any:
         label = "out" if label == "out" else f"out's {label}"
-        one = self._see(label, buffer)
-        self._same_place(label, one)
+        one = self._view(label, buffer)
+        self._expect_origin(label, one)
         if one.array.dtype != self.dtype:
             wide = is_sum and self.dtype.name in kinds.HALVES
             if not wide or one.array.dtype != np.float32:
@@ -324,7 +334,7 @@ class Call:
         return one.array
 
     def _no_overlaps(self, in_place: Sequence[str], *, single: bool) -> None:
-        """Check that no buffer shares memory but where the first result may be in place."""
+        """Check that buffers share no memory; the first result may be computed in place."""
         checked: list[str] = []
         for name, buffer in self.buffers.items():
             label = "out" if single else f"out's {name}"

@@ -1,4 +1,4 @@
-"""Calls bound for arrays of the host, whatever computes them."""
+"""Bound calls on arrays in host memory, computed on the CPU or on a GPU."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -8,33 +8,34 @@ import numpy as np
 from gpugrad.arrays.view import as_rows, may_overlap
 from gpugrad.operations import OPERATIONS
 
-Spec = tuple[tuple[int, ...], Any, str]  # shape, dtype and memory order of a result
+Spec = tuple[tuple[int, ...], Any, str]  # a result's shape, dtype and memory order
 Named = Mapping[str, Any]
 
 
 class HostCall:
-    """A call on arrays of the host, for all arrays of one signature.
+    """A bound call on arrays in host memory, for all arrays of one signature.
 
     Parameters
     ----------
     op : str
     inputs : dict
-        Arrays like the call's operands, in the order of the operation's arguments; None for those
+        Arrays with the operands' layout, in the order of the operation's arguments; None for those
         that are not read.
     results : dict
         Shape, dtype and memory order of the results to allocate.
     buffers : dict
-        Arrays like the caller's buffers.
+        Arrays with the layout of the caller's buffers.
     bind : function
-        From operands and results, rows flattened if `flatten`, to what computes them: a function of
-        all arguments and all results in order.
+        Returns, for operands and results, a function of all arguments and all results in order
+        that computes them.
     flatten : bool
+        Flatten leading dimensions to rows.
     empty : function
         Allocates a result.
-    finish : function or None
-        Makes a result an array of the caller's kind, where that is not NumPy's.
-    written : function or None
-        Tells the arrays' framework that a buffer has been written.
+    wrap : function or None
+        Converts a result to the caller's kind, if that is not NumPy.
+    mark_written : function or None
+        Records in the arrays' framework that a buffer was written.
     """
 
     def __init__(
@@ -47,12 +48,12 @@ class HostCall:
         *,
         flatten: bool = True,
         empty: Callable[..., Any] = np.empty,
-        finish: Callable[[Any], Any] | None = None,
-        written: Callable[[Any], None] | None = None,
+        wrap: Callable[[Any], Any] | None = None,
+        mark_written: Callable[[Any], None] | None = None,
     ) -> None:
-        self.op, self._empty, self._finish, self._written = op, empty, finish, written
+        self.op, self._empty, self._wrap, self._mark_written = op, empty, wrap, mark_written
         operation = OPERATIONS[op]
-        self._unread = [place for place, one in enumerate(inputs.values()) if one is None]
+        self._unread = [index for index, one in enumerate(inputs.values()) if one is None]
         self._results = [results.get(name) for name in operation.results]
         outputs = {
             name: buffers[name] if name in buffers else np.empty(*results[name])  # type: ignore[call-overload]
@@ -71,13 +72,13 @@ class HostCall:
             for name, one in given
         ]
         self._rows = rows if any(one is not None for one in rows) else None
-        self._copied = [  # whose rows are a copy, to be brought back
-            place
-            for place, name in enumerate(operation.results)
+        self._copied = [  # results whose rows are copies
+            index
+            for index, name in enumerate(operation.results)
             if name in outputs and outputs[name].size
             if not np.may_share_memory(flat[name], outputs[name])
         ]
-        self._is_plain = self._rows is None and not self._unread and finish is None
+        self._is_plain = self._rows is None and not self._unread and wrap is None
         self._compute = bind(
             {name: flat[name] for name in inputs}, {name: flat[name] for name in outputs}
         )
@@ -88,8 +89,8 @@ class HostCall:
         given: Sequence[Any] | None = None,
         buffers: Sequence[Any] | None = None,
     ) -> list[Any] | None:
-        """Compute as `compute` does; None where a buffer may overlap another array."""
-        if given is None and self._is_plain:  # without what is decided below: 1 µs
+        """Compute as `compute` does; return None if a buffer may overlap another array."""
+        if given is None and self._is_plain:  # saves 1 µs
             empty = self._empty
             results = [None if one is None else empty(*one) for one in self._results]
             self._compute(*operands, *results)
@@ -111,22 +112,22 @@ class HostCall:
         operands : sequence
             NumPy arrays in the order of the arguments, and None.
         given : sequence, optional
-            The caller's buffers, None for each result that is to be allocated.
+            The caller's buffers; None for each result to allocate.
         buffers : sequence, optional
-            The same as NumPy arrays.
+            The same buffers as NumPy arrays.
 
         Returns
         -------
         list
-            The results in order, None in the place of those not wanted.
+            The results in order, None for those that are not wanted.
         """
-        empty, finish = self._empty, self._finish
+        empty, wrap = self._empty, self._wrap
         if given is None or buffers is None:
             results = [None if one is None else empty(*one) for one in self._results]
             self._write(operands, results)
-            if finish is None:
+            if wrap is None:
                 return results
-            return [None if one is None else finish(one) for one in results]
+            return [None if one is None else wrap(one) for one in results]
         results = [
             (None if one is None else empty(*one)) if buffer is None else buffer
             for one, buffer in zip(self._results, buffers, strict=True)
@@ -136,20 +137,20 @@ class HostCall:
         except BaseException as error:
             error.add_note(f"{self.op}: out may have been written in part")
             raise
-        for place, one in enumerate(given):
+        for index, one in enumerate(given):
             if one is not None:
-                results[place] = one
-                if self._written is not None:
-                    self._written(one)
-            elif finish is not None and results[place] is not None:
-                results[place] = finish(results[place])
+                results[index] = one
+                if self._mark_written is not None:
+                    self._mark_written(one)
+            elif wrap is not None and results[index] is not None:
+                results[index] = wrap(results[index])
         return results
 
     def _write(self, operands: Sequence[Any], results: Sequence[Any]) -> None:
         if self._unread:
             operands = [*operands]
-            for place in self._unread:
-                operands[place] = None
+            for index in self._unread:
+                operands[index] = None
         if self._rows is None:
             self._compute(*operands, *results)
             return
@@ -158,6 +159,6 @@ class HostCall:
             for one, flat in zip((*operands, *results), self._rows, strict=True)
         ]
         self._compute(*arrays)
-        for place in self._copied:
-            target = results[place]
-            target[...] = arrays[len(operands) + place].reshape(target.shape)
+        for index in self._copied:
+            target = results[index]
+            target[...] = arrays[len(operands) + index].reshape(target.shape)

@@ -1,12 +1,10 @@
-"""The kinds of arrays that callers bring, seen as NumPy or CuPy arrays without a copy.
+"""The kinds of arrays: their devices and streams, views without a copy, results of their kind.
 
-A kind is recognised by the modules that are already imported: a CuPy array cannot exist before
-somebody has imported CuPy. Nothing here imports a framework that the caller has not, but for CuPy
-where the memory of an unknown array is on a GPU.
+A kind is recognised by the modules in `sys.modules`: a CuPy array cannot exist before CuPy is
+imported. No framework is imported here, except CuPy for an array of unknown type on a GPU.
 
-If an array of an unknown type has a namespace of the array API standard, its type is a kind of its
-own, and the namespace makes the results. No other type can be made: its arrays count as NumPy or
-CuPy arrays, after where their memory is, and results are NumPy or CuPy arrays.
+An array of unknown type with an array API namespace has its type as its kind, and the namespace
+makes the results. Any other array of unknown type counts as NumPy or CuPy by its device.
 """
 
 import functools
@@ -32,8 +30,8 @@ from gpugrad.arrays.view import (
 
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 HALVES = ("float16", "bfloat16")  # computed in float32, rounded once
-LEGACY = 1  # CUDA's default stream, which CuPy calls 0
-JAX_ALIGNMENT = 64  # of memory, in bytes, that JAX takes over without a copy
+LEGACY = 1  # CUDA's default stream; 0 in CuPy
+JAX_ALIGNMENT = 64  # bytes; JAX adopts host memory of this alignment without a copy
 
 NUMPY = (np.ndarray, np.generic)
 CLASSES = (("cupy", "ndarray", "CuPy"), ("torch", "Tensor", "PyTorch"), ("jax", "Array", "JAX"))
@@ -41,19 +39,19 @@ KINDS = ("NumPy", *(kind for _, _, kind in CLASSES))
 
 
 def kind_of(value: object) -> str | None:
-    """Name the kind of `value`, or None if it is no array; Unsupported if it does not say."""
+    """Return the kind of `value`, None if it is no array; raise Unsupported if that is unclear."""
     if isinstance(value, NUMPY):
         return "NumPy"
     kind = _kind_by_class(value)
-    if kind is None and protocols.shows_memory(value):
+    if kind is None and protocols.exports_memory(value):
         if protocols.namespace_of(value) is not None:
             return _name_of_type(value)
-        return "NumPy" if protocols.home_of_memory(value) == "cpu" else "CuPy"
+        return "NumPy" if protocols.memory_device(value) == "cpu" else "CuPy"
     return kind
 
 
-def called(kind: str, value: object = None) -> str:
-    """Return what a kind's arrays are called, and of a value the type if that is another."""
+def describe(kind: str, value: object = None) -> str:
+    """Return a kind with its article, and the type of a value that is of another class."""
     if kind not in KINDS:
         return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
     known = value is None or isinstance(value, NUMPY) or _kind_by_class(value) is not None
@@ -82,13 +80,13 @@ def _name_of_type(value: object) -> str:
 
 
 @functools.cache
-def supported(dtype: np.dtype[Any]) -> bool:
-    """Return whether this library computes in a dtype."""
+def is_supported(dtype: np.dtype[Any]) -> bool:
+    """Return whether a dtype is supported."""
     return dtype.name in DTYPES
 
 
-def home_of(value: Any, kind: str) -> str:
-    """Return where an array is: "cpu" or "gpu:<index>"."""
+def device_of(value: Any, kind: str) -> str:
+    """Return the device of an array: "cpu" or "gpu:<index>"."""
     if kind == "NumPy":
         return "cpu"
     with unsupported_if_it_fails():
@@ -103,30 +101,27 @@ def home_of(value: Any, kind: str) -> str:
             return "cpu" if device.platform == "cpu" else f"gpu:{device.local_hardware_id}"
         if _kind_by_class(value) == "CuPy":
             return f"gpu:{value.device.id}"
-        return protocols.home_of_memory(value)
+        return protocols.memory_device(value)
 
 
 @contextmanager
-def working_on(kind: str, home: str) -> Iterator[None]:
-    """Make the device and the stream of the caller's arrays current, for views and copies.
-
-    The stream is CuPy's current one; for PyTorch's tensors it is PyTorch's.
-    """
-    if home == "cpu":
+def device_context(kind: str, device: str) -> Iterator[None]:
+    """Make a device current, and for PyTorch's tensors PyTorch's current stream."""
+    if device == "cpu":
         yield
         return
-    device = int(home[4:])
-    with imported_cupy().cuda.Device(device):
+    index = int(device[4:])
+    with imported_cupy().cuda.Device(index):
         if kind != "PyTorch":
             yield
             return
         torch: Any = sys.modules["torch"]
-        with on_stream(torch.cuda.current_stream(device).cuda_stream):
+        with on_stream(torch.cuda.current_stream(index).cuda_stream):
             yield
 
 
 def on_stream(stream: int) -> AbstractContextManager[Any]:
-    """Return a context in which a stream, by its pointer, is CuPy's current one."""
+    """Return a context manager that makes a stream, given by its pointer, CuPy's current one."""
     from cupy import cuda
 
     if cuda.get_current_stream().ptr == stream:
@@ -139,9 +134,9 @@ def on_stream(stream: int) -> AbstractContextManager[Any]:
 
 
 def wait_for(stream: int) -> None:
-    """Have the current stream wait for what another one has been given so far.
+    """Make the current stream wait for the work submitted to another stream so far.
 
-    A capture cannot wait for what is not part of one.
+    A stream that is being captured cannot wait for work outside of a capture.
     """
     from cupy import cuda
 
@@ -151,7 +146,7 @@ def wait_for(stream: int) -> None:
     captured = stream > LEGACY and bool(cuda.runtime.streamIsCapturing(stream))
     if captured and not _is_captured(current):
         raise DeviceUnavailable(
-            "is written in the capture of a CUDA graph, of which this call is no part"
+            "is written in the capture of a CUDA graph that this call is not part of"
         )
     if not captured and _is_captured(current):
         return
@@ -161,87 +156,86 @@ def wait_for(stream: int) -> None:
 
 
 def _is_captured(stream: Any) -> bool:
-    """Return whether a CUDA graph captures a stream; never the default stream, under both names."""
+    """Return whether a stream is being captured; the default stream never is."""
     return stream.ptr > LEGACY and bool(stream.is_capturing())
 
 
 def hold_until_done(arrays: Iterable[Any]) -> None:
-    """Keep JAX's arrays on a GPU until the current stream has done what it was given so far.
+    """Hold references to JAX's arrays until the work submitted to the current stream is done.
 
-    XLA gives the memory of an array that is dropped to others, in the order of its own streams. It
-    is not told of the streams of kernels that read an array by DLPack. What is kept is dropped by a
-    later call.
+    XLA reuses the memory of a released array in the order of its own streams. It does not know the
+    streams of kernels that read an array by DLPack. A later call releases the arrays.
     """
     from cupy import cuda
 
     stream = cuda.get_current_stream()
-    if _is_captured(stream):  # the graph reads them whenever it is replayed
+    if _is_captured(stream):  # each replay of the graph reads them
         return
     _held.append((stream.record(cuda.Event(disable_timing=True)), [*arrays]))
-    if _dropping.acquire(blocking=False):  # else another thread does
+    if _releasing.acquire(blocking=False):  # otherwise another thread releases them
         try:
             while _held and _held[0][0].done:
                 _held.popleft()
         finally:
-            _dropping.release()
+            _releasing.release()
 
 
-_held: deque[tuple[Any, list[Any]]] = deque()  # events, and what is kept until they are done
-_dropping = threading.Lock()
+_held: deque[tuple[Any, list[Any]]] = deque()  # events, and the arrays held until then
+_releasing = threading.Lock()
 
 
-def see(value: Any, kind: str) -> ArrayView:
+def view(value: Any, kind: str) -> ArrayView:
     """View `value`, an array of the given kind, as a NumPy or CuPy array."""
     if kind == "NumPy":
-        return _see_numpy(value)
+        return _view_numpy(value)
     with unsupported_if_it_fails():
-        return _VIEWS.get(kind, protocols.see_memory)(value)
+        return _VIEWS.get(kind, protocols.view_memory)(value)
 
 
-def empty(kind: str, home: str, shape: tuple[int, ...], dtype: Any) -> tuple[Any, Any]:
-    """Allocate a result: the NumPy or CuPy array to write, and the caller's array if it is made.
+def empty(kind: str, device: str, shape: tuple[int, ...], dtype: Any) -> tuple[Any, Any]:
+    """Allocate a result: the NumPy or CuPy array to write, and the caller's array or None.
 
-    On a GPU, PyTorch allocates for its tensors, so that its allocator knows on which stream their
-    memory is used; other results are made by `wrap` when they have been written.
+    On a GPU, PyTorch's allocator provides the memory of tensors, so that it knows on which stream
+    they are used. `wrap` converts other results once they are written.
     """
-    if home == "cpu":
+    if device == "cpu":
         return (empty_for_jax if kind == "JAX" else np.empty)(shape, dtype), None
     if kind == "PyTorch":
         torch: Any = sys.modules["torch"]
-        tensor = torch.empty(shape, dtype=getattr(torch, dtype.name), device=f"cuda:{home[4:]}")
-        return _see_torch(tensor).array, tensor
+        tensor = torch.empty(shape, dtype=getattr(torch, dtype.name), device=f"cuda:{device[4:]}")
+        return _view_torch(tensor).array, tensor
     import cupy
 
     return cupy.empty(shape, dtype), None
 
 
 def empty_for_jax(shape: tuple[int, ...], dtype: Any, order: Any = "C") -> Any:
-    """Allocate an array of the host that JAX takes over without a copy."""
+    """Allocate an array in host memory that JAX adopts without a copy."""
     memory = np.empty(math.prod(shape) * dtype.itemsize + JAX_ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % JAX_ALIGNMENT
     return np.ndarray(shape, dtype, memory, start, order=order)
 
 
-def wrap(array: Any, kind: str, place: Any = None) -> Any:
-    """Hand a NumPy or CuPy array back as an array of the caller's kind, where it came from."""
+def wrap(array: Any, kind: str, origin: Any = None) -> Any:
+    """Convert a NumPy or CuPy array to the caller's kind; see `ArrayView.origin`."""
     if kind == "PyTorch":
         return _to_torch(array)
     if kind == "JAX":
-        return _to_jax(array, place)
-    if isinstance(place, protocols.Origin):
-        return protocols.to_namespace(array, place)
+        return _to_jax(array, origin)
+    if isinstance(origin, protocols.Origin):
+        return protocols.to_namespace(array, origin)
     return array
 
 
-def tell_written(value: Any, kind: str) -> None:
-    """Notify the framework that a buffer of its own has been written."""
+def mark_written(value: Any, kind: str) -> None:
+    """Record in the framework that one of its arrays was written."""
     if kind == "PyTorch":
         torch: Any = sys.modules["torch"]
         torch.autograd.graph.increment_version(value)
 
 
 def bfloat16() -> np.dtype[Any]:
-    """Return NumPy's bfloat16, which the package ml_dtypes provides."""
+    """Return the dtype bfloat16 of the package ml_dtypes."""
     try:
         import ml_dtypes
     except ImportError:
@@ -252,21 +246,21 @@ def bfloat16() -> np.dtype[Any]:
     return dtype
 
 
-def _see_numpy(value: Any) -> ArrayView:
+def _view_numpy(value: Any) -> ArrayView:
     if not isinstance(value, NUMPY):
         with unsupported_if_it_fails():
-            return protocols.see_memory(value)
+            return protocols.view_memory(value)
     if isinstance(value, np.ma.MaskedArray):
         raise Unsupported("is a masked array, expected a plain one")
     array = np.asarray(value)
     return ArrayView(array, "" if array.flags.writeable else "is read-only")
 
 
-def _see_cupy(value: Any) -> ArrayView:
-    return ArrayView(value) if _kind_by_class(value) == "CuPy" else protocols.see_memory(value)
+def _view_cupy(value: Any) -> ArrayView:
+    return ArrayView(value) if _kind_by_class(value) == "CuPy" else protocols.view_memory(value)
 
 
-def _see_torch(value: Any) -> ArrayView:
+def _view_torch(value: Any) -> ArrayView:
     torch: Any = sys.modules["torch"]
     if value.layout != torch.strided:
         raise Unsupported(f"has layout {value.layout}, expected a dense strided tensor")
@@ -306,12 +300,12 @@ def _at_its_address(tensor: Any) -> Any:
     return cupy.ndarray(shape, dtype, pointer, tuple(step * dtype.itemsize for step in steps))
 
 
-def _see_jax(value: Any) -> ArrayView:
+def _view_jax(value: Any) -> ArrayView:
     jax: Any = sys.modules["jax"]
     device = _jax_device(value)
     name = value.dtype.name
     if name == "float64" and not jax.config.jax_enable_x64:
-        raise Unsupported("has dtype float64, which JAX has been told not to make (jax_enable_x64)")
+        raise Unsupported("has dtype float64, which JAX does not make (jax_enable_x64 is False)")
     if device.platform == "cpu":
         return ArrayView(np.asarray(value), "is read-only", device)
     if name not in DTYPES:
@@ -333,18 +327,18 @@ def _jax_device(value: Any) -> Any:
 
 def _to_torch(array: Any) -> Any:
     torch: Any = sys.modules["torch"]
-    half = array.dtype.kind == "V"  # bfloat16, which NumPy does not know itself
+    half = array.dtype.kind == "V"  # bfloat16, an extension dtype
     make = torch.from_numpy if isinstance(array, np.ndarray) else torch.from_dlpack
     tensor = make(array.view(np.int16) if half else array)
     tensor = tensor.view(torch.bfloat16) if half else tensor
-    return tensor if array.size else tensor.new_empty(array.shape)  # of PyTorch's own strides
+    return tensor if array.size else tensor.new_empty(array.shape)  # with PyTorch's strides
 
 
-def _to_jax(array: Any, place: Any) -> Any:
+def _to_jax(array: Any, origin: Any) -> Any:
     jax: Any = sys.modules["jax"]
     if isinstance(array, np.ndarray):
-        return jax.device_put(array, place)
+        return jax.device_put(array, origin)
     return jax.numpy.from_dlpack(array)
 
 
-_VIEWS = {"CuPy": _see_cupy, "PyTorch": _see_torch, "JAX": _see_jax}
+_VIEWS = {"CuPy": _view_cupy, "PyTorch": _view_torch, "JAX": _view_jax}

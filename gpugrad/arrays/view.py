@@ -10,8 +10,8 @@ import numpy as np
 OVERLAP_WORK = 100_000  # candidate solutions: well under a millisecond
 
 
-class Unsupported(Exception):  # noqa: N818  (an answer, turned into an error by its catcher)
-    """An object that is of a known kind but cannot be viewed as a plain array."""
+class Unsupported(Exception):  # noqa: N818  (its catcher turns it into a public error)
+    """An object of a known kind that cannot be viewed as a plain array."""
 
 
 class DeviceUnavailable(Unsupported):
@@ -19,17 +19,28 @@ class DeviceUnavailable(Unsupported):
 
 
 class ArrayView(NamedTuple):
-    """An array of the caller's, and the same memory as a NumPy or CuPy array."""
+    """The caller's array as a NumPy or CuPy array.
+
+    Attributes
+    ----------
+    array : numpy.ndarray or cupy.ndarray
+    obstacle : str
+        Why it is not writable; empty if it is.
+    origin : object
+        JAX's device, or a `protocols.Origin`: where results go.
+    stream : int or None
+        The stream on a GPU that may still write it.
+    """
 
     array: Any
-    obstacle: str = ""  # why it cannot be written to
-    place: Any = None  # JAX's device, or the namespace and its device, to which results return
-    stream: int | None = None  # on a GPU, which may still write to it
+    obstacle: str = ""
+    origin: Any = None
+    stream: int | None = None
 
 
 @contextmanager
 def unsupported_if_it_fails(what: str = "cannot be viewed as a plain array") -> Iterator[None]:
-    """Turn whatever a framework says of its special arrays into an answer."""
+    """Convert any exception of a framework to `Unsupported`."""
     try:
         yield
     except Unsupported:
@@ -40,7 +51,7 @@ def unsupported_if_it_fails(what: str = "cannot be viewed as a plain array") -> 
 
 
 def imported_cupy() -> Any:
-    """Return CuPy, which memory on a GPU needs."""
+    """Import CuPy for an array on a GPU."""
     try:
         import cupy
     except ImportError:
@@ -54,7 +65,7 @@ def imported_cupy() -> Any:
 
 
 def as_rows(array: Any) -> Any:
-    """Flatten the leading dimensions, (..., m) -> (n, m), without a copy where strides allow it."""
+    """Flatten the leading dimensions, (..., m) -> (n, m), without a copy if strides allow it."""
     return array.reshape(math.prod(array.shape[:-1]), array.shape[-1])
 
 
@@ -66,7 +77,7 @@ def address(array: Any) -> int:
 
 
 def order_of(matrix: Any) -> str:
-    """Return the memory order of a matrix: "F" where only columns are contiguous, or else "C"."""
+    """Return the memory order of a matrix: "F" if only its columns are contiguous, else "C"."""
     flags = matrix.flags
     return "F" if flags.f_contiguous and not flags.c_contiguous else "C"
 
@@ -78,25 +89,25 @@ def whole_elements(array: Any) -> bool:
 
 
 def same_memory(a: Any, b: Any) -> bool:
-    """Return whether two arrays are the same elements in the same order."""
+    """Return whether two arrays have the same address, shape and strides."""
     return address(a) == address(b) and a.shape == b.shape and a.strides == b.strides
 
 
 def overlap(a: Any, b: Any) -> bool:
-    """Return whether two arrays share an element (True where that is too hard to decide)."""
+    """Return whether two arrays share an element; True if that is too expensive to decide."""
     if a.size == 0 or b.size == 0:
         return False
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and not np.may_share_memory(a, b):
-        return False  # the ranges of their addresses are disjoint: known in a tenth of the time
+        return False  # disjoint address ranges: ten times as fast
     try:
-        shares: Any = np.shares_memory  # its stub knows only some values of max_work
+        shares: Any = np.shares_memory  # its stub is too narrow for max_work
         return bool(shares(_Extent(a).array(), _Extent(b).array(), max_work=OVERLAP_WORK))
     except np.exceptions.TooHardError:
         return True
 
 
 def overlaps_itself(array: Any) -> bool:
-    """Return whether two elements of an array may share memory: strides that do not nest."""
+    """Return whether two elements of an array may share memory, by their strides."""
     if array.size == 0:
         return False
     reach = int(array.dtype.itemsize)
@@ -110,7 +121,7 @@ def overlaps_itself(array: Any) -> bool:
 
 
 class _Extent:
-    """The memory of an array on any device, for arithmetic on addresses; never read."""
+    """The address range of an array on any device as a NumPy array; its memory is never read."""
 
     def __init__(self, array: Any) -> None:
         self.__array_interface__ = {
@@ -128,8 +139,8 @@ class _Extent:
 def may_overlap(buffers: Sequence[Any], operands: Sequence[Any]) -> bool:
     """Return whether NumPy buffers may share memory with another array, by ranges of addresses.
 
-    Arrays that own their memory share none, which is quicker to see. An array that is there twice
-    shares none with itself. None among the arrays is no array.
+    Two arrays that own their memory share none. An array that occurs twice does not overlap itself.
+    None stands for no array.
     """
     given = [one for one in buffers if one is not None]
     arrays = [one for one in operands if one is not None] + given

@@ -14,7 +14,7 @@ from gpugrad import dispatch, exits
 from gpugrad.arrays import kinds
 from gpugrad.benchmark import arguments as numbers
 from gpugrad.benchmark import terminal
-from gpugrad.cli.devices import devices, no_gpu_because
+from gpugrad.cli.devices import devices, why_no_gpu
 from gpugrad.operations import OPERATIONS
 from gpugrad.testing import operations, reference
 
@@ -176,7 +176,7 @@ def _print(findings: list[Finding], places: tuple[str, ...], wanted: str) -> Non
     good = sum(finding.ok for finding in findings)
     console.print(f"{good} of {len(findings)} within their bounds, on {' and '.join(places)}.")
     if wanted == "auto" and "gpu" not in places:
-        console.print(f"The GPU was not checked: {escape(no_gpu_because())}.")
+        console.print(f"The GPU was not checked: {escape(why_no_gpu())}.")
 
 
 def _row(finding: Finding) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from gpugrad.arrays import kinds
 from gpugrad.benchmark import arguments as numbers
 from gpugrad.benchmark import terminal
 from gpugrad.cli import digits, output, picture
-from gpugrad.cli.devices import devices, no_gpu_because
+from gpugrad.cli.devices import devices, why_no_gpu
 from gpugrad.testing import operations
 
 EPOCHS = 60
@@ -116,7 +116,7 @@ def _train(
 def _why(wanted: str, device: str) -> str:
     if wanted != "auto":
         return f"--device is {wanted!r}"
-    return no_gpu_because() if device == "cpu" else dispatch.runtime().facts(None).name
+    return why_no_gpu() if device == "cpu" else dispatch.runtime().facts(None).name
 
 
 def _rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -40,7 +40,7 @@ def devices(wanted: str) -> tuple[str, ...]:
     return ("cpu",) if missing is not None else ("cpu", "gpu")
 
 
-def no_gpu_because() -> str:
+def why_no_gpu() -> str:
     """Return why "auto" left the GPU out."""
     missing = dispatch.gpu_missing() if "GPUGRAD_DEVICE" not in os.environ else None
     return missing or f"GPUGRAD_DEVICE is {os.environ.get('GPUGRAD_DEVICE')!r}"

@@ -130,7 +130,7 @@ def _gpu() -> dict[str, Any]:
 
 
 def _profile() -> dict[str, Any]:
-    """Return, for each device, when its rates were measured, or why round figures are used."""
+    """Return, for each device, when its rates were measured, or why default rates are used."""
     try:
         path = machine_profile.path()
     except RuntimeError as error:  # no home directory
@@ -231,14 +231,14 @@ def _rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _profile_rows(profile: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if profile["path"] is None:
-        yield "profile", f"none, rates are round figures: {escape(profile['reason'])}"
+        yield "profile", f"none, default rates: {escape(profile['reason'])}"
         return
     yield "profile", escape(profile["path"])
     for device in ("cpu", "gpu"):
         if device not in profile:
             continue
         measured, reason = profile[device]["measured"], profile[device]["reason"]
-        rates = f"measured {measured}" if measured else f"round figures ({reason}); gpugrad tune"
+        rates = f"measured {measured}" if measured else f"default rates ({reason}); gpugrad tune"
         yield f"rates of the {device.upper()}", escape(rates)
 
 

@@ -1,4 +1,4 @@
-"""What a call would launch on a GPU, in words, on any machine."""
+"""The launches of a call on a GPU as text; needs no GPU."""
 
 from typing import Any
 
@@ -14,9 +14,9 @@ H200 = DeviceFacts("H200", (9, 0), 132, 1.98e9, 4.8e12, 141 << 30)  # NVIDIA's d
 
 
 def launches(op: str, size: operations.Size, dtype: str, precision: str) -> dict[str, Any]:
-    """Plan a call on contiguous arrays; on an H200 where there is no GPU."""
+    """Return the launches of a call on contiguous arrays; for an H200 if there is no GPU."""
     operation = OPERATIONS[op]
-    facts, where = H200, "as on an H200, for there is no GPU here"
+    facts, where = H200, "as on an H200, because there is no GPU here"
     if dispatch.gpu_missing() is None:
         facts = dispatch.runtime().facts(None)
         where = f"on {facts.name}"
@@ -26,7 +26,7 @@ def launches(op: str, size: operations.Size, dtype: str, precision: str) -> dict
     names = (*operation.operands, *operation.results)
     kind = operations.dtype_of(dtype)
     refs = {
-        name: new_ref(place, shape_of(name, size), kind, "C") for place, name in enumerate(names)
+        name: new_ref(index, shape_of(name, size), kind, "C") for index, name in enumerate(names)
     }
     program = program_of(
         plan,

@@ -1,1 +1,1 @@
-"""The operations as CUDA kernels: source, compiler, cache and launch; one module an operation."""
+"""The operations as CUDA kernels: source, compiler, cache and launches; a module per operation."""

@@ -1,4 +1,4 @@
-"""Kernel arguments: typed scalars, strides in elements, aligned access where it is possible."""
+"""Kernel arguments: typed scalars, strides in elements, flags for aligned access."""
 
 from typing import Any
 
@@ -17,11 +17,11 @@ ELEMENT = {
     "bfloat16": "ELEMENT_BF16",
 }
 MAX_GRID_Y = 65535
-NULL = np.uintp(0)  # a pointer that the kernel does not follow; CuPy takes no None here
+NULL = np.uintp(0)  # a pointer that the kernel does not dereference
 
 
 def defines(dtype: Any, *, result: Any = None, logits: bool = False) -> tuple[str, ...]:
-    """Return the macros that choose what a kernel computes."""
+    """Return the macros of a kernel's element type, result type and sigmoid operand."""
     chosen = [ELEMENT[dtype.name]]
     if result is not None and result.name != dtype.name:
         chosen.append("RESULT_F32")
@@ -46,9 +46,9 @@ def flags(*values: bool) -> Arguments:
 
 
 def packed(*matrices: Any, elements: int | None = None) -> bool:
-    """Return whether the rows of all matrices can be moved in packs of so many elements.
+    """Return whether the rows of all matrices allow aligned access in packs of `elements`.
 
-    A pack is 16 bytes unless `elements` is given; larger packs move as several 16-byte accesses.
+    By default a pack has 16 bytes. A larger pack takes several 16-byte accesses.
     """
     for matrix in matrices:
         size = matrix.dtype.itemsize
@@ -62,7 +62,7 @@ def packed(*matrices: Any, elements: int | None = None) -> bool:
 
 
 def aligned_rows(launches: Launches, shape: tuple[int, int], dtype: Any) -> Any:
-    """Allocate a matrix whose rows can be moved in packs of 16 bytes, whatever their length."""
+    """Allocate a matrix whose rows start at multiples of 16 bytes, for any number of columns."""
     rows, columns = shape
     vector = VECTOR_BYTES // dtype.itemsize
     whole = launches.empty((rows, -(-columns // vector) * vector), dtype)
@@ -87,7 +87,7 @@ def elementwise(launches: Launches, stem: str, macros: tuple[str, ...], *arrays:
         args += [matrix, *strides(matrix)]
     args += [*integers(rows, columns), *flags(packed(*matrices))]
     launches.launch(stem, stem, macros, ELEMENTWISE, grid, tuple(args))
-    if matrices[-1].place != arrays[-1].place:
+    if matrices[-1].index != arrays[-1].index:
         result = arrays[-1]
         steps = contiguous(result.shape, result.dtype.itemsize)
         launches.copy(matrices[-1].view(result.shape, steps), result)
@@ -96,9 +96,8 @@ def elementwise(launches: Launches, stem: str, macros: tuple[str, ...], *arrays:
 def as_matrices(launches: Launches, arrays: tuple[ArrayRef, ...]) -> list[ArrayRef]:
     """View arrays of one shape as matrices with as few rows as their strides allow.
 
-    The dimensions are ordered by the first array's strides, so that whatever order all arrays have
-    in memory is walked in that order, and merged where all arrays allow it. If more than two are
-    left, the arrays are copied.
+    Dimensions are sorted by the strides of the first array, so that common memory orders become
+    contiguous, and merged if all arrays allow it. If more than two remain, the arrays are copied.
     """
     order = sorted(
         (axis for axis, n in enumerate(arrays[0].shape) if n != 1),

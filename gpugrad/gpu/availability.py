@@ -1,4 +1,4 @@
-"""What a machine lacks for the use of a GPU, in words, without importing what is not needed."""
+"""Why no GPU can be used on this machine; imports no more than needed."""
 
 import ctypes
 import sys
@@ -7,16 +7,16 @@ from importlib import util
 from gpugrad.gpu import compiler
 
 DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
-OLDEST = (7, 5)
+MIN_CAPABILITY = (7, 5)
 
 
 def missing() -> str | None:
-    """Return what is missing and how to get it, or None where a GPU can be used."""
+    """Return what is missing and how to get it, or None if a GPU can be used."""
     problem = driver_problem()
     if problem is not None:
         return problem
     if not installed("cupy"):
-        return f"CuPy is not installed; {compiler.HOW}"
+        return f"CuPy is not installed; {compiler.INSTALL}"
     problem = compiler.missing()
     if problem is not None:
         return problem
@@ -25,25 +25,25 @@ def missing() -> str | None:
 
         device = cupy.cuda.Device()
         major, minor = divmod(int(device.compute_capability), 10)
-        if (major, minor) < OLDEST:
+        if (major, minor) < MIN_CAPABILITY:
             name = cupy.cuda.runtime.getDeviceProperties(device.id)["name"].decode()
             return (
                 f"the GPU {name} has compute capability {major}.{minor}, "
-                f"the kernels need {OLDEST[0]}.{OLDEST[1]} or newer"
+                f"the kernels need {MIN_CAPABILITY[0]}.{MIN_CAPABILITY[1]} or newer"
             )
         cupy.zeros(1).item()
-    except Exception as error:  # whatever a broken installation raises is the answer
+    except Exception as error:  # a broken installation may raise anything
         return f"CuPy cannot use the GPU: {type(error).__name__}: {error}"
     return None
 
 
 def driver() -> ctypes.CDLL:
-    """Load the NVIDIA driver's library; OSError where there is none."""
+    """Load the NVIDIA driver's library; raise OSError if there is none."""
     return ctypes.CDLL(DRIVER)
 
 
 def driver_problem() -> str | None:
-    """Ask the NVIDIA driver for devices; say what is wrong with it, or None."""
+    """Return why the NVIDIA driver has no usable device, or None if it has one."""
     try:
         library = driver()
     except OSError:

@@ -14,22 +14,22 @@ from gpugrad.planning.problem import Plan
 
 
 class Runtime(Protocol):
-    """A device that holds arrays and runs programs."""
+    """A GPU: arrays, copies and bound programs."""
 
     def facts(self, device: int | None) -> DeviceFacts:
-        """Describe a device, the current one if None."""
+        """Return the facts of a device; of the current one if None."""
 
     def bind(self, program: Program, arrays: int) -> Callable[[Sequence[Any]], None]:
-        """Compile a program's kernels; what is returned runs it on so many arrays of the device."""
+        """Compile and load a program's kernels; return a function of its arrays that runs it."""
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
         """Allocate an array on the current device."""
 
     def to_device(self, array: Any) -> Any:
-        """Bring a NumPy array to the current device."""
+        """Copy a NumPy array to the current device."""
 
     def to_host(self, array: Any, out: Any) -> None:
-        """Write a device array's values into a NumPy array of the same shape and dtype."""
+        """Copy a device array into a NumPy array of the same shape and dtype."""
 
 
 def bind(
@@ -39,22 +39,22 @@ def bind(
     outputs: Mapping[str, Any],
     accumulate: Collection[str] = (),
 ) -> Callable[[], None]:
-    """Return what computes a call on arrays of the device; see `program_of`."""
+    """Return a function that computes a call on arrays of the device; see `program_of`."""
     arrays = [one for one in (*inputs.values(), *outputs.values()) if one is not None]
-    places = iter(range(len(arrays)))
+    indices = iter(range(len(arrays)))
 
     def refs(named: Mapping[str, Any]) -> dict[str, Any]:
-        return {k: None if one is None else ref_of(next(places), one) for k, one in named.items()}
+        return {k: None if one is None else ref_of(next(indices), one) for k, one in named.items()}
 
     sm_count = runtime.facts(None).sm_count
-    made = program_of(plan, refs(inputs), refs(outputs), accumulate, sm_count)
-    return partial(runtime.bind(made, len(arrays)), arrays)
+    program = program_of(plan, refs(inputs), refs(outputs), accumulate, sm_count)
+    return partial(runtime.bind(program, len(arrays)), arrays)
 
 
 def bind_to_host(runtime: Runtime, plan: Plan, accumulate: Collection[str]) -> Callable[..., None]:
-    """Return what computes a call on the host's arrays on a GPU, with copies there and back.
+    """Return a function that computes a call on NumPy arrays on a GPU, with both transfers.
 
-    It takes all arguments of the operation and all its results, None for what is not wanted.
+    It takes all arguments of the operation and all its results; None for those not wanted.
     """
     operation = OPERATIONS[plan.op]
 

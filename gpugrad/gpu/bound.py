@@ -1,7 +1,7 @@
-"""Calls bound to a CUDA device: kernels loaded, parameters laid out, for any addresses.
+"""Bound calls on a CUDA device: loaded kernels and parameter buffers, for arrays at any address.
 
-Looked at in each call, and nothing else: the current device, the current stream, whether that is
-captured (gpu/memory.py), and whether the caller's buffers overlap anything.
+Each call checks the current device, the current stream, whether that is being captured
+(gpu/memory.py) and whether buffers overlap; nothing else.
 """
 
 import ctypes
@@ -21,16 +21,16 @@ from gpugrad.gpu.memory import CupyMemory, TorchMemory
 from gpugrad.gpu.tensor_maps import BYTES, Layout, encode, layout
 
 WORD = 8  # bytes of an address, and the alignment of scalars
-WIDE = 128  # the alignment of larger arguments: a tensor map's, the strictest there is
+WIDE = 128  # alignment of larger arguments: that of a tensor map
 
-# What the driver takes of a launch before the stream: function, grid, block, shared memory.
+# Arguments of cuLaunchKernel before the stream: function, grid, block, shared memory.
 Head = tuple[int, int, int, int, int, int, int, int]
 Extents = tuple[tuple[int, int], ...]
-New = tuple[int, tuple[int, ...], Any, str]  # place among the results, shape, dtype, order
+New = tuple[int, tuple[int, ...], Any, str]  # index among the results, shape, dtype, order
 
 
 class _Thread(threading.local):
-    """The devices whose context CUDA's runtime has made current for a thread."""
+    """The devices whose context was current in a thread."""
 
     def __init__(self) -> None:
         self.devices: set[int] = set()
@@ -40,15 +40,15 @@ thread = _Thread()
 
 
 class BoundProgram:
-    """A program whose kernels are loaded.
+    """A program with its kernels loaded.
 
     Parameters
     ----------
     program : Program
     arrays : int
-        How many the call has.
+        Number of arrays of the call.
     kernels : sequence of int
-        The driver's function of each launch.
+        CUfunction of each launch.
     """
 
     def __init__(self, program: Program, arrays: int, kernels: Sequence[int]) -> None:
@@ -58,10 +58,10 @@ class BoundProgram:
         self._launches = [step for step in program.steps if isinstance(step, Launch)]
         self._only_launches = len(self._launches) == len(self._steps)
         self._heads = tuple(map(_head, self._launches, kernels))
-        self._frames: list[_Frame] = []  # those that no call uses; pop and append are atomic
+        self._frames: list[_Frame] = []  # not in use; pop and append are atomic
 
     def __call__(self, arrays: Sequence[Any]) -> None:
-        """Run it on CuPy arrays of the current device, on CuPy's current stream."""
+        """Run the program on CuPy arrays of the current device, on CuPy's current stream."""
         memory = CupyMemory()
         addresses, stream = [one.data.ptr for one in arrays], memory.stream()
         make_context_current(cuda.runtime.getDevice())
@@ -70,13 +70,13 @@ class BoundProgram:
             holder, first = memory.workspace(self.workspace, stream)
             addresses += [first + offset for offset in self.offsets]
         self.run(addresses, stream)
-        del holder  # back to the pool, in the stream's order
+        del holder  # returned to the pool, in stream order
 
     def run(self, addresses: Sequence[int], stream: int) -> None:
-        """Run it at the addresses of the call's arrays and of the workspace's parts."""
+        """Run the program at the addresses of its arrays and of the workspace's parts."""
         try:
             frame = self._frames.pop()
-        except IndexError:  # the first call, or each frame is another thread's
+        except IndexError:  # the first call, or all frames are in use
             frame = _Frame(self._launches, self._heads, self.arrays, len(self.offsets))
         frame.insert(addresses)
         launch = cuda.driver.launchKernel
@@ -90,16 +90,16 @@ class BoundProgram:
                     head, parameters = next(calls)
                     launch(*head, stream, parameters, 0)
                 else:
-                    self._move(step, addresses, stream)
+                    self._copy_or_fill(step, addresses, stream)
         self._frames.append(frame)
 
-    def _move(self, step: Copy | Fill, addresses: Sequence[int], stream: int) -> None:
-        """Copy or fill by CuPy."""
+    def _copy_or_fill(self, step: Copy | Fill, addresses: Sequence[int], stream: int) -> None:
+        """Copy or fill an array with CuPy."""
 
         def array(ref: ArrayRef) -> Any:
-            place = ref.place if ref.place >= 0 else self.arrays + ~ref.place
-            kind = f"u{ref.dtype.itemsize}"  # CuPy copies bfloat16 in some versions alone
-            memory = cuda.UnownedMemory(addresses[place], ref.nbytes, None)
+            index = ref.index if ref.index >= 0 else self.arrays + ~ref.index
+            kind = f"u{ref.dtype.itemsize}"  # some versions of CuPy cannot copy bfloat16
+            memory = cuda.UnownedMemory(addresses[index], ref.nbytes, None)
             return cupy.ndarray(ref.shape, kind, cuda.MemoryPointer(memory, 0), ref.strides)
 
         if step.target.size == 0:
@@ -112,7 +112,7 @@ class BoundProgram:
 
 
 class GpuCall:
-    """A call on arrays of a device, for all arrays of one signature.
+    """A bound call on arrays of a GPU, for all arrays of one signature.
 
     Parameters
     ----------
@@ -123,14 +123,14 @@ class GpuCall:
     new : tuple
         The results to allocate.
     count : int
-        How many results there are, wanted or not.
+        Number of results, wanted or not.
     extents : tuple of (int, int)
-        From the address of each operand and buffer to its first byte and beyond its last, for all
-        that have one address together; (0, 0) for the later ones of these.
-    finish : function or None
-        Makes a result an array of the caller's kind, where it is not one already.
-    written : function or None
-        Tells the arrays' framework that a buffer has been written.
+        Byte range of each operand and buffer, relative to its address. Arrays with the same address
+        share one range, at the first of them; the others have (0, 0).
+    wrap : function or None
+        Converts a result to the caller's kind.
+    mark_written : function or None
+        Records in the arrays' framework that a buffer was written.
     """
 
     def __init__(
@@ -143,17 +143,17 @@ class GpuCall:
         count: int,
         extents: Extents,
         *,
-        finish: Callable[[Any], Any] | None = None,
-        written: Callable[[Any], None] | None = None,
+        wrap: Callable[[Any], Any] | None = None,
+        mark_written: Callable[[Any], None] | None = None,
     ) -> None:
         self.op, self.device, self.program, self.memory = op, device, program, memory
         self.new, self.count, self.extents = new, count, extents
-        self.finish, self.written = finish, written
+        self.wrap, self.mark_written = wrap, mark_written
 
     def __call__(
         self, addresses: list[int], given: Sequence[Any] | None, held: Sequence[Any] = ()
     ) -> list[Any] | None:
-        """Compute as `compute` does; None where buffers may overlap something."""
+        """Compute as `compute` does; return None if a buffer may overlap another array."""
         if given is not None and self._overlap(addresses):
             return None
         return self.compute(addresses, given, held)
@@ -161,16 +161,16 @@ class GpuCall:
     def compute(
         self, addresses: list[int], given: Sequence[Any] | None, held: Sequence[Any] = ()
     ) -> list[Any]:
-        """Allocate results and workspace, and launch.
+        """Allocate results and workspace, then launch.
 
         Parameters
         ----------
         addresses : list of int
-            Of operands and buffers; it is used up.
+            Addresses of operands and buffers; results are appended.
         given : sequence or None
-            The caller's buffers, None for each result that is to be allocated.
+            The caller's buffers; None for each result to allocate.
         held : sequence
-            Operands of JAX's, whose memory must not be given to others before they are read.
+            JAX's operands, whose memory must not be reused before kernels have read them.
         """
         if cuda.runtime.getDevice() != self.device:
             with cuda.Device(self.device):
@@ -180,8 +180,8 @@ class GpuCall:
         results: list[Any] = [None] * self.count if given is None else [*given]
         memory, program = self.memory, self.program
         stream = memory.stream()
-        for place, shape, dtype, order in self.new:
-            results[place], at = memory.result(shape, dtype, order)
+        for index, shape, dtype, order in self.new:
+            results[index], at = memory.result(shape, dtype, order)
             addresses.append(at)
         holder = None
         if program.workspace:
@@ -193,22 +193,22 @@ class GpuCall:
             if given is not None:
                 error.add_note(f"{self.op}: out may have been written in part")
             raise
-        del holder  # back to its allocator, in the stream's order
+        del holder  # returned to its allocator, in stream order
         if held:
             hold_until_done(one for one in held if one is not None)
-        if given is not None and self.written is not None:
+        if given is not None and self.mark_written is not None:
             for one in given:
                 if one is not None:
-                    self.written(one)
-        if self.finish is not None:
-            for place, *_ in self.new:
-                results[place] = self.finish(results[place])
+                    self.mark_written(one)
+        if self.wrap is not None:
+            for index, *_ in self.new:
+                results[index] = self.wrap(results[index])
         return results
 
     def _overlap(self, addresses: Sequence[int]) -> bool:
-        """Return whether any operands and buffers may share memory, but those of one address.
+        """Return whether operands and buffers at different addresses may share memory.
 
-        That those do is in the signature, and a call of this signature was right.
+        Equal addresses are part of the signature, and were checked by its first call.
         """
         ranges = sorted(
             [(at + low, at + high) for at, (low, high) in zip(addresses, self.extents, strict=True)]
@@ -222,7 +222,7 @@ class GpuCall:
 
 
 def extents_of(arrays: Sequence[Any], addresses: Sequence[int]) -> Extents:
-    """Return the extents of arrays, those of the same address in the first one's place."""
+    """Return the byte ranges of arrays relative to their addresses; see `GpuCall`."""
     found: dict[int, tuple[int, int]] = {}
     for one, where in zip(arrays, addresses, strict=True):
         if one.size == 0:
@@ -237,8 +237,8 @@ def extents_of(arrays: Sequence[Any], addresses: Sequence[int]) -> Extents:
 
 
 def make_context_current(device: int) -> None:
-    """Have CUDA's runtime make the current device's context current for this thread."""
-    cuda.runtime.memGetInfo()  # what CuPy itself calls for that
+    """Make the context of the current device current in this thread, and record it."""
+    cuda.runtime.memGetInfo()  # any call of the runtime does; CuPy uses this one
     thread.devices.add(device)
 
 
@@ -247,43 +247,42 @@ def _head(launch: Launch, kernel: int) -> Head:
     return kernel, gx, gy, gz, bx, by, bz, launch.shared_bytes
 
 
-class _Encoded:
-    """A tensor map among the parameters, and the address for which it is there.
+class _MapSlot:
+    """A tensor map in the parameter buffer, and the address that it was encoded for.
 
-    Of a call like the one before, on the same memory, nothing is to be done: that saves 0.5 µs for
-    each of the four tensor maps of a layer.
+    A call at the same address reuses it, which saves 0.5 µs for each of a layer's four tensor maps.
     """
 
-    __slots__ = ("box", "layout", "place", "start", "swizzle", "where")
+    __slots__ = ("box", "index", "layout", "start", "swizzle", "where")
 
-    def __init__(self, start: int, place: int, argument: TensorMap) -> None:
-        self.start, self.place = start, place
+    def __init__(self, start: int, index: int, argument: TensorMap) -> None:
+        self.start, self.index = start, index
         self.layout: Layout = layout(argument.array)
         self.box, self.swizzle = argument.box, argument.swizzle
         self.where: int | None = None
 
 
 class _Frame:
-    """The parameters of all launches of a call as the driver reads them, for one call at a time.
+    """The kernel parameters of all launches of a call, for one call at a time.
 
-    The driver has read them when a launch returns, also of a launch that a graph captures.
+    A launch copies its parameters before it returns, also while a graph is captured.
 
     Attributes
     ----------
     calls : tuple of (Head, int)
-        For each launch its head, and the address of its parameters.
+        Head of each launch and address of its parameters.
     """
 
     def __init__(
         self, launches: Sequence[Launch], heads: Sequence[Head], arrays: int, parts: int
     ) -> None:
         def slot(ref: ArrayRef) -> int:
-            return ref.place if ref.place >= 0 else arrays + ~ref.place
+            return ref.index if ref.index >= 0 else arrays + ~ref.index
 
         end = WORD * (arrays + parts)
         starts: list[list[int]] = []
         constants: list[tuple[int, bytes]] = []
-        self._encoded: list[_Encoded] = []
+        self._encoded: list[_MapSlot] = []
         for launch in launches:
             starts.append([])
             for one in launch.args:
@@ -297,8 +296,8 @@ class _Frame:
                 starts[-1].append(start)
                 if not is_map:
                     constants.append((start, one.tobytes()))
-                elif one.array.size:  # else it is blank
-                    self._encoded.append(_Encoded(start, slot(one.array), one))
+                elif one.array.size:  # else it stays blank
+                    self._encoded.append(_MapSlot(start, slot(one.array), one))
         self._memory = ctypes.create_string_buffer(end + WIDE)
         self._base = -(-ctypes.addressof(self._memory) // WIDE) * WIDE
         for start, value in constants:
@@ -307,7 +306,7 @@ class _Frame:
             (ctypes.c_void_p * len(one))(*(self._base + start for start in one)) for one in starts
         ]
         self.calls = tuple(zip(heads, map(ctypes.addressof, self._parameters), strict=True))
-        # One call of C for all addresses: a third of what a loop over them takes.
+        # One C call for all addresses takes a third of the time of a loop.
         self._addresses: Callable[..., Any] = functools.partial(
             struct.Struct(f"={arrays + parts}Q").pack_into,
             self._memory,
@@ -315,10 +314,10 @@ class _Frame:
         )
 
     def insert(self, addresses: Sequence[int]) -> None:
-        """Put in the addresses of a call."""
+        """Write the addresses of a call into the parameters."""
         self._addresses(*addresses)
         for one in self._encoded:
-            where = addresses[one.place]
+            where = addresses[one.index]
             if where != one.where:
                 value = encode(one.layout, one.box, one.swizzle, where)
                 ctypes.memmove(self._base + one.start, value, BYTES)

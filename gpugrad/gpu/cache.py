@@ -1,10 +1,10 @@
-"""Compiled kernels on disk, under the hash of everything that went into them.
+"""The disk cache of compiled kernels.
 
-An entry is ``<stem>-<key>-<content>.cubin``: the key is a hash of what was compiled, the content a
-hash of the machine code, so that a damaged file is noticed and a loader that remembers paths
-cannot confuse two versions. Entries are written aside and renamed: any number of processes may
-use one folder. Where nothing can be written an entry is a file of the process's own: in memory on
-Linux, elsewhere in the folder for temporary files.
+An entry is ``<stem>-<key>-<content>.cubin``. The key is a hash of the compiler's input, the content
+a hash of the machine code: a damaged file is detected, and a loader that caches by path cannot
+confuse two versions. Entries are written to a temporary file and renamed, so that any number of
+processes can share a folder. If the folder is not writable, entries are files of this process: in
+memory on Linux, elsewhere in the folder for temporary files.
 """
 
 import atexit
@@ -23,7 +23,7 @@ from gpugrad.gpu import compiler, source
 
 
 class Entry(NamedTuple):
-    """A kernel's machine code, and the file that holds it."""
+    """The machine code of a kernel and its file."""
 
     cubin: bytes
     path: Path
@@ -41,7 +41,7 @@ def summary() -> tuple[Path, int, int]:
 
 
 def key(text: str, defines: tuple[str, ...], arch: str) -> str:
-    """Hash everything that decides the machine code."""
+    """Return a hash of all that determines the machine code."""
     digest = hashlib.sha256()
     for part in (text, *defines, arch, compiler.fingerprint()):
         digest.update(part.encode() + b"\0")
@@ -54,48 +54,48 @@ def load(
     arch: str,
     compile_kernel: Callable[..., compiler.Compiled] = compiler.compile_kernel,
 ) -> Entry:
-    """Return a kernel's machine code from the cache, or compile it and keep it.
+    """Return the machine code of a kernel from the cache; compile and cache it if it is missing.
 
     Raises
     ------
     KernelCompileError
-        From the compiler.
+        See `compiler.compile_kernel`.
     DeviceError
-        From the compiler, or there is no place at all for the machine code.
+        There is no compiler, or no file can be written.
     """
     text = source.expand(stem)
     name = f"{stem}-{key(text, defines, arch)}"
     try:
         where = folder()
-        kept = _find(where, name)
+        entry = _find(where, name)
     except (OSError, RuntimeError) as error:  # no permission, or no home directory
         where = None
-        kept, reason = None, error
-    kept = kept or _of_process.get(name)
-    if kept is not None:
-        return kept
+        entry, reason = None, error
+    entry = entry or _of_process.get(name)
+    if entry is not None:
+        return entry
     cubin = compile_kernel(stem, defines, arch, text=text).cubin
     if where is not None:
         try:
             return Entry(cubin, _write(where, name, cubin))
         except OSError as error:
             reason = error
-    _warn_once(f"compiled kernels cannot be kept on disk ({reason}); see GPUGRAD_CACHE_DIR")
+    _warn_once(f"compiled kernels cannot be cached on disk ({reason}); see GPUGRAD_CACHE_DIR")
     try:
         return _of_process.setdefault(name, Entry(cubin, _own_file(name, cubin)))
     except OSError as error:
-        raise DeviceError(f"{stem}: the compiled kernel can be kept nowhere ({error})") from error
+        raise DeviceError(f"{stem}: the compiled kernel cannot be written ({error})") from error
 
 
 def _find(where: Path, name: str) -> Entry | None:
     for path in sorted(where.glob(f"{name}-*.cubin")):
         try:
             cubin = path.read_bytes()
-        except (FileNotFoundError, PermissionError):  # just replaced, or another user's
+        except (FileNotFoundError, PermissionError):  # replaced, or of another user
             continue
         if path.stem == f"{name}-{_content(cubin)}":
             return Entry(cubin, path)
-        _warn_once(f"the compiled kernel {path} is damaged; it is compiled anew")
+        _warn_once(f"the compiled kernel {path} is damaged; it is compiled again")
         path.unlink(missing_ok=True)
     return None
 
@@ -103,21 +103,21 @@ def _find(where: Path, name: str) -> Entry | None:
 def _write(where: Path, name: str, cubin: bytes) -> Path:
     where.mkdir(parents=True, exist_ok=True)
     path = where / f"{name}-{_content(cubin)}.cubin"
-    aside = where / f".{uuid.uuid4().hex}.tmp"  # not by mkstemp: only its user may read the file
+    temporary = where / f".{uuid.uuid4().hex}.tmp"  # mkstemp restricts it to its owner
     try:
-        with aside.open("xb") as file:
+        with temporary.open("xb") as file:
             file.write(cubin)
-        aside.replace(path)
+        temporary.replace(path)
     except BaseException:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     return path
 
 
 def _own_file(name: str, cubin: bytes) -> Path:
-    """Write a file that lasts as long as this process, for loaders that only take a path."""
+    """Write a file that lasts as long as this process; loaders take paths only."""
     if hasattr(os, "memfd_create"):
-        handle = os.memfd_create(name)  # never closed, so that its path stays this kernel's
+        handle = os.memfd_create(name)  # never closed, so that its path stays valid
         with os.fdopen(handle, "wb", closefd=False) as file:
             file.write(cubin)
         return Path(f"/proc/self/fd/{handle}")
@@ -133,7 +133,7 @@ def _content(cubin: bytes) -> str:
     return hashlib.sha256(cubin).hexdigest()[:16]
 
 
-_of_process: dict[str, Entry] = {}  # what could not be written to the folder, by name
+_of_process: dict[str, Entry] = {}  # entries not in the folder, by name
 _warned: set[str] = set()
 
 

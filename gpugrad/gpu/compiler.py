@@ -1,4 +1,4 @@
-"""From a kernel's source to machine code, by NVRTC through cuda.core; needs no GPU."""
+"""The compilation of kernels with NVRTC through cuda.core; needs no GPU."""
 
 import functools
 import hashlib
@@ -15,28 +15,28 @@ from gpugrad.errors import DeviceError, KernelCompileError
 from gpugrad.gpu import source
 from gpugrad.planning.configurations import FAMILIES
 
-IMPORTING = threading.Lock()  # cuda.core does not bear a first import from two threads at once
-HEADERS = ("cuda_fp16.h", "cuda_fp16.hpp", "cuda_bf16.h", "cuda_bf16.hpp")  # that kernels include
+IMPORTING = threading.Lock()  # two threads must not import cuda.core at once
+HEADERS = ("cuda_fp16.h", "cuda_fp16.hpp", "cuda_bf16.h", "cuda_bf16.hpp")  # used by kernels
 TOOLKITS = Path("/usr/local")
 VERSION = re.compile(rb"#define CUDA_VERSION (\d+)")
 VERSION_WITHIN = 1 << 16  # bytes from the start of cuda.h
 OPTIONS = {
     "std": "c++17",
-    "fma": False,  # products are fused where the source says so, and nowhere else
+    "fma": False,  # the source contracts explicitly, with fmaf
     "ftz": False,
     "ptxas_options": ["-v"],
 }
 
 
 class Compiled(NamedTuple):
-    """Machine code, and what the assembler said of its registers and memory."""
+    """Machine code, and the output of ptxas: registers, spills, memory."""
 
     cubin: bytes
     log: str
 
 
 def architecture(stem: str, capability: str) -> str:
-    """Return the architecture that a kernel file is compiled for on a device.
+    """Return the target architecture of a kernel file on a device.
 
     Examples
     --------
@@ -52,18 +52,18 @@ def compile_kernel(stem: str, defines: tuple[str, ...], arch: str, *, text: str 
     Parameters
     ----------
     stem : str
-        Of the file in kernels/.
+        Name of the file in kernels/.
     defines : tuple of str
-        Macros that choose the instantiation, ``"NAME"`` or ``"NAME=value"``.
+        Macros of the instantiation, ``"NAME"`` or ``"NAME=value"``.
     arch : str
-        Such as ``"sm_90"``.
+        The target, such as ``"sm_90"``.
     text : str
-        The expanded source, where the caller has it already.
+        The expanded source, if the caller has it.
 
     Raises
     ------
     KernelCompileError
-        NVRTC rejected the source; carries source and log.
+        NVRTC rejected the source; has its source and log.
     DeviceError
         There is no compiler.
     """
@@ -83,45 +83,45 @@ def compile_kernel(stem: str, defines: tuple[str, ...], arch: str, *, text: str 
     )
     try:
         code = Program(text, "c++", options).compile("cubin", logs=log).code
-    except Exception as error:  # cuda.core raises NVRTCError, which is private to its bindings
-        said = f"{error}\n{log.getvalue()}".replace("\0", "").strip()
+    except Exception as error:  # NVRTCError is private to cuda.core
+        output = f"{error}\n{log.getvalue()}".replace("\0", "").strip()
         message = f"{stem}: NVRTC rejected it for {arch} with {', '.join(defines) or 'no macros'}"
-        raise KernelCompileError(f"{message}:\n{said}", log=said, source=text) from error
+        raise KernelCompileError(f"{message}:\n{output}", log=output, source=text) from error
     return Compiled(bytes(code), log.getvalue())
 
 
 @functools.cache
 def missing() -> str | None:
-    """Return what the compiler lacks and how to get it, or None where it can be used."""
+    """Return what the compiler lacks and how to get it, or None if it can be used."""
     try:
         with IMPORTING:
             import cuda.core  # noqa: F401
-    except Exception as error:  # whatever a broken installation raises is the answer
-        return f"cuda.core cannot be imported ({_first_line(error)}); {HOW}"
+    except Exception as error:  # a broken installation may raise anything
+        return f"cuda.core cannot be imported ({_first_line(error)}); {INSTALL}"
     try:
         _loaded()
-    except Exception as error:  # of the loader's own classes
-        return f"NVRTC's library cannot be loaded ({_first_line(error)}); {HOW}"
+    except Exception as error:  # exception classes of its loader
+        return f"NVRTC's library cannot be loaded ({_first_line(error)}); {INSTALL}"
     if headers() is None:
         others = [f"{path} (CUDA {'.'.join(map(str, of))})" for path, of in _all_headers()]
         but = f", only {', '.join(dict.fromkeys(others))}" if others else ""
         wanted = ".".join(map(str, _loaded()))
-        return f"CUDA's headers (cuda_fp16.h) cannot be found for NVRTC {wanted}{but}; {HOW}"
+        return f"CUDA's headers (cuda_fp16.h) cannot be found for NVRTC {wanted}{but}; {INSTALL}"
     return None
 
 
 @functools.cache
 def headers() -> Path | None:
-    """Return the folder of CUDA's headers of the same major version as the NVRTC that is loaded."""
+    """Return the folder of CUDA headers with the major version of the loaded NVRTC, or None."""
     try:
         major, _ = _loaded()
-    except Exception:  # there is none; see missing()
+    except Exception:  # not found; see missing()
         return None
     return next((path for path, of in _all_headers() if of[0] == major), None)
 
 
 def _all_headers() -> Iterator[tuple[Path, tuple[int, int]]]:
-    """List the folders of CUDA's headers with their versions: of wheels, then of toolkits."""
+    """Iterate over folders of CUDA headers and their versions: wheels first, then toolkits."""
     for path in _folders():
         if all((path / name).is_file() for name in (*HEADERS, "cuda.h")):
             with (path / "cuda.h").open("rb") as file:
@@ -141,7 +141,7 @@ def _folders() -> Iterator[Path]:
         from cuda.pathfinder import find_nvidia_header_directory
 
         found = find_nvidia_header_directory("cudart")
-    except Exception:  # no pathfinder, or one that does not know the name
+    except Exception:  # no pathfinder, or an old one
         found = None
     if found:
         yield Path(found)
@@ -150,10 +150,10 @@ def _folders() -> Iterator[Path]:
 
 @functools.cache
 def version() -> str:
-    """Return the version of the NVRTC that is loaded, in full where it is its wheel's."""
+    """Return the version of the loaded NVRTC, with the patch level of its wheel."""
     try:
         major, minor = _loaded()
-    except Exception:  # there is none; see missing()
+    except Exception:  # not found; see missing()
         return "NVRTC of unknown version"
     wheel = _version("nvidia-cuda-nvrtc" if major >= 13 else f"nvidia-cuda-nvrtc-cu{major}")
     return f"NVRTC {wheel if wheel.startswith(f'{major}.{minor}.') else f'{major}.{minor}'}"
@@ -161,22 +161,22 @@ def version() -> str:
 
 @functools.cache
 def _loaded() -> tuple[int, int]:
-    """Load NVRTC's library and ask for its version; raises whatever the loader does."""
+    """Load NVRTC's library and return its version; raise what its loader raises."""
     with IMPORTING:
         from cuda.bindings import nvrtc
     status, major, minor = nvrtc.nvrtcVersion()
     if status:
-        raise RuntimeError(f"nvrtcVersion gives {status}")
+        raise RuntimeError(f"nvrtcVersion returned {status}")
     return int(major), int(minor)
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]  # of a library's loader, which lists folders after it
+    return str(error).partition("\n")[0]  # a loader lists folders after it
 
 
 @functools.cache
 def fingerprint() -> str:
-    """Name what decides the machine code besides the source: compiler, headers and options."""
+    """Return what determines the machine code besides the source: compiler, headers, options."""
     folder = headers()
     texts = [] if folder is None else [(folder / name).read_bytes() for name in HEADERS]
     return f"{version()}; headers {hashlib.sha256(b''.join(texts)).hexdigest()}; {OPTIONS}"
@@ -189,4 +189,4 @@ def _version(package: str) -> str:
         return ""
 
 
-HOW = "install it with pip install 'gpugrad[cuda13]' (CUDA 13) or 'gpugrad[cuda12]' (CUDA 12)"
+INSTALL = "install it with pip install 'gpugrad[cuda13]' (CUDA 13) or 'gpugrad[cuda12]' (CUDA 12)"

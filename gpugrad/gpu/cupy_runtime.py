@@ -1,4 +1,4 @@
-"""The GPU as CuPy gives it: its properties, its modules, copies between it and the host."""
+"""The runtime on CuPy: device properties, modules, copies between device and host."""
 
 import functools
 from typing import Any
@@ -10,16 +10,16 @@ from gpugrad.gpu.bound import BoundProgram, make_context_current
 from gpugrad.gpu.launches import Launch, Program
 from gpugrad.planning.gpu_costs import DeviceFacts
 
-# Attributes of a device in kHz, kHz and bits, and what is assumed where they are not told.
+# Attributes of a device in kHz, kHz and bits, with defaults for drivers without them.
 PROPERTIES = {"ClockRate": 1_500_000, "MemoryClockRate": 6_000_000, "GlobalMemoryBusWidth": 256}
-WITHOUT_OPT_IN = 48 << 10  # bytes of shared memory that every launch may use
+WITHOUT_OPT_IN = 48 << 10  # bytes of dynamic shared memory
 
 
 class CupyRuntime:
     """The runtime on CUDA devices."""
 
     def facts(self, device: int | None) -> DeviceFacts:
-        """Describe a device, the current one if None."""
+        """Return the facts of a device; of the current one if None."""
         return _facts(cupy.cuda.Device().id if device is None else device)
 
     def bind(self, program: Program, arrays: int) -> BoundProgram:
@@ -37,11 +37,11 @@ class CupyRuntime:
         return cupy.empty(shape, dtype)
 
     def to_device(self, array: Any) -> Any:
-        """Bring a NumPy array to the current device."""
+        """Copy a NumPy array to the current device."""
         return cupy.asarray(array)
 
     def to_host(self, array: Any, out: Any) -> None:
-        """Write a device array's values into a NumPy array, without another one if it can be."""
+        """Copy a device array into a NumPy array, without a temporary if it is contiguous."""
         if out.flags.f_contiguous:
             array, out = array.T, out.T
         if out.flags.c_contiguous:
@@ -72,10 +72,10 @@ def _facts(device: int) -> DeviceFacts:
 def kernel(
     stem: str, function: str, macros: tuple[str, ...], shared_bytes: int, device: int
 ) -> int:
-    """Return the driver's function of a kernel, which may have so much dynamic shared memory."""
+    """Return the CUfunction of a kernel that may use `shared_bytes` of dynamic shared memory."""
     arch = compiler.architecture(stem, cupy.cuda.Device(device).compute_capability)
     with cupy.cuda.Device(device):
-        make_context_current(device)  # which a module that another thread has loaded would not
+        make_context_current(device)  # another thread may have loaded the module
         loaded: Any = _module(stem, macros, arch, device).get_function(function)
         if shared_bytes > WITHOUT_OPT_IN:
             loaded.max_dynamic_shared_size_bytes = shared_bytes

@@ -1,12 +1,11 @@
 """dx = dz wᵀ, dw = xᵀ dz, db = Σ_i dz.
 
-Of layers with few outputs one launch computes all of them (gpugrad/gpu/fused.py), or all but a dw
-that sums few rows. Else:
+Layers with few outputs use a fused kernel (gpugrad/gpu/fused.py), with a separate dw for few rows.
+Other layers use a kernel per product:
 
-By multiply-adds (kernels/dense_sigmoid_backward_dx_ffma.cu, _dw_ffma.cu) dz is computed where it is
-read, and never stored. On tensor cores one pass computes it, sums db and leaves dz as the products
-want it: as planes (kernels/sigmoid_bias_planes.cu), or in its own dtype
-(kernels/sigmoid_bias_backward.cu).
+By FFMA (kernels/dense_sigmoid_backward_dx_ffma.cu, _dw_ffma.cu) dz is computed when it is loaded
+and never stored. On tensor cores one pass computes dz, sums db and stores dz: as planes
+(kernels/sigmoid_bias_planes.cu), or in its own dtype (kernels/sigmoid_bias_backward.cu).
 """
 
 from typing import Any, NamedTuple
@@ -21,7 +20,7 @@ from gpugrad.planning.problem import Gemm
 
 
 class Upstream(NamedTuple):
-    """What dz is computed from: dy and y, or z if `logits`, both (n, m)."""
+    """The operands of dz: dy, and y or (if `logits`) z, all (n, m)."""
 
     dy: Any
     saved: Any
@@ -29,7 +28,7 @@ class Upstream(NamedTuple):
 
     @property
     def arguments(self) -> Arguments:
-        """Both matrices as the kernels take them."""
+        """The kernel arguments of both matrices."""
         return (self.dy, *strides(self.dy), self.saved, *strides(self.saved))
 
 
@@ -50,9 +49,9 @@ def dense_sigmoid_backward(
     """Write dx (n, k), dw (k, m) and db (m,); dy and y or z are (n, m)."""
     upstream = Upstream(dy, y, False) if z is None else Upstream(dy, z, True)
     if plan.layer is not None:
-        apart = plan.dw_apart
-        if apart is not None:
-            _dw(launches, apart, upstream, x, w, dw, "dw" in accumulate)
+        separate_dw = plan.separate_dw
+        if separate_dw is not None:
+            _dw(launches, separate_dw, upstream, x, w, dw, "dw" in accumulate)
             dw = None
         if any(one is not None for one in (dx, dw, db)):
             arrays = (upstream.dy, upstream.saved, x, w, dx, dw, db)
@@ -86,7 +85,7 @@ def _planes(
     db: Any,
     accumulate_db: bool,
 ) -> tuple[Operand | None, Operand | None]:
-    """Compute dz as the operand on planes of dx and of dw, where they are one; and db."""
+    """Compute dz as planes for dx and for dw, as far as they use planes, and db."""
     count = {name: step.planes for name, step in steps.items() if step.planes}
     if upstream.dy.dtype.name == "float32":
         of_dx, of_dw = split_gradient(
@@ -125,14 +124,7 @@ def _sum(
     accumulate_db: bool,
 ) -> None:
     dy, saved, logits = upstream
-    stored: Arguments = (
-        (
-            dz[0],
-            *strides(dz[0]),
-        )
-        if dz
-        else ()
-    )
+    stored = [one for matrix in dz for one in (matrix, *strides(matrix))]
     switches = (packed(dy, saved, *dz), *(False for _ in dz), accumulate_db)
     launch_column_sum(
         launches,

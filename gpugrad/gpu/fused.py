@@ -1,4 +1,4 @@
-"""All gradients of a layer in one launch: kernels/dense_sigmoid_backward_fused_ffma.cu, _mma.cu."""
+"""The fused backward kernels: kernels/dense_sigmoid_backward_fused_ffma.cu, _mma.cu."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from gpugrad.gpu.split_sums import QUAD, reduce_splits
 from gpugrad.planning.configurations import REDUCTION
 from gpugrad.planning.problem import FusedLayer
 
-STEM = "dense_sigmoid_backward_fused_"  # and the algorithm
+STEM = "dense_sigmoid_backward_fused_"  # followed by the algorithm
 
 
 def gradients(
@@ -36,7 +36,7 @@ def gradients(
 ) -> None:
     """Write dx (n, k), dw (k, m) and db (m,), those that are not None."""
     element = dy.dtype
-    # Sums of several blocks, and those that leave wider than the inputs, go by way of a workspace.
+    # Sums of several blocks, and results wider than the inputs, need a workspace.
     parts = {
         name: partial_sums(launches, element, (plan.splits, *out.shape))
         for name, out in (("dw", dw), ("db", db))
@@ -70,7 +70,7 @@ def _reduce(
     db: Any,
     accumulate: tuple[str, ...],
 ) -> None:
-    """Add partial sums in order: those of both results in one launch, if their dtype is one."""
+    """Sum the splits of dw and db in order; in one launch if both have the same dtype."""
     if len(parts) == 2 and dw.dtype == db.dtype:
         count = dw.size + db.size
         if count == 0:

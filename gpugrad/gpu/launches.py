@@ -1,7 +1,7 @@
-"""What an operation would launch: kernels, copies, and the workspace between them.
+"""The program of a call: kernel launches, copies, and the workspace.
 
-An operation computes a `Program` from its plan and from the layouts of its arrays. Nothing here
-touches memory, so that a program can be made, looked at and tested on any machine.
+An operation builds a `Program` from its plan and the layouts of its arrays. This needs neither
+memory nor a GPU: programs can be built and tested on any machine.
 """
 
 import math
@@ -18,26 +18,28 @@ from gpugrad.operations import OPERATIONS
 from gpugrad.planning.configurations import Configuration
 from gpugrad.planning.problem import Plan
 
-WORKSPACE_ALIGNMENT = 512  # bytes, of each part of a workspace, as CuPy's pool aligns what it gives
-MISALIGNED = 15  # the bits of an address that decide whether 16 bytes can be moved at once
+WORKSPACE_ALIGNMENT = 512  # bytes, of each part, as in CuPy's pool
+MISALIGNED = 15  # bits of an address that are not 0 if 16-byte accesses are impossible
 
 
 @dataclass(frozen=True, slots=True)
 class ArrayRef:
-    """An array of a call without its data: which one it is, and its layout.
+    """An array of a call without its data: its index and layout.
 
     Attributes
     ----------
-    place : int
-        Of the call's arrays, from 0 on, or of the workspace's parts, from -1 downwards.
-    shape, strides : tuple of int
-        Strides in bytes.
+    index : int
+        Among the arrays of the call, from 0 upwards; among the parts of the workspace, from -1
+        downwards.
+    shape : tuple of int
+    strides : tuple of int
+        In bytes.
     dtype : numpy.dtype
     misalignment : int
         The address modulo 16.
     """
 
-    place: int
+    index: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     dtype: Any
@@ -45,17 +47,17 @@ class ArrayRef:
 
     @property
     def ndim(self) -> int:
-        """Dimensions."""
+        """Number of dimensions."""
         return len(self.shape)
 
     @property
     def size(self) -> int:
-        """Elements."""
+        """Number of elements."""
         return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the elements."""
+        """Total bytes of the elements."""
         return self.size * int(self.dtype.itemsize)
 
     @property
@@ -64,28 +66,28 @@ class ArrayRef:
         return self.view(self.shape[::-1], self.strides[::-1])
 
     def view(self, shape: tuple[int, ...], strides: tuple[int, ...]) -> "ArrayRef":
-        """Return the same memory with another shape and other strides in bytes."""
+        """Return a view of the same memory with another shape and strides."""
         return replace(self, shape=shape, strides=strides)
 
 
-def ref_of(place: int, array: Any) -> ArrayRef:
+def ref_of(index: int, array: Any) -> ArrayRef:
     """Return the reference to an array of the call."""
     where = address(array) & MISALIGNED
-    return ArrayRef(place, tuple(array.shape), tuple(array.strides), array.dtype, where)
+    return ArrayRef(index, tuple(array.shape), tuple(array.strides), array.dtype, where)
 
 
-def new_ref(place: int, shape: tuple[int, ...], dtype: Any, order: str) -> ArrayRef:
-    """Return the reference to an array that is to be allocated, in order "C" or "F"."""
+def new_ref(index: int, shape: tuple[int, ...], dtype: Any, order: str) -> ArrayRef:
+    """Return the reference to an array to allocate, in memory order "C" or "F"."""
     if order == "F":
-        return new_ref(place, shape[::-1], dtype, "C").T
-    return ArrayRef(place, shape, contiguous(shape, dtype.itemsize), dtype)
+        return new_ref(index, shape[::-1], dtype, "C").T
+    return ArrayRef(index, shape, contiguous(shape, dtype.itemsize), dtype)
 
 
 class TensorMap(NamedTuple):
-    """What TMA needs to know to copy boxes of an array: a kernel's argument.
+    """A kernel argument: the descriptor by which TMA copies boxes of an array.
 
-    The axes of the box are those of the array; the swizzle is in bytes. Of an empty array, of which
-    nothing is copied, the map is blank.
+    The axes of the box are those of the array; the swizzle is in bytes. The descriptor of an empty
+    array is blank.
     """
 
     array: ArrayRef
@@ -101,12 +103,10 @@ class Launch(NamedTuple):
     stem, function : str
         The kernel file, and the kernel in it.
     macros : tuple of str
-        Of the instantiation.
     grid, block : tuple of int
-    args : tuple
-        Of `ArrayRef`, `TensorMap` and NumPy scalars.
+    args : tuple of ArrayRef, TensorMap or NumPy scalar
     shared_bytes : int
-        Of dynamic shared memory.
+        Dynamic shared memory.
     """
 
     stem: str
@@ -124,7 +124,7 @@ class Launch(NamedTuple):
 
 
 class Copy(NamedTuple):
-    """A copy of an array's elements, between any two layouts of one shape."""
+    """A copy between two arrays of one shape and any strides."""
 
     source: ArrayRef
     target: ArrayRef
@@ -134,7 +134,7 @@ class Copy(NamedTuple):
 
 
 class Fill(NamedTuple):
-    """Zeros for an array."""
+    """An array set to zero."""
 
     target: ArrayRef
 
@@ -146,13 +146,13 @@ Step = Launch | Copy | Fill
 
 
 class Program(NamedTuple):
-    """All that a call does on the device, in order.
+    """The work of a call on the device, in order.
 
     Attributes
     ----------
     steps : tuple
     parts : tuple of ArrayRef
-        Of the workspace.
+        The parts of the workspace.
     """
 
     steps: tuple[Step, ...]
@@ -160,9 +160,9 @@ class Program(NamedTuple):
 
     @property
     def offsets(self) -> tuple[int, ...]:
-        """Bytes from the start of the workspace to each part, and to its end.
+        """Offsets of the parts in the workspace, and its size, in bytes.
 
-        A part without elements has some bytes too, so that its address is within the workspace.
+        An empty part has some bytes too, so that its address is within the workspace.
         """
         found = [0]
         for part in self.parts:
@@ -177,12 +177,12 @@ class Program(NamedTuple):
 
 @dataclass
 class Launches:
-    """A program in the making.
+    """A builder of programs.
 
     Attributes
     ----------
     sm_count : int
-        Multiprocessors of the device, for kernels whose blocks stay.
+        Multiprocessors of the device, for the grids of persistent kernels.
     """
 
     sm_count: int
@@ -190,7 +190,7 @@ class Launches:
     parts: list[ArrayRef] = field(default_factory=list)
 
     def program(self) -> Program:
-        """Return what has been added."""
+        """Return the program built so far."""
         return Program(tuple(self.steps), tuple(self.parts))
 
     def launch(
@@ -210,29 +210,29 @@ class Launches:
         stem, function : str
             The kernel.
         chosen : tuple of str
-            The macros that choose what is computed, besides those of the configuration.
+            Macros besides those of the configuration.
         configuration : Configuration
         grid, args : tuple
         block : tuple of int, optional
-            Where it is not that of the configuration.
+            By default that of the configuration.
         """
         macros, block = (*chosen, *configuration.macros), block or configuration.block
         shared = configuration.shared_bytes
         self.steps.append(Launch(stem, function, macros, grid, block, args, shared))
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> ArrayRef:
-        """Return a part of the workspace, in C order."""
+        """Allocate a part of the workspace, in C order."""
         dtype = np.dtype(dtype)
         strides = contiguous(shape, dtype.itemsize)
         self.parts.append(ArrayRef(~len(self.parts), shape, strides, dtype))
         return self.parts[-1]
 
     def copy(self, source: ArrayRef, target: ArrayRef) -> None:
-        """Add a copy, by other means than a kernel of this package."""
+        """Add a copy by CuPy."""
         self.steps.append(Copy(source, target))
 
     def fill(self, target: ArrayRef) -> None:
-        """Add zeros, by other means than a kernel of this package."""
+        """Add a fill with zeros by CuPy."""
         self.steps.append(Fill(target))
 
     def compact(self, array: ArrayRef) -> ArrayRef:
@@ -242,9 +242,9 @@ class Launches:
         return copied
 
     def rows(self, array: ArrayRef, *, read: bool = True) -> ArrayRef:
-        """Flatten leading dimensions, (..., m) -> (n, m), by a copy where strides do not allow it.
+        """Flatten leading dimensions, (..., m) -> (n, m), by a copy if strides require it.
 
-        What is not read is not copied: memory of that shape for a result.
+        A result that is not read is not copied; it gets memory of that shape.
         """
         if array.ndim == 2:
             return array
@@ -263,17 +263,17 @@ def program_of(
     accumulate: Collection[str],
     sm_count: int,
 ) -> Program:
-    """Compute what an operation launches.
+    """Return the program of a call.
 
     Parameters
     ----------
     plan : Plan
     inputs : dict
-        The operands in the order of the operation's arguments; None for those that are not read.
+        The operands in the order of the operation's arguments; None for those not read.
     outputs : dict
-        The results that are wanted.
+        The wanted results.
     accumulate : collection of str
-        The results that are added to what is there.
+        The results that are added to their buffers.
     sm_count : int
         Multiprocessors of the device.
     """
@@ -282,26 +282,26 @@ def program_of(
     def rows(name: str, one: ArrayRef, *, read: bool) -> ArrayRef:
         return launches.rows(one, read=read) if operation.is_flattened(name) else one
 
-    near = {
+    operands = {
         name: None if one is None else rows(name, one, read=True) for name, one in inputs.items()
     }
     results = {name: rows(name, one, read=name in accumulate) for name, one in outputs.items()}
     compute = getattr(import_module(f"gpugrad.gpu.{plan.op}"), plan.op)
-    compute(launches, plan, **near, **results, accumulate=tuple(accumulate))
+    compute(launches, plan, **operands, **results, accumulate=tuple(accumulate))
     for name, one in outputs.items():
-        if results[name].place != one.place:
+        if results[name].index != one.index:
             strides = contiguous(one.shape, one.dtype.itemsize)
             launches.copy(results[name].view(one.shape, strides), one)
     return launches.program()
 
 
 def contiguous(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
-    """Return the strides of an array in C order."""
+    """Return the strides in bytes of an array in C order."""
     return tuple(itemsize * math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
 def row_step(array: ArrayRef) -> int | None:
-    """Return the stride from one row (..., m) to the next; None where it differs among them."""
+    """Return the stride between the rows of (..., m); None if it is not uniform."""
     leading = [
         (extent, stride)
         for extent, stride in zip(array.shape[:-1], array.strides[:-1], strict=True)

@@ -1,14 +1,13 @@
-"""Where a call on a GPU takes its results and its workspace from, and its stream.
+"""Streams and memory of calls on a GPU: results and workspaces.
 
-Each framework allocates for its own arrays, so that its allocator knows the stream on which their
-memory is used.
+Results and workspaces come from the allocator of the arrays' framework, which knows the stream on
+which their memory is used.
 
-A workspace goes back when the call that used it has been launched: only what is launched on the
-same stream later can have its memory. But a CUDA graph writes to its workspaces whenever it is
-replayed, on any stream, and CuPy's pool knows of no graphs. So a workspace that a captured call has
-from CuPy's pool is never given back. Calls that one thread launches on one stream in one capture
-run in their order in every replay: they have the same workspace. Without that, a graph of a network
-would hold the workspaces of all its layers at once.
+A workspace is released once the call is launched: only later work on the same stream can reuse its
+memory. A CUDA graph, however, writes its workspaces in every replay, on any stream, and CuPy's pool
+does not know graphs. So a workspace that a captured call takes from CuPy's pool is never released.
+Calls that one thread captures on one stream replay in order, and share a workspace. Otherwise the
+graph of a network would hold the workspaces of all its layers.
 """
 
 import sys
@@ -27,7 +26,7 @@ of_graphs: dict[Any, list[tuple[int, Any]]] = {}  # bytes and memory, by capture
 
 
 class CupyMemory:
-    """Memory of CuPy's pool, on its current stream."""
+    """Memory from CuPy's pool, on CuPy's current stream."""
 
     def stream(self) -> int:
         """Return the current stream."""
@@ -36,19 +35,19 @@ class CupyMemory:
     def result(self, shape: tuple[int, ...], dtype: Any, order: str) -> tuple[Any, int]:
         """Allocate an array on the current device; return it and its address."""
         array = cupy.ndarray(shape, dtype, None, None, order)
-        if array.data.ptr & MISALIGNED:  # of an allocator that is not CuPy's own
+        if array.data.ptr & MISALIGNED:  # from a custom allocator
             memory = _aligned(array.nbytes)
             array = cupy.ndarray(shape, dtype, memory, None, order)
         return array, array.data.ptr
 
     def workspace(self, size: int, stream: int) -> tuple[Any, int]:
-        """Allocate bytes on the current device; return what holds them and their address."""
+        """Allocate bytes on the current device; return their owner and their address."""
         memory = _workspace(size, stream)
         return memory, memory.ptr
 
 
 class TorchMemory:
-    """Memory of PyTorch's allocator, on PyTorch's current stream; it knows its graphs itself."""
+    """Memory from PyTorch's allocator, on PyTorch's current stream; it supports graphs."""
 
     def __init__(self, device: int) -> None:
         self._torch: Any = sys.modules["torch"]
@@ -71,19 +70,19 @@ class TorchMemory:
         return tensor, _expect_aligned(tensor.data_ptr())
 
     def workspace(self, size: int, stream: int) -> tuple[Any, int]:
-        """Allocate bytes; return what holds them and their address."""
+        """Allocate bytes; return their owner and their address."""
         tensor = self._torch.empty(size, dtype=self._torch.uint8, device=self._device)
         return tensor, _expect_aligned(tensor.data_ptr())
 
 
 def _expect_aligned(where: int) -> int:
     if where & MISALIGNED:
-        raise DeviceError("PyTorch's allocator gives memory that is not aligned to 16 bytes")
+        raise DeviceError("PyTorch's allocator returned memory that is not aligned to 16 bytes")
     return where
 
 
 def _aligned(size: int) -> Any:
-    """Allocate bytes whose address is a multiple of 16, by any allocator."""
+    """Allocate bytes at a multiple of 16, with any allocator."""
     memory = cuda.alloc(size)
     if memory.ptr & MISALIGNED:
         memory = cuda.alloc(size + MISALIGNED)
@@ -105,7 +104,7 @@ def _workspace(size: int, stream: int) -> Any:
 
 
 def capture_number(stream: int) -> int | None:
-    """Return the number of a stream's capture, unique in the process; None if it is unknown."""
+    """Return the unique ID of a stream's capture; None if it is unknown."""
     from cuda.bindings import driver
 
     status, _, number, *_ = driver.cuStreamGetCaptureInfo(driver.CUstream(stream))

@@ -1,4 +1,4 @@
-"""Operands of products on tensor cores: matrices as planes, in their own order in memory."""
+"""Operands of products on tensor cores: matrices as planes in their own memory order."""
 
 from typing import Any, NamedTuple
 
@@ -23,14 +23,14 @@ class Operand(NamedTuple):
 
     @property
     def arguments(self) -> Arguments:
-        """Pointer, strides of rows and planes, exponents: as the kernels take an operand."""
+        """The kernel arguments: pointer, strides of rows and planes, exponents."""
         planes = self.planes
         exponents = NULL if planes.exponents is None else planes.exponents
         return (planes.array, *integers(planes.pitch, planes.plane_stride), exponents)
 
 
 def operand(launches: Launches, matrix: Any, count: int) -> Operand:
-    """Bring a matrix (outer, contraction) into planes, in the order that it has in memory."""
+    """Split a matrix (outer, contraction) into planes, in its own memory order."""
     along = rows_are_contiguous(matrix)
     rows = matrix if along else matrix.T
     if matrix.dtype.itemsize == WORD_BYTES:
@@ -41,7 +41,7 @@ def operand(launches: Launches, matrix: Any, count: int) -> Operand:
 def of_both_products(
     launches: Launches, dy: Any, count: int, *, dx: bool, dw: bool
 ) -> tuple[Operand | None, Operand | None]:
-    """Bring dy (n, m) into planes, as the left operand of dx and the right one of dw."""
+    """Split dy (n, m) into planes, as the left operand of dx and the right operand of dw."""
     straight = rows_are_contiguous(dy)
     rows = dy if straight else dy.T
     if dy.dtype.itemsize == WORD_BYTES:
@@ -59,12 +59,12 @@ def of_both_products(
 
 
 def rows_are_contiguous(matrix: Any) -> bool:
-    """Return whether neighbours in memory are in one row, as far as they are neighbours at all."""
+    """Return whether the row stride is at least the column stride."""
     return bool(abs(matrix.strides[1]) <= abs(matrix.strides[0]))
 
 
 def macros(element: Any, left: Operand, right: Operand, *, result: Any = None) -> tuple[str, ...]:
-    """Return the macros that choose what a product computes; element is the dtype of the call."""
+    """Return the macros of a product; element is the dtype of the call."""
     return (
         *defines(element, result=result),
         *(() if left.along else ("LEFT_ACROSS",)),

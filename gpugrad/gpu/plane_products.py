@@ -1,4 +1,4 @@
-"""Products on tensor cores from planes, by mma.sync or by wgmma as the plan has it.
+"""Products of planes on tensor cores, by mma.sync or wgmma.
 
 kernels/matmul_backward_mma.cu and _wgmma.cu, dense_sigmoid_mma.cu and _wgmma.cu.
 """
@@ -23,7 +23,7 @@ def both_products(
     outputs: dict[str, Any],
     accumulate: tuple[str, ...],
 ) -> None:
-    """Compute dx = dz wᵀ and dw = xᵀ dz, as far as dz is given."""
+    """Compute dx = dz wᵀ and dw = xᵀ dz; each is skipped if its dz is None."""
     if dz_of_dx is not None:
         right = operand(launches, w, dz_of_dx.planes.count)
         product(launches, steps["dx"], x.dtype, dz_of_dx, right, outputs["dx"], "dx" in accumulate)
@@ -79,7 +79,7 @@ def product(
 
 
 def maps(plan: Gemm, left: Operand, right: Operand) -> Arguments:
-    """Return the tensor maps of both operands, for kernels whose tiles TMA brings."""
+    """Return the tensor maps of both operands, for kernels that use TMA."""
     one = plan.configuration
     if not isinstance(one, Wgmma):
         return ()

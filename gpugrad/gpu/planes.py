@@ -1,8 +1,8 @@
-"""Operands of products on tensor cores: matrices as 16-bit planes, see kernels/planes.cuh.
+"""Matrices as 16-bit planes: the terms that a float32 is split into; see kernels/planes.cuh.
 
-kernels/split_planes.cu splits a float32 matrix, kernels/sigmoid_bias_planes.cu the gradient dz
-while it sums db. kernels/plane_exponents.cu finds the exponents that two planes or one need. A
-matrix of 16-bit elements is its own only plane.
+kernels/split_planes.cu splits a float32 matrix, kernels/sigmoid_bias_planes.cu computes and splits
+dz and sums db. kernels/plane_exponents.cu computes the exponents that one or two planes need. A
+matrix of 16-bit elements is its own single plane.
 """
 
 from dataclasses import dataclass, replace
@@ -25,21 +25,21 @@ from gpugrad.planning.configurations import PLANE_EXPONENTS, PLANE_SUMS, SPLIT_P
 from gpugrad.planning.problem import ColumnSum
 from gpugrad.planning.tiles import column_sum
 
-EXACT = 3  # planes that hold every float32, without exponents
-WORD = np.float16  # any 16 bits: NumPy and CuPy know no bfloat16
+EXACT = 3  # planes that represent every float32, without exponents
+WORD = np.float16  # any 16-bit type: NumPy and CuPy have no bfloat16
 
 
 @dataclass(frozen=True)
 class Planes:
-    """An operand as planes.
+    """A matrix as planes.
 
     Attributes
     ----------
     array : array of shape (count, rows, columns)
-        16-bit elements, of bfloat16 if count is 3. Each row starts at a multiple of 16 bytes; what
-        lies between rows is not to be read.
+        16-bit elements; bfloat16 if count is 3. Each row starts at a multiple of 16 bytes; padding
+        between rows is undefined.
     exponents : array of shape (rows,) or (columns,), or None
-        int32, one for each outer index of the operand.
+        int32, one per outer index of the operand.
     """
 
     array: Any
@@ -47,7 +47,7 @@ class Planes:
 
     @property
     def count(self) -> int:
-        """Planes."""
+        """Number of planes."""
         return int(self.array.shape[0])
 
     @property
@@ -62,19 +62,19 @@ class Planes:
 
     @property
     def pitch(self) -> int:
-        """Elements from one row to the next, a multiple of those in 16 bytes."""
+        """Elements between rows, a multiple of those in 16 bytes."""
         if self.rows <= 1:
             return _pitch(self.columns)
         return int(self.array.strides[1]) // WORD().itemsize
 
     @property
     def plane_stride(self) -> int:
-        """Elements from one plane to the next."""
+        """Elements between planes."""
         return self.rows * self.pitch
 
 
 def own(launches: Launches, matrix: Any) -> Planes:
-    """Take a matrix of 16-bit elements as its own only plane: a view where its rows are aligned."""
+    """Return a matrix of 16-bit elements as a plane: a view if its rows are aligned, or a copy."""
     rows, columns = matrix.shape
     if packed(matrix) and (rows <= 1 or matrix.strides[0] >= columns * matrix.dtype.itemsize):
         return Planes(matrix.view((1, *matrix.shape), (0, *matrix.strides)))
@@ -84,7 +84,7 @@ def own(launches: Launches, matrix: Any) -> Planes:
 
 
 def split(launches: Launches, matrix: Any, count: int, outer: Literal["rows", "columns"]) -> Planes:
-    """Split a float32 matrix, with exponents for its rows or columns where they are needed."""
+    """Split a float32 matrix, with exponents for its rows or columns if needed."""
     by_row = outer == "rows"
     planes = split_both(launches, matrix, count, by_row=by_row, by_column=not by_row)
     wanted = planes[0 if by_row else 1]
@@ -95,17 +95,17 @@ def split(launches: Launches, matrix: Any, count: int, outer: Literal["rows", "c
 def split_both(
     launches: Launches, matrix: Any, count: int, *, by_row: bool, by_column: bool
 ) -> tuple[Planes | None, Planes | None]:
-    """Split a float32 matrix for a product over its columns, for one over its rows, or for both.
+    """Split a float32 matrix for products that sum over its columns, over its rows, or both.
 
     Parameters
     ----------
     launches : Launches
     matrix : array of shape (rows, columns)
     count : {1, 2, 3}
-        Planes.
+        Number of planes.
     by_row, by_column : bool
-        Whether planes with the exponents of rows, and of columns, are wanted. Three planes have no
-        exponents: the same serve both.
+        Whether to return planes with exponents of rows, and of columns. Three planes have no
+        exponents, and are returned for both.
 
     Returns
     -------
@@ -136,17 +136,17 @@ def split_gradient(
     db: Any = None,
     accumulate_db: bool = False,
 ) -> tuple[Planes | None, Planes | None]:
-    """Compute dz and split it, and sum db in the same pass if it is given.
+    """Compute dz, split it, and sum db in the same pass.
 
     Parameters
     ----------
     launches : Launches
     step : ColumnSum
-        The plan of the sum over rows; without db, of the same work.
+        The step of the column sum, also without db.
     dy, saved : arrays of shape (n, m)
         saved is z if `logits`, else y.
     count, by_row, by_column
-        As for `split_both`; one of the two is wanted.
+        As for `split_both`; at least one of the two is True.
     db : array of shape (m,), optional
     accumulate_db : bool
     """
@@ -179,7 +179,7 @@ def split_gradient(
 
 
 def _split(launches: Launches, matrix: Any, count: int, of_rows: Any, of_columns: Any) -> Any:
-    """Return a float32 matrix as planes, with the exponents that were found for it."""
+    """Add the launch that splits a float32 matrix with given exponents; return its planes."""
     rows, columns = matrix.shape
     planes = _empty(launches, count, rows, columns, WORD)
     if matrix.size == 0:
@@ -200,7 +200,7 @@ def _split(launches: Launches, matrix: Any, count: int, of_rows: Any, of_columns
 def _exponents(
     launches: Launches, matrices: tuple[Any, ...], logits: bool, by_row: bool, by_column: bool
 ) -> tuple[Any, Any]:
-    """Find the exponents of a matrix, or of dz from dy and y or z: by row, by column, or both."""
+    """Compute the exponents of a matrix, or of dz from dy and y or z, by row and by column."""
     matrix, *saved = matrices
     rows, columns = matrix.shape
     step = column_sum(rows, columns, matrix.dtype.name)
@@ -225,7 +225,7 @@ def _exponents(
 
 
 def _exponents_of(launches: Launches, macros: tuple[str, ...], maxima: Any, *, empty: bool) -> Any:
-    """Reduce partial maxima (parts, count) to exponents (count,); of an empty matrix, to zeros."""
+    """Reduce partial maxima (parts, count) to exponents (count,); zeros for an empty matrix."""
     parts, count = maxima.shape
     exponents = launches.empty((count,), np.int32)
     if empty:
@@ -238,7 +238,7 @@ def _exponents_of(launches: Launches, macros: tuple[str, ...], maxima: Any, *, e
 
 
 def _empty(launches: Launches, count: int, rows: int, columns: int, dtype: Any) -> Any:
-    """Allocate planes, every row of them aligned."""
+    """Allocate planes with aligned rows."""
     array = launches.empty((count, rows, _pitch(columns)), dtype)
     return array.view((count, rows, columns), array.strides)
 

@@ -1,4 +1,4 @@
-"""The kernels' source files: where they are, and their text with every include in place."""
+"""The source files of the kernels, and their text with includes expanded."""
 
 import functools
 import re
@@ -10,7 +10,7 @@ INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"\s*$')
 
 @functools.cache
 def directory() -> Path:
-    """Find the kernels: inside the installed package, or beside it in a source tree."""
+    """Return the folder of kernels: in the installed package, or next to it in a source tree."""
     inside = Path(str(files("gpugrad"))) / "_kernels"
     return inside if inside.is_dir() else Path(__file__).parents[2] / "kernels"
 
@@ -21,10 +21,10 @@ def stems() -> list[str]:
 
 
 def expand(stem: str) -> str:
-    """Return `<stem>.cu` with its local includes in place, each once, and `#line` directives.
+    """Return `<stem>.cu` with its local includes expanded once each, with `#line` directives.
 
-    The result is all that the compiler needs and all that the cache's key depends on. Compiler
-    messages still name the file and line they are about.
+    The result is the compiler's input and part of the cache's key. Messages of the compiler keep
+    their file names and lines.
     """
     return "\n".join(_expand(directory() / f"{stem}.cu", set())) + "\n"
 

@@ -16,7 +16,7 @@ from gpugrad.gpu.launches import Launches
 from gpugrad.planning.configurations import REDUCTION
 from gpugrad.planning.problem import Gemm
 
-QUAD = 4  # elements that an operand's tile moves at once
+QUAD = 4  # elements per access of an operand's tile
 WITH_PARTIAL = (
     "matmul_backward_ffma",
     "matmul_backward_mma",
@@ -63,23 +63,23 @@ def launch_gemm(
     accumulate: bool | None,
     extents: Arguments,
 ) -> None:
-    """Launch a product and reduce its splits.
+    """Add the launches of a product: the GEMM, and the sum of its splits.
 
     Parameters
     ----------
     launches : Launches
     plan : Gemm
     element : dtype
-        Of the call's arrays.
+        Dtype of the call's arrays.
     stem, function, macros
         The kernel.
     operands : tuple
-        Its leading arguments, up to the result.
+        The kernel's leading arguments, up to the result.
     out : array of shape (rows, columns)
     accumulate : bool or None
-        Whether `out` is added to; None where the kernel has no such flag.
+        Whether results are added to `out`; None if the kernel has no such flag.
     extents : tuple
-        Its trailing arguments.
+        The kernel's trailing arguments.
     """
     if out.size == 0:
         return
@@ -106,7 +106,7 @@ def launch_column_sum(
     db: Any,
     switches: Arguments,
 ) -> None:
-    """Launch a kernel built on column_sum.cuh, and reduce its splits.
+    """Add the launches of a column sum (column_sum.cuh): the kernel, and the sum of its splits.
 
     Parameters
     ----------
@@ -115,13 +115,13 @@ def launch_column_sum(
     stem, function, macros
         The kernel.
     matrices : tuple
-        Its leading arguments, up to db.
+        The kernel's leading arguments, up to db.
     shape : tuple of int
         (n, m).
     db : array of shape (m,), or None
-        None if only what the kernel stores besides is wanted.
+        None if only the kernel's other results are wanted.
     switches : tuple
-        Its trailing flags; the last is whether db is added to.
+        The kernel's trailing flags; the last one adds to db.
     """
     n, m = shape
     if m == 0:
@@ -151,7 +151,7 @@ def launch_column_sum(
 def reduce_splits(
     launches: Launches, element: Any, partial: Any, out: Any, accumulate: bool
 ) -> None:
-    """Add the partial sums (splits, …) in order into out (rows, columns)."""
+    """Add the launch that sums (splits, rows, columns) in order into out (rows, columns)."""
     rows, columns = out.shape
     args = (
         partial,

@@ -1,8 +1,8 @@
-"""Tensor maps: what the TMA unit of compute capability 9.0 knows of an array.
+"""Tensor maps: descriptors of arrays for TMA (compute capability 9.0).
 
-The driver encodes them (cuTensorMapEncodeTiled of the CUDA driver API); a kernel takes one by
-value. The driver's function is called by its address, because it wants 64-byte aligned memory for
-a map, which the objects of cuda.bindings do not have.
+The driver encodes them (cuTensorMapEncodeTiled); a kernel takes one by value. The function is
+called through ctypes, because a map needs 64-byte aligned memory, which the objects of
+cuda.bindings do not have.
 """
 
 import ctypes
@@ -13,8 +13,8 @@ from gpugrad.errors import DeviceError
 from gpugrad.gpu.availability import driver
 
 ALIGNMENT = 16  # bytes, of every stride
-BYTES = 128  # of a map, CUtensorMap
-REMEMBERED = 4096  # maps: arrays of later calls have the addresses of earlier ones
+BYTES = 128  # of a CUtensorMap
+MAX_CACHED = 4096  # maps: pools reuse addresses
 
 # CUtensorMapDataType, -Interleave, -Swizzle, -L2promotion and -FloatOOBfill of cuda.h
 UINT16 = 1
@@ -32,11 +32,10 @@ class Layout(NamedTuple):
 
 
 def layout(array: Any) -> Layout:
-    """Return what the driver is told of an array of 16-bit elements.
+    """Return the layout of an array of 16-bit elements.
 
-    It is aligned to 16 bytes, and so are its strides, but for the last axis, which is contiguous.
-
-    Where a dimension has one element, its stride means nothing: any that the driver takes will do.
+    The array and its strides are aligned to 16 bytes; the last axis is contiguous. The stride of a
+    dimension of extent 1 is replaced by a valid one.
     """
     itemsize = array.dtype.itemsize
     strides: list[int] = []
@@ -47,14 +46,14 @@ def layout(array: Any) -> Layout:
     return Layout(array.shape[::-1], tuple(strides))
 
 
-@functools.lru_cache(maxsize=REMEMBERED)
+@functools.lru_cache(maxsize=MAX_CACHED)
 def encode(of: Layout, box: tuple[int, ...], swizzle: int, where: int) -> bytes:
-    """Encode a map; a function of its arguments alone.
+    """Encode a map.
 
     Raises
     ------
     DeviceError
-        The driver does not take it.
+        The driver rejects it.
     """
     rank = len(of.extents)
     memory = ctypes.create_string_buffer(2 * BYTES)
@@ -75,7 +74,7 @@ def encode(of: Layout, box: tuple[int, ...], swizzle: int, where: int) -> bytes:
     )
     if status:
         raise DeviceError(
-            f"cuTensorMapEncodeTiled gives error {status} for extents {of.extents}, strides "
+            f"cuTensorMapEncodeTiled returned error {status} for extents {of.extents}, strides "
             f"{of.strides}, box {box[::-1]}"
         )
     return ctypes.string_at(aligned, BYTES)
@@ -83,5 +82,5 @@ def encode(of: Layout, box: tuple[int, ...], swizzle: int, where: int) -> bytes:
 
 @functools.cache
 def _encoder() -> Any:
-    """Return the driver's function."""
+    """Return cuTensorMapEncodeTiled of the driver."""
     return driver().cuTensorMapEncodeTiled

@@ -123,10 +123,10 @@ def _compute(*operands: Any, traced: Traced) -> list[Any]:
     committed = any(one.committed for one in arrays)
     with Call(traced.op, **dict(zip(traced.names, arrays, strict=True))) as call:
         shapes = traced.shapes(call.arrays)
-        buffers = [kinds.empty("JAX", call.home, shape, call.dtype)[0] for shape in shapes]
+        buffers = [kinds.empty("JAX", call.device, shape, call.dtype)[0] for shape in shapes]
         _fill(traced, call.arrays, buffers)
-        if call.home != "cpu":
-            return [call.give_back(one) for one in buffers]
+        if call.device != "cpu":
+            return [call.wrap_result(one) for one in buffers]
     (device,) = arrays[0].devices()
     with jax.default_device(device):  # where results are free to be moved if their operands were
         results: list[Any] = jax.device_put(buffers, device if committed else None)

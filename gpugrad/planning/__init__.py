@@ -1,1 +1,1 @@
-"""From a problem to a plan: arithmetic alone; imports no array library and no backend."""
+"""From a problem to a plan: pure arithmetic, without array libraries and backends."""

@@ -1,12 +1,11 @@
-"""The choice of what a call will do: the algorithm, by the time that it should take.
+"""The choice of the algorithm of a call, by its predicted time.
 
-Everything here is arithmetic on shapes and device facts. Nothing imports CuPy, so that every
-decision can be tested on any machine.
+All of it is arithmetic on shapes and device facts, and can be tested without a GPU.
 
 Tiles and splits depend on shapes, dtype and algorithm alone. The algorithm also depends on the
-device: which ones it has, and which should be the fastest on it for such a layer, by rates that
-follow from its properties or that `gpugrad tune` has measured. It does not depend on the number of
-rows, so that a row's results do not either, but for those that Hopper's TMA cannot address.
+device: on the instructions that it has, and on its rates, which follow from its properties or are
+measured by `gpugrad tune`. It does not depend on the number of rows, so that a row's results do
+not either. Extents that TMA cannot address are the exception.
 """
 
 import functools
@@ -35,17 +34,17 @@ from gpugrad.planning.problem import (
 )
 from gpugrad.planning.tiles import column_sum, gemm
 
-EXACT_PLANES = 3  # of bfloat16, which hold every float32
-EXACT_TERMS = 192  # of a sum from which on they lose no more than multiply-adds; see numerics.md
-RECOVERED_TERMS = 128  # the same in one launch on Hopper, where what is cut off is recovered
-TYPICAL_ROWS = 4096  # of a batch, for the choice of an algorithm
-MANY_ROWS = 10**6  # of one in which what does not grow with it counts little
-FUSED_STEPS = 2  # of a split, at least: fewer would leave more partial sums than they save
+EXACT_PLANES = 3  # planes of bfloat16 represent every float32 exactly
+EXACT_TERMS = 192  # sums of so many terms from planes are as accurate as by FFMA; numerics.md
+RECOVERED_TERMS = 128  # the same in the fused kernel on Hopper, which recovers truncated bits
+TYPICAL_ROWS = 4096  # rows of a batch that choose the algorithm
+MANY_ROWS = 10**6  # rows of a batch beside which weights count little
+FUSED_STEPS = 2  # least steps of a split: shorter splits move more partial sums than they save
 
 
 @dataclass(frozen=True)
 class Choice:
-    """An algorithm with its planes, its predicted time on the GPU alone, and why it was taken."""
+    """An algorithm, its planes, the predicted time of its kernels, and the reason for it."""
 
     algorithm: str
     planes: int
@@ -61,9 +60,9 @@ def choose(
     seconds: float | None,
     facts: DeviceFacts | None = None,
     *,
-    elsewhere: float | None = None,
+    other_seconds: float | None = None,
 ) -> Plan:
-    """Plan a call on a device that has been decided.
+    """Plan a call on a given device.
 
     Parameters
     ----------
@@ -71,54 +70,54 @@ def choose(
     device : {"cpu", "gpu"}
     precision : {"highest", "high", "medium", "ieee"}
     reason : str
-        Why this device.
+        Why the device was chosen.
     seconds : float or None
-        The predicted time, if it is wanted.
+        The predicted time on the device.
     facts : DeviceFacts, optional
-        Of the GPU. Without them its matrix products are IEEE multiply-adds.
-    elsewhere : float, optional
+        Facts of the GPU. Without them products use FFMA.
+    other_seconds : float, optional
         The predicted time on the other device.
     """
     op = problem.op
     if device == "cpu":
-        return Plan(op, "cpu", "numpy", seconds, elsewhere, reason)
-    choice = taken(problem, precision, facts)
+        return Plan(op, "cpu", "numpy", seconds, other_seconds, reason)
+    choice = choose_algorithm(problem, precision, facts)
     algorithm, steps = choice.algorithm, steps_of(problem, choice.algorithm, choice.planes, facts)
-    together = "layer" in dict(steps)
-    if products(problem) or together:
+    is_fused = "layer" in dict(steps)
+    if products(problem) or is_fused:
         reason = f"{reason}; {choice.reason}"
-        but = " but dw, whose sums have few terms," * ("dw" in dict(steps))
-        reason += f", all gradients{but} from one launch, for it moves the fewest bytes" * together
+        but = " except dw, whose sums have few terms," * ("dw" in dict(steps))
+        reason += f", all gradients{but} by the fused kernel, which moves fewer bytes" * is_fused
     else:
         algorithm = "column-sum" if steps else "elementwise"
-    return Plan(op, "gpu", algorithm, elsewhere, seconds, reason, steps)
+    return Plan(op, "gpu", algorithm, other_seconds, seconds, reason, steps)
 
 
-def taken(problem: Problem, precision: str, facts: DeviceFacts | None) -> Choice:
-    """Choose how to compute a call's products: as for any number of rows, unless all are short."""
-    choice = fastest(of_any_rows(problem), precision, facts)
+def choose_algorithm(problem: Problem, precision: str, facts: DeviceFacts | None) -> Choice:
+    """Choose the algorithm of a call's products, for any number of rows; FFMA for short sums."""
+    choice = fastest(row_independent(problem), precision, facts)
     wanted = products(problem)
-    together = "layer" in dict(steps_of(problem, choice.algorithm, choice.planes, facts))
-    if wanted and not together and all(_short(one[3], choice.planes) for one in wanted):
-        words = f"{_words('ffma', 0, problem.dtype)}, as sums have few terms"
-        return Choice("ffma", 0, choice.seconds, words)
+    is_fused = "layer" in dict(steps_of(problem, choice.algorithm, choice.planes, facts))
+    if wanted and not is_fused and all(_short(one[3], choice.planes) for one in wanted):
+        reason = f"{_describe('ffma', 0, problem.dtype)}, because sums have few terms"
+        return Choice("ffma", 0, choice.seconds, reason)
     return choice
 
 
 def _short(contraction: int, planes: int) -> bool:
-    """Return whether so many planes would lose more than multiply-adds, because terms are few."""
+    """Return whether a sum has too few terms for planes to be as accurate as FFMA."""
     return planes == EXACT_PLANES and contraction < EXACT_TERMS
 
 
-def of_any_rows(problem: Problem) -> Problem:
-    """Return the problem that stands for the layer: its rows' results must not depend on others."""
+def row_independent(problem: Problem) -> Problem:
+    """Return the problem with a typical batch: rows must not depend on the others in the batch."""
     return replace(problem, n=TYPICAL_ROWS, wrt=OPERATIONS[problem.op].wrt)
 
 
 def candidates(
     problem: Problem, precision: str, capability: tuple[int, int]
 ) -> tuple[tuple[str, int], ...]:
-    """List the ways to compute a call's products on a device that are accurate enough.
+    """List the algorithms of a call's products that are accurate enough on a device.
 
     Parameters
     ----------
@@ -130,11 +129,10 @@ def candidates(
     Returns
     -------
     tuple
-        Of (algorithm, planes). The first is ("ffma", 0), which every device has. Tensor cores cut
-        off where they add: with three planes sums of EXACT_TERMS terms or more are as accurate as
-        by IEEE multiply-adds nevertheless, in one launch on Hopper those of RECOVERED_TERMS; few
-        roundings are hard to beat. Where no launch does it all, `steps_of` has the shorter ones of
-        these products computed by multiply-adds.
+        Pairs (algorithm, planes). The first is ("ffma", 0), which every device supports. Tensor
+        cores truncate when they add. Sums of at least EXACT_TERMS terms from three planes are still
+        as accurate as by FFMA; in the fused kernel on Hopper, sums of at least RECOVERED_TERMS. In
+        separate kernels, `steps_of` computes shorter sums by FFMA.
     """
     rates, found = rates_of(capability), [("ffma", 0)]
     on_planes = "wgmma" if rates.warpgroup_16 else "mma"
@@ -158,26 +156,26 @@ def candidates(
 
 @functools.lru_cache(maxsize=4096)
 def fastest(problem: Problem, precision: str, facts: DeviceFacts | None) -> Choice:
-    """Choose how to compute a call's products in the least time on a GPU, as predicted."""
+    """Choose the algorithm of a call's products with the shortest predicted time."""
     if facts is None:
-        return Choice("ffma", 0, 0.0, _words("ffma", 0, problem.dtype))
+        return Choice("ffma", 0, 0.0, _describe("ffma", 0, problem.dtype))
     times = {
         one: kernel_seconds(problem, *one, facts)
         for one in candidates(problem, precision, facts.compute_capability)
     }
     best = min(times, key=lambda one: times[one])
-    words = _words(*best, problem.dtype)
+    reason = _describe(*best, problem.dtype)
     if best[0] != "ffma":
-        words += f", predicted {times[best]:.2g} s for {problem.n} rows"
-        words += f" against {times['ffma', 0]:.2g} s by multiply-adds"
-    return Choice(*best, times[best], words)
+        reason += f", predicted {times[best]:.2g} s for {problem.n} rows"
+        reason += f" against {times['ffma', 0]:.2g} s by FFMA"
+    return Choice(*best, times[best], reason)
 
 
-def _words(algorithm: str, planes: int, dtype: str) -> str:
+def _describe(algorithm: str, planes: int, dtype: str) -> str:
     if algorithm == "dmma":
         return "products on float64 tensor cores"
     if algorithm == "ffma":
-        return "products by IEEE multiply-adds"
+        return "products by IEEE FFMA"
     if dtype != "float32":
         return f"products on {dtype} tensor cores"
     kind = "bfloat16" if planes == 3 else "scaled float16"
@@ -185,7 +183,7 @@ def _words(algorithm: str, planes: int, dtype: str) -> str:
 
 
 def fused_layer(problem: Problem, algorithm: str) -> FusedLayer | None:
-    """Plan a layer's gradients in one launch by shape, if a kernel has room for it."""
+    """Plan the fused kernel of a layer's gradients; None if no configuration has room for it."""
     if problem.op != "dense_sigmoid_backward":
         return None
     n, k, m = problem.n, problem.k, problem.m
@@ -199,39 +197,38 @@ def fused_layer(problem: Problem, algorithm: str) -> FusedLayer | None:
 
 
 @functools.lru_cache(maxsize=4096)
-def in_one_launch(problem: Problem, algorithm: str, facts: DeviceFacts) -> FusedLayer | None:
-    """Plan a layer's gradients in one launch where that moves fewer bytes than several do.
+def fused_path(problem: Problem, algorithm: str, facts: DeviceFacts) -> FusedLayer | None:
+    """Plan the fused kernel of a layer's gradients if it moves fewer bytes than separate kernels.
 
-    It depends on the shape and the dtype, and on whether a block may have the shared memory. The
-    bits of dx are the same either way where both use the same instructions in the same order; where
-    they do not, the number of rows does not count. Those of dw and db are not, and so it does not
-    depend on what is wanted.
+    The decision depends on shape, dtype and the shared memory of the device. If fused and separate
+    kernels give dx different bits, it does not depend on the number of rows. They give dw and db
+    different bits, so that it does not depend on `wrt`.
     """
-    every = replace(problem, wrt=OPERATIONS[problem.op].wrt)
-    layer = planned = fused_layer(every, "mma" if algorithm == "wgmma" else algorithm)
+    whole = replace(problem, wrt=OPERATIONS[problem.op].wrt)
+    layer = planned = fused_layer(whole, "mma" if algorithm == "wgmma" else algorithm)
     limit = rates_of(facts.compute_capability).shared_kb << 10
     if layer is None or layer.configuration.shared_bytes > limit:
         return None
     if algorithm != layer.algorithm or layer.planes > 1:
-        every = replace(every, n=MANY_ROWS)
-        layer = fused_layer(every, layer.algorithm)
+        whole = replace(whole, n=MANY_ROWS)
+        layer = fused_layer(whole, layer.algorithm)
         assert layer is not None
-    several = sum(passes(every, algorithm, layer.planes))
-    for name, step in separate_steps(every, algorithm, layer.planes):
+    separate_bytes = sum(passes(whole, algorithm, layer.planes))
+    for name, step in separate_steps(whole, algorithm, layer.planes):
         if isinstance(step, Gemm):
-            several += product_bytes(every, name, step)
-    return planned if fused_bytes(every, layer) < several else None
+            separate_bytes += product_bytes(whole, name, step)
+    return planned if fused_bytes(whole, layer) < separate_bytes else None
 
 
 def steps_of(
     problem: Problem, algorithm: str, planes: int, facts: DeviceFacts | None = None
 ) -> tuple[tuple[str, Step], ...]:
-    """Plan each part of the work that has tiles or splits.
+    """Plan the steps of a call: the fused kernel, or a step per product and column sum.
 
-    Without facts of a device, each of a layer's gradients has a step of its own. A dw from planes
-    has one, too, where it sums so few rows that planes would lose more than multiply-adds.
+    A dw from planes has a step of its own beside the fused kernel if its sums are too short for
+    planes to be as accurate as FFMA.
     """
-    layer = in_one_launch(problem, algorithm, facts) if facts is not None and problem.wrt else None
+    layer = fused_path(problem, algorithm, facts) if facts is not None and problem.wrt else None
     if layer is None or layer.planes != planes:
         return separate_steps(problem, algorithm, planes)
     if planes < EXACT_PLANES or problem.n >= RECOVERED_TERMS or "w" not in problem.wrt:
@@ -242,9 +239,9 @@ def steps_of(
 def separate_steps(
     problem: Problem, algorithm: str, planes: int
 ) -> tuple[tuple[str, Gemm | ColumnSum], ...]:
-    """Plan each part of the work by itself."""
+    """Plan a step per product and column sum."""
     steps: list[tuple[str, Gemm | ColumnSum]] = []
-    # On tensor cores the pass that computes dz sums its columns, wanted or not.
+    # On tensor cores the pass that computes dz always sums its columns.
     with_dz = problem.computes_dz and OPERATIONS[problem.op].products and algorithm != "ffma"
     if "db" in problem.results or with_dz:
         steps.append(("db", column_sum(problem.n, problem.m, problem.dtype)))
@@ -264,8 +261,8 @@ def separate_steps(
 
 
 def gpu_seconds(problem: Problem, precision: str, facts: DeviceFacts, *, from_host: bool) -> float:
-    """Predict the time of a call on a GPU, with the transfers of arrays that are on the host."""
-    choice = taken(problem, precision, facts)
+    """Predict the time of a call on a GPU, with transfers if its arrays are in host memory."""
+    choice = choose_algorithm(problem, precision, facts)
     seconds = facts.rates.call + kernel_seconds(problem, choice.algorithm, choice.planes, facts)
     if from_host:
         arrays_in, arrays_out = len(OPERATIONS[problem.op].operands), len(problem.results)
@@ -274,14 +271,14 @@ def gpu_seconds(problem: Problem, precision: str, facts: DeviceFacts, *, from_ho
 
 
 def kernel_seconds(problem: Problem, algorithm: str, planes: int, facts: DeviceFacts) -> float:
-    """Predict the time of a call's kernels, with an algorithm for its products."""
+    """Predict the time of a call's kernels with a given algorithm."""
     steps = steps_of(problem, algorithm, planes, facts)
-    beside = [] if "layer" in dict(steps) else passes(problem, algorithm, planes)
-    return gpu_costs.kernel_seconds(problem, steps, beside, facts)
+    extra = [] if "layer" in dict(steps) else passes(problem, algorithm, planes)
+    return gpu_costs.kernel_seconds(problem, steps, extra, facts)
 
 
 def passes(problem: Problem, algorithm: str, planes: int) -> list[float]:
-    """List the bytes of each pass beside the products: dz, its sums, planes and their exponents."""
+    """List the bytes of each pass besides products: dz, column sums, planes, exponents."""
     n, k, m, size = problem.n, problem.k, problem.m, ITEMSIZE[problem.dtype]
     dy = float(size * problem.reads * n * m)
     if not products(problem):

@@ -1,9 +1,9 @@
-"""The configurations of the kernels: every constant that the host and a kernel share stands here.
+"""The configurations of the kernels: all constants that the host and a kernel share.
 
-A kernel family has a frozen dataclass. Its fields in capitals reach the kernels as macros of the
-same name; kernels define no default, and assert what they need of the values. A new tile is a new
-entry of a table below; a new algorithm is a dataclass, a table, a choosing function in tiles.py,
-and its kernels, which `FAMILIES` names.
+A kernel family has a frozen dataclass. Its fields in capitals are passed to the kernels as macros
+of the same name; kernels define no defaults and assert their requirements. A new tile is an entry
+of a table below. A new algorithm is a dataclass, a table, a function in tiles.py, and its kernels
+in `FAMILIES`.
 """
 
 import functools
@@ -17,16 +17,16 @@ MBARRIER_BYTES = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Configuration:
-    """What the kernels of a family are compiled and launched with.
+    """The compile-time and launch parameters of a kernel family.
 
     Attributes
     ----------
     THREADS : int
-        Of a block.
+        Threads per block.
     capability : tuple of int
-        The least compute capability that the kernels are compiled for.
+        Minimum compute capability.
     suffix : str
-        Of the architecture that they are compiled for, if its instructions are in no later one.
+        Suffix of the target architecture; "a" for instructions of that architecture alone.
     """
 
     capability: ClassVar[tuple[int, int]] = (7, 5)
@@ -36,7 +36,7 @@ class Configuration:
 
     @property
     def block(self) -> tuple[int, ...]:
-        """Threads of a block, where they do not depend on shapes."""
+        """Block dimensions, unless they depend on shapes."""
         return (self.THREADS,)
 
     @property
@@ -46,13 +46,13 @@ class Configuration:
 
     @functools.cached_property
     def macros(self) -> tuple[str, ...]:
-        """The macros of the kernels, `NAME=value`."""
+        """The macros, `NAME=value`."""
         names = [one.name for one in fields(self) if one.name.isupper()]
         found = [f"{name}={getattr(self, name)}" for name in names]
         return (*found, *[f"SHARED_BYTES={self.shared_bytes}"] * bool(self.shared_bytes))
 
     def lanes(self, packs: int) -> tuple[int, int]:
-        """Return the threads of a block along the packs of a row, a power of two, and down."""
+        """Return the threads of a block along a row of packs, a power of two, and along rows."""
         across = min(WARP, 1 << (max(1, packs) - 1).bit_length())
         return across, self.THREADS // across
 
@@ -67,14 +67,14 @@ class Elementwise(Configuration):
 
 @dataclass(frozen=True, kw_only=True)
 class RowSums(Configuration):
-    """Sums over rows (column_sum.cuh), which load so many rows before they add the first."""
+    """Column sums (column_sum.cuh); ROWS_IN_FLIGHT rows are loaded before the first is added."""
 
     ROWS_IN_FLIGHT: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlaneSums(RowSums):
-    """The same in a pass that writes the planes of float32."""
+    """Column sums in the pass that writes planes of float32."""
 
     capability: ClassVar[tuple[int, int]] = (8, 0)
 
@@ -83,7 +83,7 @@ class PlaneSums(RowSums):
 
 @dataclass(frozen=True, kw_only=True)
 class Reduction(Configuration):
-    """The second stage of split sums: a block has so many sums, each of them so many lanes."""
+    """The second stage of split sums: SUMS sums per block, LANES lanes per sum."""
 
     SUMS: int = 32
     LANES: int = 8
@@ -94,13 +94,13 @@ class Reduction(Configuration):
         return self.SUMS, self.LANES
 
     def grid(self, sums: int) -> tuple[int]:
-        """Return the blocks for so many sums."""
+        """Return the grid for a number of sums."""
         return (-(-sums // self.SUMS),)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlaneExponents(Reduction):
-    """Maxima of rows and columns, and the exponents that follow from them."""
+    """Maxima of rows and columns, and the exponents of their planes."""
 
     capability: ClassVar[tuple[int, int]] = (8, 0)
 
@@ -109,7 +109,7 @@ class PlaneExponents(Reduction):
 
 @dataclass(frozen=True, kw_only=True)
 class SplitPlanes(Configuration):
-    """Planes of a matrix: a thread takes a pack, 16 bytes of a plane, from a row."""
+    """Planes of a matrix: a thread writes PACK elements, 16 bytes, of each plane."""
 
     capability: ClassVar[tuple[int, int]] = (8, 0)
 
@@ -121,7 +121,7 @@ PLANE_EXPONENTS, PLANE_SUMS, SPLIT_PLANES = PlaneExponents(), PlaneSums(), Split
 
 
 def row_sums(itemsize: int) -> RowSums:
-    """Return the configuration of sums over rows of such elements."""
+    """Return the configuration of column sums for an element size in bytes."""
     return RowSums(ROWS_IN_FLIGHT=2 if itemsize == WORD_BYTES else 4)
 
 
@@ -130,24 +130,24 @@ def row_sums(itemsize: int) -> RowSums:
 
 @dataclass(frozen=True, kw_only=True)
 class GemmConfiguration(Configuration):
-    """A product of matrices: C (M, N) in tiles, a sum over K.
+    """A matrix product: C (M, N) in tiles, a sum over K.
 
     Attributes
     ----------
     BLOCK_M, BLOCK_N : int
-        Rows and columns of the tile of C that a block computes at once.
+        Rows and columns of a block's tile of C.
     BLOCK_K : int
-        Terms of the sum in a stage.
+        Terms of the sum per stage.
     STAGES : int
-        In shared memory.
+        Stages of the pipeline in shared memory.
     TILE_GROUP : int
-        Rows of tiles that are walked together.
+        Rows of tiles per group in the tile order.
     algorithm : str
         As in `gpugrad.planning.problem.Plan`.
     split_step : int
-        A split's length is a multiple of it.
+        The length of a split is a multiple of it.
     persistent : bool
-        Whether blocks take one tile after another, so that the grid does not tell the splits.
+        Whether the kernel is persistent; its grid then does not depend on the splits.
     """
 
     algorithm: ClassVar[str]
@@ -162,28 +162,28 @@ class GemmConfiguration(Configuration):
 
     @property
     def planes(self) -> int:
-        """The 16-bit planes of each operand, 0 where there are none."""
+        """16-bit planes of each operand; 0 if there are none."""
         return 0
 
     @property
     def cluster(self) -> tuple[int, int]:
-        """CTAs of a cluster, adjacent in M and in N; clusters are whole."""
+        """CTAs of a cluster, adjacent in M and in N."""
         return 1, 1
 
     def blocks(self, rows: int, columns: int) -> int:
-        """Return the tiles of a result, in whole clusters."""
+        """Return the number of tiles of a result, in whole clusters."""
         m, n = self.cluster
         down, across = m * self.BLOCK_M, n * self.BLOCK_N
         return m * n * -(-rows // down) * -(-columns // across)
 
     def grid(self, tiles: int, splits: int, sm_count: int) -> tuple[int, ...]:
-        """Return the grid for so many tiles of so many splits: a block for each."""
+        """Return the grid: a block per tile and split."""
         return tiles, splits
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ffma(GemmConfiguration):
-    """gemm_ffma.cuh: IEEE multiply-adds in registers; static shared memory."""
+    """gemm_ffma.cuh: FFMA instructions (SIMT); static shared memory."""
 
     algorithm: ClassVar[str] = "ffma"
 
@@ -195,7 +195,7 @@ class Ffma(GemmConfiguration):
 
 @dataclass(frozen=True, kw_only=True)
 class Mma(GemmConfiguration):
-    """gemm_mma.cuh: 16-bit planes on tensor cores, by mma.sync."""
+    """gemm_mma.cuh: 16-bit planes on tensor cores by mma.sync."""
 
     algorithm: ClassVar[str] = "mma"
     capability: ClassVar[tuple[int, int]] = (8, 0)
@@ -207,7 +207,7 @@ class Mma(GemmConfiguration):
 
     @property
     def planes(self) -> int:
-        """The 16-bit planes of each operand."""
+        """16-bit planes of each operand."""
         return self.PLANES
 
     @property
@@ -274,7 +274,7 @@ class Wgmma(GemmConfiguration):
 
     @property
     def planes(self) -> int:
-        """The 16-bit planes of each operand."""
+        """16-bit planes of each operand."""
         return self.PLANES
 
     @property
@@ -363,13 +363,13 @@ WGMMA = {  # by planes
 
 
 def tiles(algorithm: str, dtype: str, planes: int) -> tuple[GemmConfiguration, ...]:
-    """Return the tiles that an algorithm has for products, the smallest first."""
+    """Return the tiles of an algorithm, the smallest first."""
     if algorithm in ("mma", "wgmma"):
         return MMA[planes] if algorithm == "mma" else WGMMA[planes]
     return FFMA[dtype] if algorithm == "ffma" else DMMA
 
 
-# ---- the gradients of a layer in one launch
+# ---- the fused backward kernels of a layer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -379,17 +379,17 @@ class FusedConfiguration(Configuration):
     Attributes
     ----------
     OUTPUTS : int
-        Outputs of the layer that a block has room for.
+        Maximum number of outputs of the layer.
     INPUTS : int
-        Inputs of a block; a layer with more takes several blocks, each of which reads dy and y.
+        Inputs of the layer per block; each block of a wider layer reads dy and y.
     ROWS : int
-        Rows of a step.
+        Rows per step.
     PADDING : int
-        Elements behind each row in shared memory.
+        Padding elements per row in shared memory.
     algorithm : str
         As in `gpugrad.planning.problem.Plan`.
     max_blocks : int
-        Until how many blocks the batch is split.
+        Maximum number of blocks after the batch is split.
     """
 
     algorithm: ClassVar[str]
@@ -403,13 +403,13 @@ class FusedConfiguration(Configuration):
 
     @property
     def planes(self) -> int:
-        """The 16-bit planes of each operand, 0 where there are none."""
+        """16-bit planes of each operand; 0 if there are none."""
         return 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class FusedFfma(FusedConfiguration):
-    """dense_sigmoid_backward_fused_ffma.cu: float32, by IEEE multiply-adds.
+    """dense_sigmoid_backward_fused_ffma.cu: float32 by FFMA.
 
     Of dw so many rows are multiplied at once, on sm_120, where more spill, fewer; of dx so many
     quads of outputs.
@@ -430,7 +430,7 @@ class FusedFfma(FusedConfiguration):
 
 @dataclass(frozen=True, kw_only=True)
 class FusedMma(FusedConfiguration):
-    """dense_sigmoid_backward_fused_mma.cu: on tensor cores, by mma.sync.
+    """dense_sigmoid_backward_fused_mma.cu: tensor cores by mma.sync.
 
     From logits, steps have ROWS_FROM_LOGITS rows: exponentials take registers.
     """
@@ -446,7 +446,7 @@ class FusedMma(FusedConfiguration):
 
     @property
     def planes(self) -> int:
-        """The 16-bit planes of each operand."""
+        """16-bit planes of each operand."""
         return self.PLANES
 
     @property

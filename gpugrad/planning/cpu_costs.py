@@ -1,7 +1,7 @@
-"""What work on the CPU takes: rates, as measured or round figures, and predictions from them.
+"""The cost model of the CPU: rates, measured or default, and predicted times.
 
-The model is linear in its rates. A call is counted in a few kinds of work, each takes so long a
-unit on all cores together, and `gpugrad tune` solves the same equations for the rates.
+The model is linear in its rates: the time of a call is a sum over kinds of work, each counted in
+units of its own. `gpugrad tune` fits the rates to measured times by the same equations.
 """
 
 from collections.abc import Mapping
@@ -10,32 +10,31 @@ from dataclasses import dataclass
 from gpugrad.operations import OPERATIONS
 from gpugrad.planning.problem import Problem, products
 
-# Of work, with what is counted: flops of products; elements that products read and write, once
-# each; elements that are summed over rows, that dz and that σ are computed of; bytes of operands
-# and results that no cache holds, and that come as new pages from the system.
+# Kinds of work and their units: "product", flops; "moved", elements of the matrices of products;
+# "sum", elements summed over rows; "gradient", elements of dz; "sigmoid", elements of σ; "memory",
+# bytes of operands and results beyond the caches and the allocator's free memory.
 KINDS = ("product", "moved", "sum", "gradient", "sigmoid", "memory")
-CACHED = 1 << 25  # bytes: about a last-level cache, and from where on the allocator keeps none
-# Seconds that a thread works before another one helps: work is cut into pieces that are worth
-# waking a thread for. 2.5e-4 and 2.7e-4 fitted best to 240 calls in float32 and float64, of 40 µs
-# to 80 ms, on two cores.
+CACHED = 1 << 25  # bytes: a typical last-level cache, and the allocator's threshold for mmap
+# Seconds of work that are worth waking a thread. 2.5e-4 and 2.7e-4 fitted 240 calls of 40 µs to
+# 80 ms in float32 and float64 best, on two cores.
 GRAIN = 2.5e-4
-SCALING = 0.8  # of a further core to the first, where nothing is measured
+SCALING = 0.8  # speed of a further core relative to the first; a default
 
 
 @dataclass(frozen=True)
 class CpuRates:
-    """What `gpugrad tune` measures of the CPU.
+    """The rates of the CPU, as `gpugrad tune` measures them.
 
     Attributes
     ----------
     workers : int
-        Threads that the rates are those of.
+        Number of threads.
     speedup : float
-        How many times faster they are together than one of them.
+        Speed of all threads together relative to one.
     call : mapping
         Seconds of the smallest call, by operation.
     unit : mapping
-        Seconds a unit of each of `KINDS` on all workers, by dtype.
+        Seconds per unit of each of `KINDS` on all workers, by dtype.
     """
 
     workers: int
@@ -44,7 +43,7 @@ class CpuRates:
     unit: Mapping[str, Mapping[str, float]]
 
 
-# On one core, where nothing is measured: a BLAS at 60 GFLOP/s in float32, and σ at 1.5 ns.
+# Defaults for one core: a BLAS at 60 GFLOP/s in float32, σ at 1.5 ns per element.
 DEFAULT_UNITS = {
     "float64": (3.3e-11, 4e-10, 4e-10, 1.2e-9, 3e-9, 1e-10),
     "float32": (1.7e-11, 2e-10, 2e-10, 6e-10, 1.5e-9, 1e-10),
@@ -55,7 +54,7 @@ DEFAULT_CALL = 3e-5
 
 
 def default_rates(workers: int) -> CpuRates:
-    """Return round figures for a machine that has not been measured."""
+    """Return default rates for a machine without a profile."""
     speedup = 1 + SCALING * (workers - 1)
     unit = {
         dtype: {kind: seconds / speedup for kind, seconds in zip(KINDS, units, strict=True)}
@@ -65,7 +64,7 @@ def default_rates(workers: int) -> CpuRates:
 
 
 def work(problem: Problem, *, from_logits: bool = False) -> dict[str, float]:
-    """Count the work of a call, by kind; dz from logits takes as long as σ."""
+    """Count the work of a call by kind; dz from logits counts as σ."""
     elements = float(problem.n * problem.m)
     found = dict.fromkeys(KINDS, 0.0)
     found["product"] = problem.flops
@@ -95,9 +94,9 @@ def cpu_seconds(
     problem : Problem
     rates : CpuRates
     workers : int
-        Threads that it may use.
+        Threads available to the call.
     from_logits : bool
-        Whether the sigmoid's gradient is computed from z.
+        Whether dz is computed from z.
     """
     unit, counts = rates.unit[problem.dtype], work(problem, from_logits=from_logits)
     together = sum(count * unit[kind] for kind, count in counts.items())

@@ -1,7 +1,4 @@
-"""What work on a GPU takes: its rates, by its properties or as measured, and predictions from them.
-
-Everything here is arithmetic on a `Problem`, the steps that it comes down to, and rates.
-"""
+"""The cost model of a GPU: rates, measured or from its properties, and predicted times."""
 
 import math
 from collections.abc import Sequence
@@ -18,30 +15,29 @@ from gpugrad.planning.problem import (
     Step,
 )
 
-GPU_SHARE = 0.6  # of the peak rates that properties promise, where nothing is measured
-GPU_LAUNCH = 3e-6  # seconds from one kernel to the next, where nothing is measured
-GPU_CALL = 4e-5  # seconds of a call beside its kernels, likewise
+GPU_SHARE = 0.6  # of the peak rates by its properties; a default, like the following
+GPU_LAUNCH = 3e-6  # seconds from one kernel to the next
+GPU_CALL = 4e-5  # seconds of a call besides its kernels
 HALVES = ("float16", "bfloat16")
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Multiply-adds a clock and multiprocessor, as the makers' data sheets have them; and memory.
+    """Multiply-adds per clock per SM, from data sheets, and shared memory.
 
     Attributes
     ----------
     float32, float64 : float
-        In the ordinary units.
+        FFMA and DFMA.
     tensor_16 : float
-        On tensor cores, of 16-bit operands into float32, by mma.sync; 0 where these kernels need
-        what the device has not.
+        mma.sync of 16-bit operands with float32 accumulators; 0 if the kernels do not support the
+        device.
     tensor_64 : float
-        On float64 tensor cores; 0 where there are none, or where they are no faster.
-    warpgroup_16 : float
-        As tensor_16, by wgmma; 0 where there is none.
+        DMMA; 0 if the device has none, or none faster than DFMA.
     shared_kb : int
-        Shared memory that one block may ask for, in units of 1024 bytes, by the CUDA programming
-        guide.
+        Maximum shared memory per block in KiB, from the CUDA programming guide.
+    warpgroup_16 : float
+        As tensor_16, by wgmma; 0 if there is none.
     """
 
     float32: float
@@ -55,9 +51,9 @@ class Rates:
 RATES = {
     (7, 5): Rates(64, 2),
     (8, 0): Rates(64, 32, 1024, 64, 163),
-    (8, 6): Rates(128, 2, 256, 0, 99),  # of the GeForce models; others of the generation have 512
+    (8, 6): Rates(128, 2, 256, 0, 99),  # GeForce; other models of the generation have 512
     (8, 9): Rates(128, 2, 256, 0, 99),
-    (9, 0): Rates(128, 64, 1290, 128, 227, 2048),  # mma.sync has about 63 % of what wgmma has
+    (9, 0): Rates(128, 64, 1290, 128, 227, 2048),  # mma.sync reaches about 63 % of wgmma
     (10, 0): Rates(128, 64, 1024, 64, 227),
     (10, 3): Rates(128, 2, 1024, 0, 227),
     (12, 0): Rates(128, 2, 256, 0, 99),
@@ -65,54 +61,54 @@ RATES = {
 
 
 def rates_of(capability: tuple[int, int]) -> Rates:
-    """Return the rates of a compute capability, of the next lower one where it is not known."""
+    """Return the rates of a compute capability; for unknown ones, of the next lower."""
     return RATES[max((one for one in RATES if one <= capability), default=min(RATES))]
 
 
 @dataclass(frozen=True)
 class Copy:
-    """What copies between host and device take.
+    """The cost of copies between host and device.
 
     Attributes
     ----------
     latency : float
         Seconds of the smallest copy.
     bandwidth : float
-        Of large ones, bytes a second.
+        Bytes per second of large copies.
     """
 
     latency: float
     bandwidth: float
 
     def seconds(self, size: int, count: int) -> float:
-        """Predict so many copies of so many bytes in all."""
+        """Predict the time of `count` copies of `size` bytes in total."""
         return count * self.latency + size / self.bandwidth
 
 
 @dataclass(frozen=True)
 class GpuRates:
-    """What `gpugrad tune` measures of a GPU and of the way to it.
+    """The rates of a GPU and of transfers to it, as `gpugrad tune` measures them.
 
     Attributes
     ----------
     call : float
-        Seconds of a call on the GPU's own arrays, until the result is there, beside its kernels.
+        Seconds of a call on arrays on the GPU until its results are ready, without its kernels.
     launch : float
-        Seconds that every kernel takes, however little it does.
+        Least seconds of a kernel.
     bandwidth : float
-        Of passes over arrays in the device's memory, bytes read and written a second.
+        Bytes per second, read and written, of passes over device memory.
     to_device, to_host : Copy
-        Of NumPy arrays, whose memory is pageable.
+        Copies of pageable memory, such as NumPy's.
     pinned_to_device, pinned_to_host : Copy
-        Of page-locked memory, for comparison: no prediction uses them.
+        Copies of page-locked memory, for comparison; predictions do not use them.
     multiply_adds : tuple of (str, float)
-        A second, by `kernel_name`. What is not among them is predicted by properties.
+        Per second, by `kernel_name`. Other rates follow from the properties.
     """
 
     call: float
     launch: float
     bandwidth: float
-    to_device: Copy = field(hash=False)  # the rest suffices, and every call needs a hash
+    to_device: Copy = field(hash=False)  # the other fields suffice for the hash of each call
     to_host: Copy = field(hash=False)
     pinned_to_device: Copy = field(hash=False)
     pinned_to_host: Copy = field(hash=False)
@@ -121,7 +117,7 @@ class GpuRates:
 
 @dataclass(frozen=True)
 class DeviceFacts:
-    """What the choice of an algorithm may know about a GPU.
+    """The properties and rates of a GPU that the choice of an algorithm depends on.
 
     Attributes
     ----------
@@ -131,11 +127,11 @@ class DeviceFacts:
     sm_count : int
     clock_hz : float
     bandwidth : float
-        Of the device's memory, bytes a second, as its properties state it.
+        Bytes per second of device memory, by its properties.
     memory : int
-        Bytes in all.
+        Total bytes.
     measured : GpuRates, optional
-        From the profile of the machine. Without it, rates follow from the properties.
+        From the profile of the machine. By default rates follow from the properties.
     """
 
     name: str
@@ -148,7 +144,7 @@ class DeviceFacts:
 
     @property
     def rates(self) -> GpuRates:
-        """The measured rates, or round figures."""
+        """The measured rates, or default rates."""
         if self.measured is not None:
             return self.measured
         pageable, pinned = Copy(2e-5, 1.2e10), Copy(1e-5, 2.4e10)
@@ -157,9 +153,9 @@ class DeviceFacts:
 
 
 def kernel_name(dtype: str, algorithm: str, planes: int, tile: int) -> str:
-    """Name a kernel of products whose rate is its own.
+    """Return the name of a product kernel with a rate of its own.
 
-    How the width of tiles changes that of wgmma is part of `product_work`.
+    `product_work` accounts for the tile width of wgmma.
 
     Examples
     --------
@@ -173,7 +169,7 @@ def kernel_name(dtype: str, algorithm: str, planes: int, tile: int) -> str:
 
 
 def multiply_adds(dtype: str, plan: Gemm | FusedLayer, facts: DeviceFacts) -> float:
-    """Return the multiply-adds a second of the kernel that computes a product."""
+    """Return the multiply-adds per second of a product's kernel."""
     one = plan.configuration
     width = one.BLOCK_N if isinstance(one, GemmConfiguration) else one.OUTPUTS
     name = kernel_name(dtype, plan.algorithm, plan.planes, width)
@@ -181,26 +177,26 @@ def multiply_adds(dtype: str, plan: Gemm | FusedLayer, facts: DeviceFacts) -> fl
     if measured is not None:
         return measured
     rates = rates_of(facts.compute_capability)
-    a_clock = {
+    per_clock = {
         "ffma": rates.float64 if dtype == "float64" else rates.float32,
         "mma": rates.tensor_16,
         "wgmma": rates.warpgroup_16,
         "dmma": rates.tensor_64,
     }[plan.algorithm]
-    return GPU_SHARE * a_clock * facts.clock_hz * facts.sm_count
+    return GPU_SHARE * per_clock * facts.clock_hz * facts.sm_count
 
 
 def product_work(plan: Gemm, sm_count: int) -> float:
-    """Count a product's multiply-adds as they occupy the device: in whole tiles and waves."""
+    """Count a product's multiply-adds, rounded up to whole tiles and waves."""
     waves = math.ceil(plan.blocks * plan.splits / tiles.resident(plan, sm_count))
     tile = float(plan.configuration.BLOCK_M * plan.configuration.BLOCK_N)
     if isinstance(plan.configuration, Wgmma):
-        tile *= tiles.slowed(plan, sm_count)
+        tile *= tiles.slowdown(plan, sm_count)
     return float(waves * sm_count * tile * plan.split_length * plan.pairs)
 
 
 def product_bytes(problem: Problem, name: str, plan: Gemm) -> float:
-    """Count the bytes that a product moves: operands, result, and the partial sums of splits."""
+    """Count the bytes that a product moves: operands, result and partial sums."""
     size = ITEMSIZE[problem.dtype]
     element, reads = {
         "ffma": (size, problem.reads),
@@ -215,17 +211,17 @@ def product_bytes(problem: Problem, name: str, plan: Gemm) -> float:
 
 
 def fused_work(plan: FusedLayer, sm_count: int) -> float:
-    """Count a layer's multiply-adds in one launch as they occupy the device."""
+    """Count the fused kernel's multiply-adds, rounded up to whole blocks and waves."""
     waves = math.ceil(plan.blocks * plan.splits / sm_count)
     block = 2 * plan.configuration.INPUTS * plan.configuration.OUTPUTS
     return float(waves * sm_count * block * plan.split_length * plan.pairs)
 
 
 def fused_bytes(problem: Problem, plan: FusedLayer) -> float:
-    """Count the bytes that a layer's gradients in one launch move, partial sums included.
+    """Count the bytes that the fused kernel moves, with partial sums.
 
-    Every block reads dy and y of its rows, although blocks that run together may share them; w
-    stays in a cache.
+    Every block reads dy and y of its rows: sharing through the L2 cache is not counted. w stays in
+    a cache.
     """
     n, k, m, size = problem.n, problem.k, problem.m, ITEMSIZE[problem.dtype]
     read = plan.blocks * problem.reads * n * m + n * k + k * m
@@ -240,15 +236,15 @@ def kernel_seconds(
     passes: Sequence[float],
     facts: DeviceFacts,
 ) -> float:
-    """Predict the time of a call's kernels: each is bounded by its bytes or its multiply-adds.
+    """Predict the time of a call's kernels, each bound by its bytes or its multiply-adds.
 
     Parameters
     ----------
     problem : Problem
     steps : sequence
-        Those of its plan.
+        The steps of its plan.
     passes : sequence of float
-        Bytes of each pass beside the products.
+        Bytes of each pass besides the products.
     facts : DeviceFacts
     """
     rates = facts.rates
@@ -267,6 +263,6 @@ def kernel_seconds(
 
 
 def transfer_seconds(problem: Problem, arrays_in: int, arrays_out: int, rates: GpuRates) -> float:
-    """Predict the copies of a call whose arrays are on the host."""
+    """Predict the transfers of a call on arrays in host memory."""
     there = rates.to_device.seconds(problem.bytes_in, arrays_in)
     return there + rates.to_host.seconds(problem.bytes_out, arrays_out)

@@ -1,9 +1,8 @@
-"""The profile of this machine: what `gpugrad tune` has measured, in a file of the user's cache.
+"""The profile of this machine: rates measured by `gpugrad tune`, in a file of the user's cache.
 
-The file holds the rates of the CPU and of a GPU, each with a key: all that they depend on. A part
-whose key is not this machine's is not used, and neither is a file that makes no sense; one warning
-says so. Without a profile there are round figures. A process reads the file once, when it first
-has to predict a time, so that what follows from it does not change while the process runs.
+The file holds the rates of the CPU and of a GPU, each with a key of all that they depend on. A part
+with another machine's key and an invalid file are ignored with one warning; default rates apply. A
+process reads the file once, before its first prediction, so that plans do not change while it runs.
 """
 
 import dataclasses
@@ -26,19 +25,19 @@ from gpugrad.planning.cpu_costs import KINDS, CpuRates, default_rates
 from gpugrad.planning.gpu_costs import Copy, DeviceFacts, GpuRates
 from gpugrad.planning.problem import ITEMSIZE
 
-FORMAT = 1  # of the file; another one is not read
+FORMAT = 1  # of the file; others are ignored
 NAME = "profile.json"
 COPIES = ("to_device", "to_host", "pinned_to_device", "pinned_to_host")
 
 Key = dict[str, str | int]
 
 
-class Rejected(Exception):  # noqa: N818  (an answer, which becomes a warning or words)
-    """A profile, or a part of one, that is not used; the message says why."""
+class Rejected(Exception):  # noqa: N818  (its catcher turns it into a warning or a message)
+    """A profile or a part that is ignored; the message is the reason."""
 
 
 class Part(NamedTuple):
-    """The rates of one device, and when they were measured."""
+    """The rates of one device and the time of their measurement."""
 
     rates: Any
     measured: str
@@ -59,12 +58,12 @@ def path() -> Path:
 
 
 def cpu_rates(workers: int) -> CpuRates:
-    """Return the CPU's rates: measured, or round figures for so many threads."""
+    """Return the measured rates of the CPU, or default rates for so many threads."""
     return _cpu_of_process(_variable()) or default_rates(workers)
 
 
 def with_rates(facts: DeviceFacts) -> DeviceFacts:
-    """Return a GPU's facts with the rates that were measured on it, if there are any."""
+    """Return a GPU's facts with its measured rates, if there are any."""
     return _gpu_of_process(_variable(), facts)
 
 
@@ -85,23 +84,23 @@ def _gpu_of_process(variable: str | None, facts: DeviceFacts) -> DeviceFacts:
 
 
 def _part(device: str, facts: DeviceFacts | None) -> Part | None:
-    """Read a part, and warn once for a file that cannot be used."""
+    """Read a part; warn once about a file that is ignored."""
     try:
         file = path()
-    except RuntimeError:  # there is no home directory, and so no profile
+    except RuntimeError:  # no home directory
         return None
     try:
         return read(file, device, facts)
     except Rejected as reason:
         if file not in _warned:
             _warned.add(file)
-            message = f"gpugrad: the profile {file} is not used: {reason}; run `gpugrad tune`"
+            message = f"gpugrad: the profile {file} is ignored: {reason}; run `gpugrad tune`"
             warnings.warn(message, RuntimeWarning, stacklevel=2)
         return None
 
 
-def forget() -> None:
-    """Have the profile read anew, as another process would: for tests."""
+def clear_cache() -> None:
+    """Clear the cached rates, so that the profile is read again: for tests."""
     _cpu_of_process.cache_clear()
     _gpu_of_process.cache_clear()
 
@@ -113,7 +112,7 @@ _warned: set[Path] = set()
 
 
 def cpu_key() -> Key:
-    """Return all that the CPU's rates depend on."""
+    """Return everything that the CPU's rates depend on."""
     return {
         "processor": host.processor(),
         "cores": host.cores(),
@@ -124,7 +123,7 @@ def cpu_key() -> Key:
 
 
 def gpu_key(facts: DeviceFacts) -> Key:
-    """Return all that a GPU's rates depend on."""
+    """Return everything that a GPU's rates depend on."""
     import cupy
 
     return {
@@ -154,17 +153,17 @@ def read(file: Path, device: str, facts: DeviceFacts | None = None) -> Part | No
     file : Path
     device : {"cpu", "gpu"}
     facts : DeviceFacts, optional
-        Of the GPU that the part must have been measured on.
+        Facts of the GPU that the part must belong to.
 
     Returns
     -------
     Part or None
-        None where there is no such file, or where it lacks this part.
+        None if there is no such file or part.
 
     Raises
     ------
     Rejected
-        The file cannot be read, is damaged, or is another machine's.
+        The file cannot be read, is damaged, or belongs to another machine.
     """
     document = _document(file)
     if document is None or device not in document:
@@ -186,7 +185,7 @@ def read(file: Path, device: str, facts: DeviceFacts | None = None) -> Part | No
 
 
 def _document(file: Path) -> Mapping[str, Any] | None:
-    """Read a file as far as its format."""
+    """Read a file and check its format."""
     try:
         document = json.loads(file.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
@@ -246,7 +245,7 @@ def _positive(numbers: Mapping[str, Any], name: str) -> float:
         try:
             if math.isfinite(value) and value > 0:
                 return float(value)
-        except OverflowError:  # a whole number of hundreds of digits
+        except OverflowError:  # an integer of hundreds of digits
             pass
     raise Rejected(f"it is damaged, {name} is {str(value)[:50]}, expected a positive number")
 
@@ -255,40 +254,40 @@ def _positive(numbers: Mapping[str, Any], name: str) -> float:
 
 
 def check_writable() -> Path:
-    """Make sure that the profile can be written, and give its path.
+    """Check that the profile can be written; return its path.
 
     Raises
     ------
     OSError, RuntimeError
-        It cannot, or there is no home directory.
+        It cannot be written, or there is no home directory.
     """
     file = path()
     file.parent.mkdir(parents=True, exist_ok=True)
     if file.is_dir():
         raise IsADirectoryError(21, "is a directory", str(file))
-    probe = _aside(file)
+    probe = _temporary(file)
     probe.touch(exist_ok=False)
     probe.unlink()
     return file
 
 
 def save(cpu: CpuRates | None, gpu: GpuRates | None, facts: DeviceFacts | None) -> Path:
-    """Write a profile whole, or not at all; a part that is not given stays as it was.
+    """Write a profile atomically; a part that is None keeps its old content.
 
-    The file is written aside and renamed, so that readers and other writers do not matter. The
-    process that writes it goes on with what it has read before.
+    A temporary file is renamed, so that concurrent readers and writers do not interfere. The rates
+    of the current process do not change.
 
     Parameters
     ----------
     cpu : CpuRates or None
     gpu : GpuRates or None
     facts : DeviceFacts or None
-        Of the GPU.
+        Facts of the GPU.
 
     Raises
     ------
     OSError
-        It cannot be written; nothing has changed.
+        It cannot be written; the old file is unchanged.
     """
     file = path()
     try:
@@ -304,18 +303,18 @@ def save(cpu: CpuRates | None, gpu: GpuRates | None, facts: DeviceFacts | None) 
         document["gpu"] = {"key": gpu_key(facts), "measured": now, "rates": rates}
     text = json.dumps(document, indent=2, allow_nan=False)
     file.parent.mkdir(parents=True, exist_ok=True)
-    aside = _aside(file)
+    temporary = _temporary(file)
     try:
-        with aside.open("x", encoding="utf-8") as opened:
+        with temporary.open("x", encoding="utf-8") as opened:
             opened.write(text + "\n")
             opened.flush()
             os.fsync(opened.fileno())
-        aside.replace(file)
+        temporary.replace(file)
     except BaseException:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     return file
 
 
-def _aside(file: Path) -> Path:
+def _temporary(file: Path) -> Path:
     return file.with_name(f".{uuid.uuid4().hex}.tmp")

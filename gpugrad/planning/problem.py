@@ -1,6 +1,6 @@
-"""What a call computes, and its plan: a call without its data, its steps, and the choice of both.
+"""A call without its data, the steps that compute it on a GPU, and its plan.
 
-The choice is made in choice.py, which is imported where a call is planned.
+choice.py makes the plan. It is imported when a call is planned, not with the package.
 """
 
 import math
@@ -18,20 +18,20 @@ ACCUMULATOR_ITEMSIZE = {"float64": 8, "float32": 4, "float16": 4, "bfloat16": 4}
 
 @dataclass(frozen=True)
 class Problem:
-    """One call without its data.
+    """A call without its data.
 
     Attributes
     ----------
     op : str
         Name of the public function.
     n, k, m : int
-        Rows of the batch, inputs and outputs of the layer. Element-wise functions have n = 1,
-        k = 0 and m elements.
+        Rows of the batch, inputs and outputs of the layer. An element-wise function of m elements
+        has n = 1 and k = 0.
     dtype : str
     wrt : tuple of str
-        What is differentiated; empty for functions without that choice.
+        What to differentiate with respect to; empty for functions without `wrt`.
     reads : int
-        Matrices of n × m that the element-wise part reads.
+        Matrices (n, m) that the element-wise part reads.
     """
 
     op: str
@@ -44,7 +44,7 @@ class Problem:
 
     @property
     def size(self) -> tuple[int, int, int]:
-        """Rows, inputs and outputs."""
+        """(n, k, m)."""
         return self.n, self.k, self.m
 
     @property
@@ -54,7 +54,7 @@ class Problem:
 
     @property
     def computes_dz(self) -> bool:
-        """Whether the gradient at the activation's input is computed."""
+        """Whether dz is computed."""
         return OPERATIONS[self.op].takes_z and bool(self.results)
 
     @property
@@ -75,7 +75,7 @@ class Problem:
 
 
 def products(problem: Problem) -> tuple[tuple[str, int, int, int, bool], ...]:
-    """List a call's matrix products: result, its rows and columns, contraction, may it be split."""
+    """List a call's products: (result, M, N, K, split-K allowed)."""
     extents = dict(zip("nkm", problem.size, strict=True))
     found = []
     for name in problem.results:
@@ -86,7 +86,7 @@ def products(problem: Problem) -> tuple[tuple[str, int, int, int, bool], ...]:
 
 
 class _WithProducts:
-    """A step that has products, by a kernel of some configuration."""
+    """A step with matrix products."""
 
     configuration: "GemmConfiguration | FusedConfiguration"
 
@@ -97,24 +97,24 @@ class _WithProducts:
 
     @property
     def planes(self) -> int:
-        """The 16-bit planes of each operand, 0 where there are none."""
+        """16-bit planes of each operand; 0 if there are none."""
         return self.configuration.planes
 
 
 @dataclass(frozen=True)
 class Gemm(_WithProducts):
-    """How one product of matrices is computed.
+    """The step of a matrix product.
 
     Attributes
     ----------
     rows, columns, contraction : int
-        Extents of the result and of the sum.
+        M, N and K of the GEMM.
     splits : int
-        Parts that the contraction is cut into; more than one need a workspace.
+        Splits of K (split-K); more than one need a workspace.
     split_length : int
-        Terms a part, a multiple of the configuration's `split_step`.
+        Terms per split, a multiple of the configuration's `split_step`.
     configuration : GemmConfiguration
-        Of the kernel: its algorithm and tile.
+        Algorithm and tile of the kernel.
     """
 
     rows: int
@@ -126,38 +126,38 @@ class Gemm(_WithProducts):
 
     @property
     def pairs(self) -> int:
-        """Products of planes that make one of numbers."""
+        """Plane products per product of two matrices."""
         return max(1, self.planes * (self.planes + 1) // 2)
 
     @property
     def blocks(self) -> int:
-        """Tiles of one split, in whole clusters."""
+        """Thread blocks of one split, in whole clusters."""
         return self.configuration.blocks(self.rows, self.columns)
 
     def grid(self, sm_count: int) -> tuple[int, ...]:
-        """Return the grid of a launch on so many multiprocessors."""
+        """Return the grid of the launch on a device with `sm_count` multiprocessors."""
         return self.configuration.grid(self.blocks, self.splits, sm_count)
 
     @property
     def workspace_elements(self) -> int:
-        """Accumulators that the splits leave for the second stage."""
+        """Partial sums in the workspace."""
         return self.splits * self.rows * self.columns if self.splits > 1 else 0
 
 
 @dataclass(frozen=True)
 class FusedLayer(_WithProducts):
-    """How dx, dw and db of a layer are computed in one launch.
+    """The step of the fused backward kernel, which computes dx, dw and db.
 
     Attributes
     ----------
     n, k, m : int
-        As those of the problem.
+        As in `Problem`.
     splits : int
-        Parts that the rows are cut into; more than one need a workspace.
+        Splits of the rows; more than one need a workspace.
     split_length : int
-        Rows a part, a multiple of the configuration's ROWS.
+        Rows per split, a multiple of the configuration's ROWS.
     configuration : FusedConfiguration
-        Of the kernel, with room for m outputs.
+        A configuration with room for m outputs.
     """
 
     n: int
@@ -169,35 +169,35 @@ class FusedLayer(_WithProducts):
 
     @property
     def pairs(self) -> int:
-        """Products of planes that make one of numbers: that of the first ones counts twice."""
+        """Plane products per product of two matrices; that of the first planes counts twice."""
         return 7 if self.planes == 3 else 1
 
     @property
     def blocks(self) -> int:
-        """Blocks of threads of one split."""
+        """Thread blocks of one split."""
         return max(1, math.ceil(self.k / self.configuration.INPUTS))
 
     @property
     def workspace_elements(self) -> int:
-        """Accumulators that the splits leave for the second stage, for dw and db."""
+        """Partial sums of dw and db in the workspace."""
         return self.splits * (self.k + 1) * self.m if self.splits > 1 else 0
 
 
 @dataclass(frozen=True)
 class ColumnSum:
-    """How the columns of an (n, m) matrix are summed.
+    """The step of the column sums of an (n, m) matrix.
 
     Attributes
     ----------
     lanes : tuple of int
         Threads of a block along columns and along rows.
     column_blocks : int
+        Thread blocks along columns.
     splits : int
-        Parts that the rows are cut into.
+        Splits of the rows.
     split_length : int
-        Rows a part.
+        Rows per split.
     configuration : RowSums
-        Of the kernel.
     """
 
     lanes: tuple[int, int]
@@ -212,25 +212,24 @@ Step = Gemm | FusedLayer | ColumnSum
 
 @dataclass(frozen=True)
 class Plan:
-    """What a call will do.
+    """The plan of a call.
 
     Attributes
     ----------
     op : str
     device : {"cpu", "gpu"}
     algorithm : {"numpy", "elementwise", "column-sum", "ffma", "mma", "wgmma", "dmma"}
-        On a GPU, matrix products are computed by IEEE multiply-adds ("ffma"), on tensor cores from
-        16-bit planes ("mma", on Hopper "wgmma"), or on float64 tensor cores ("dmma"). Each
-        product's Gemm has its own.
+        On a GPU, matrix products use FFMA instructions ("ffma"), tensor cores with 16-bit planes
+        ("mma", on Hopper "wgmma"), or float64 tensor cores ("dmma"). The Gemm of each product has
+        an algorithm of its own.
     cpu_seconds, gpu_seconds : float or None
-        What the call should take on either device, transfers included. Predicted, by a simple
-        model of rates. None where that device cannot compute the call: the CPU if the arrays are
-        on a GPU, the GPU if there is none or if the CPU is asked for.
+        Predicted time on each device, transfers included. None if the device cannot compute the
+        call: the CPU if the arrays are on a GPU, the GPU if there is none or `device` is "cpu".
     reason : str
-        Why this device and algorithm, in words.
+        The reason for the device and the algorithm.
     steps : tuple
-        Name and Gemm or ColumnSum of each part of the work on a GPU; or "layer" and its
-        FusedLayer, where one launch does all of it, or all but what has a step of its own.
+        Name and Gemm or ColumnSum of each step on a GPU; "layer" and a FusedLayer for the fused
+        backward kernel, beside which only dw may have a step of its own.
     """
 
     op: str
@@ -243,7 +242,7 @@ class Plan:
 
     @property
     def predicted_seconds(self) -> float:
-        """What the call should take on the device of the plan; NaN where that was not asked."""
+        """Predicted time on the device of the plan; NaN if it was not predicted."""
         seconds = self.cpu_seconds if self.device == "cpu" else self.gpu_seconds
         return math.nan if seconds is None else seconds
 
@@ -257,17 +256,17 @@ class Plan:
 
     @property
     def layer(self) -> FusedLayer | None:
-        """The step that computes all gradients of a layer in one launch, if that is the plan."""
+        """The step of the fused backward kernel, or None."""
         return cast("FusedLayer | None", dict(self.steps).get("layer"))
 
     @property
-    def dw_apart(self) -> Gemm | None:
-        """The step of a dw that does not come from the launch of the rest, where there is one."""
+    def separate_dw(self) -> Gemm | None:
+        """The step of dw beside the fused kernel, or None."""
         return None if self.layer is None else cast("Gemm | None", dict(self.steps).get("dw"))
 
     @property
     def planes(self) -> dict[str, int]:
-        """Planes of the operands of each product, by its result; 0 where there are none."""
+        """16-bit planes of the operands of each product, by result; 0 if there are none."""
         layer = dict.fromkeys(("dx", "dw"), self.layer.planes) if self.layer else {}
         products = {name: one for name, one in self.steps if name not in ("layer", "db")}
         return layer | {name: cast("Gemm", one).planes for name, one in products.items()}

@@ -115,7 +115,7 @@ def tensor_cores(planes: int, machine: str) -> Product:
     return product
 
 
-def in_one_launch(machine: str) -> Product:
+def fused_path(machine: str) -> Product:
     """Return the product that one launch computes, split as its dw is."""
 
     def product(left: Array, right: Array) -> Array:
@@ -163,7 +163,7 @@ def float32_cells(row: Row) -> Cells:
 def one_launch_cells(row: Row) -> Cells:
     """Measure "highest" where one launch computes a layer's gradients on tensor cores."""
     given = problems(row)
-    plain, ours = (errors(given, one)[0] for one in (multiply_adds, in_one_launch("hopper")))
+    plain, ours = (errors(given, one)[0] for one in (multiply_adds, fused_path("hopper")))
     return both(plain), marked(both(ours), worse_by(ours, plain) <= CHANCE)
 
 

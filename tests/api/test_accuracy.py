@@ -148,7 +148,7 @@ def test_high_in_one_launch_in_norm(family, contraction, machine):
 
 
 def one_launch_on(machine: str) -> table.Product:
-    return layer_on_a_gpu if machine == "cupy" else table.in_one_launch(machine)
+    return layer_on_a_gpu if machine == "cupy" else table.fused_path(machine)
 
 
 SHORTEST = [  # sums on tensor cores that "highest" takes, with 2^20 times as large a term as others

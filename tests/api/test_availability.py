@@ -94,7 +94,7 @@ def test_a_gpu_that_is_too_old_and_those_that_serve() -> None:
 
 @played
 def test_a_gpu_is_named_that_is_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(availability, "OLDEST", (99, 0))
+    monkeypatch.setattr(availability, "MIN_CAPABILITY", (99, 0))
     with driver.visible():
         import cupy
 

@@ -332,11 +332,11 @@ class Mutant:
 
 NUMPY_KEY = "layout += (one.shape, one.strides, one.dtype, one.flags.aligned)"
 TWICE = """if len(set(addresses)) < len(addresses):
-        layout.append(_those_twice(addresses))
+        layout.append(_duplicates(addresses))
     return layout, (addresses, given)
 
 
-def _of_torch"""
+def _sign_torch"""
 BUFFER_KEY = """aligned and writeable
             layout += (one.shape, one.strides, one.dtype)"""
 CUPY_KEY = "layout += (one.shape, one.strides, one.dtype, at & MISALIGNED)"

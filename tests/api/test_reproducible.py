@@ -85,7 +85,7 @@ def test_rows_do_not_depend_on_the_number_of_launches(backend, dtype, layer, mon
     arrays = layer_arrays(layer, dtype)
     plan, found = import_module("gpugrad.planning.choice"), []
     for one_launch in (True, False):
-        exchanged = algorithms.products_by(algorithms.in_one_launch, one_launch=one_launch)
+        exchanged = algorithms.products_by(algorithms.fused_path, one_launch=one_launch)
         for attribute, value in exchanged.items():
             monkeypatch.setattr(plan, attribute, value)
         cache.clear()

@@ -172,7 +172,7 @@ def test_array_apis_get_arrays_of_their_own(name, dtype):
 def test_nothing_is_copied(kind):
     memory = np.ones((3, 4))
     value = kind(memory)
-    seen = kinds.see(value, kinds.kind_of(value))
+    seen = kinds.view(value, kinds.kind_of(value))
     assert np.shares_memory(seen.array, memory) == (kind is not CopyingExporter)
 
 
@@ -228,7 +228,10 @@ def test_read_only_buffers_are_refused(make):
 
 @pytest.mark.parametrize(
     ("make", "says"),
-    [(OldExporter, "comes by an old DLPack"), (CopyingExporter, "comes by DLPack as a copy")],
+    [
+        (OldExporter, "is exported by DLPack before"),
+        (CopyingExporter, "is exported by DLPack as a copy"),
+    ],
 )
 def test_buffers_that_may_not_be_the_callers_memory_are_refused(make, says):
     memory = np.zeros(3)
@@ -321,7 +324,7 @@ def test_namespaces_that_make_arrays_in_another_way():
     refusing.asarray = refuse
     with pytest.raises(
         DTypeError,
-        match=r"^sigmoid: the result cannot be made an array of the inputs' kind "
+        match=r"^sigmoid: the result cannot be converted to the inputs' kind "
         r"\(BufferError: not this one\)",
     ):
         gpugrad.sigmoid(ApiArray(z, refusing))
@@ -451,16 +454,16 @@ def test_devices_that_are_neither_cpu_nor_cuda(kind, device, says):
 
 
 @pytest.mark.parametrize(
-    ("device", "home"),
+    ("device", "expected"),
     [(CPU, "cpu"), (CUDA_HOST, "cpu"), (11, "cpu"), (CUDA, "gpu:0"), (13, "gpu:0")],
 )
-def test_devices_that_are_the_cpu_or_cuda(monkeypatch, device, home):
+def test_devices_that_are_the_cpu_or_cuda(monkeypatch, device, expected):
     monkeypatch.setattr(protocols, "_cupy_with_a_gpu", lambda: None)
     value = Exporter(np.zeros(3))
     value.device_type = device
     kind = kinds.kind_of(value)
-    assert kind == ("NumPy" if home == "cpu" else "CuPy")
-    assert kinds.home_of(value, kind) == home
+    assert kind == ("NumPy" if expected == "cpu" else "CuPy")
+    assert kinds.device_of(value, kind) == expected
 
 
 # ---- on a GPU
@@ -583,7 +586,7 @@ def test_buffers_on_a_gpu_that_cannot_be_written(gpu):
     for out, says in [
         (CudaInterface(memory, data=(memory.data.ptr, True)), "is read-only"),
         (ReadOnlyCudaExporter(memory), "is read-only"),
-        (OldCudaExporter(memory), "comes by an old DLPack"),
+        (OldCudaExporter(memory), "is exported by DLPack before 1.0"),
     ]:
         with pytest.raises(ArgumentError, match=f"^sigmoid: out {says}"):
             gpugrad.sigmoid(z, out=out)

@@ -24,9 +24,9 @@ def test_the_stream_is_the_callers(gpu: None, monkeypatch: pytest.MonkeyPatch, k
     monkeypatch.setitem(sys.modules, "torch", torch)
     before = current()
     with cupy.cuda.Device(last), ours:
-        with kinds.working_on(kind, f"gpu:{last}"):
+        with kinds.device_context(kind, f"gpu:{last}"):
             assert current() == (last, theirs.ptr if kind == "PyTorch" else ours.ptr)
         assert current() == (last, ours.ptr)
-    with kinds.working_on(kind, f"gpu:{last}"):
+    with kinds.device_context(kind, f"gpu:{last}"):
         assert current()[0] == last
     assert current() == before

@@ -352,7 +352,7 @@ ROWS = [tuple(line[2:-2].split(" | ")) for line in COMMITTED.split("\n") if line
 def test_the_tables_have_every_device_and_precision():
     named = [row[:2] for row in ROWS if row[0] in {device.name for device in DEVICES}]
     expected = [(device.name, one.name) for device in DEVICES for one in PRECISIONS]
-    in_one_launch = [
+    fused_path = [
         (device.name, one.name)
         for device in DEVICES
         for one in skinny.PRECISIONS
@@ -360,7 +360,7 @@ def test_the_tables_have_every_device_and_precision():
         if skinny.fits(one, side, device)
     ]
     loops = [pair for pair in expected for _ in tables.PRODUCTS]
-    assert named == expected + loops + in_one_launch
+    assert named == expected + loops + fused_path
 
 
 def shown(rows, header):

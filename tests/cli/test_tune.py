@@ -342,7 +342,7 @@ def test_tune_on_a_gpu(small_gpu, file, capsys, monkeypatch):
     ):
         assert part in out
     assert "float64 dmma, tile" in out
-    machine_profile.forget()  # another process
+    machine_profile.clear_cache()  # another process
     facts = machine_profile.with_rates(facts_of_gpu())
     assert facts.measured == machine_profile.read(file, "gpu", facts_of_gpu()).rates
     assert dict(facts.measured.multiply_adds)
@@ -383,7 +383,7 @@ def test_the_clock():
 def test_info_tells_of_the_profile(quick, file, capsys):
     assert main(["info"]) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "round figures (it has not been measured); gpugrad tune" in out
+    assert "default rates (it has not been measured); gpugrad tune" in out
     assert main(TUNE) == 0
     capsys.readouterr()
     assert main(["info"]) == 0

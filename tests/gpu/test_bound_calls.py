@@ -43,7 +43,7 @@ FLAT, NESTED, SPLIT = Layer((37,), 19, 35), Layer((3, 2, 5), 6, 7), Layer((600,)
 WAYS = {
     "multiply-adds": algorithms.products_by(algorithms.by_multiply_adds),
     "tensor-cores": algorithms.products_by(algorithms.on_tensor_cores),
-    "one-launch": algorithms.products_by(algorithms.in_one_launch, one_launch=True),
+    "one-launch": algorithms.products_by(algorithms.fused_path, one_launch=True),
 }
 
 
@@ -856,7 +856,7 @@ def test_parameters_are_as_the_driver_reads_them(gpu, monkeypatch):
 
     monkeypatch.setattr(bound, "encode", encode)
     launches = Launches(132)
-    x, y = (new_ref(place, (4, 8), np.dtype(np.uint16), "C") for place in range(2))
+    x, y = (new_ref(index, (4, 8), np.dtype(np.uint16), "C") for index in range(2))
     part = launches.empty((4, 8), np.uint16)
     args = (np.int32(3), TensorMap(x, (1, 8), 128), y, TensorMap(part, (1, 8), 128), np.int64(-1))
     one = DMMA[0]

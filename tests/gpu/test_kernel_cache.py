@@ -126,7 +126,7 @@ def test_a_full_disk_leaves_the_kernel_in_a_file_of_the_process(
         monkeypatch.delattr(os, "memfd_create", raising=False)
     with monkeypatch.context() as patch:
         patch.setattr(Path, call, full)
-        with pytest.warns(RuntimeWarning, match="cannot be kept on disk.*No space left"):
+        with pytest.warns(RuntimeWarning, match="cannot be cached on disk.*No space left"):
             entry = load(compiler)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -145,8 +145,8 @@ def test_where_no_file_at_all_can_be_made_the_error_is_of_the_package(
     monkeypatch.setattr(tempfile, "mkstemp", fails(errno.EROFS))
     monkeypatch.setattr(Path, "mkdir", fails(errno.EROFS))
     with (
-        pytest.warns(RuntimeWarning, match="cannot be kept on disk"),
-        pytest.raises(DeviceError, match=r"^sigmoid: the compiled kernel can be kept nowhere \("),
+        pytest.warns(RuntimeWarning, match="cannot be cached on disk"),
+        pytest.raises(DeviceError, match=r"^sigmoid: the compiled kernel cannot be written \("),
     ):
         load(compiler)
 
@@ -179,7 +179,7 @@ def test_a_folder_that_cannot_be_made_leaves_the_kernel_in_a_file_of_the_process
     """A file in the way stands for a read-only home: root may write to any folder."""
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("GPUGRAD_CACHE_DIR", str(tmp_path / "file" / "kernels"))
-    with pytest.warns(RuntimeWarning, match="cannot be kept on disk"):
+    with pytest.warns(RuntimeWarning, match="cannot be cached on disk"):
         entry = load(compiler)
     is_of_the_process(entry, compiler)
 

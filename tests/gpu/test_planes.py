@@ -183,6 +183,6 @@ def test_own_plane_is_a_view_where_rows_are_aligned(device, layout):
     program = device.program()
     given = program.ref(matrix)
     found = planes.own(program.launches, given)
-    assert found.array.place == given.place
+    assert found.array.index == given.index
     assert not program.launches.steps
     assert found.pitch == matrix.strides[0] // 2

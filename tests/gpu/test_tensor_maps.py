@@ -82,7 +82,7 @@ def test_an_address_is_encoded_once(encoder):
 
 def test_what_the_driver_refuses_is_an_error(encoder):
     array = device_array(strides=(80, 18, 2))
-    with pytest.raises(DeviceError, match=r"gives error 1 for extents \(7, 5, 3\)"):
+    with pytest.raises(DeviceError, match=r"returned error 1 for extents \(7, 5, 3\)"):
         encode(array, (3, 4, 64), 128)
 
 
@@ -123,7 +123,7 @@ def test_maps_are_encoded_in_a_context(encoder):
         with ThreadPoolExecutor(1) as threads:
             return threads.submit(work).result()
 
-    with pytest.raises(DeviceError, match="gives error 201"):
+    with pytest.raises(DeviceError, match="returned error 201"):
         in_a_thread(lambda: encode(array, (3, 4, 64), 128))
     dy, x, w = (cupy.zeros(shape, "f2") for shape in ((256, 256), (256, 512), (512, 256)))
     before = encodings()

@@ -165,7 +165,7 @@ def test_large_products_take_wide_tiles_and_small_ones_many():
         assert planned((512, 512, 512), planes).configuration.BLOCK_N == 64
         long = planned((64, 64, 10**6), planes)
         assert long.configuration.BLOCK_N == 64
-        assert tiles.at_work(long.splits, 132) > tiles.ENOUGH
+        assert tiles.utilisation(long.splits, 132) > tiles.ENOUGH
 
 
 def test_the_widest_tiles_are_for_sums_that_are_not_promoted():

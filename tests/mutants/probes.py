@@ -20,7 +20,7 @@ from tests.conftest import EmulatedBackend
 from tests.support.algorithms import (
     by_mma,
     by_multiply_adds,
-    in_one_launch,
+    fused_path,
     in_one_launch_from_planes,
     on_tensor_cores,
     products_by,
@@ -156,7 +156,7 @@ class Probe:
         if self.warpgroups:
             exchanged = products_by(on_tensor_cores)
         if self.one_launch:
-            take = in_one_launch_from_planes if self.planes else in_one_launch
+            take = in_one_launch_from_planes if self.planes else fused_path
             exchanged = products_by(take, one_launch=True)
         with ExitStack() as stack:
             stack.enter_context(mock.patch.multiple(plan, **exchanged))
@@ -164,7 +164,9 @@ class Probe:
                 stack.enter_context(mock.patch.object(bind, "bind_to_host", bind_in_place))
             if self.large_tiles:
                 padding = float("inf")
-                large = mock.patch.multiple(tiles, LARGE_TILE_FROM=1, LARGE_TILE_PADDING=padding)
+                large = mock.patch.multiple(
+                    tiles, MIN_LARGE_TILES=1, MAX_LARGE_TILE_PADDING=padding
+                )
                 stack.enter_context(large)
             stack.enter_context(mock.patch.object(arguments, "MAX_GRID_Y", self.grid_rows))
             yield

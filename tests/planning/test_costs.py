@@ -16,7 +16,7 @@ from gpugrad.planning.configurations import WGMMA
 from gpugrad.planning.cpu_costs import CACHED, GRAIN, KINDS, cpu_seconds, default_rates, work
 from gpugrad.planning.gpu_costs import Copy, kernel_name, multiply_adds, product_work
 from gpugrad.planning.problem import Gemm, Problem, products
-from gpugrad.planning.tiles import slowed
+from gpugrad.planning.tiles import slowdown
 from tests.planning.profiles import FACTS, MACHINES, cpu_rates, gpu_rates, times
 from tests.support.cases import DTYPES
 
@@ -114,11 +114,11 @@ def test_a_measured_kernel_takes_what_was_measured(algorithm):
 def test_what_narrow_tiles_of_warpgroups_wait_for():
     """Bytes a clock of one plane: 96 from the L2 cache, or of wide tiles 139 of shared memory."""
     narrow, wide = (Gemm(4096, 4096, 64, 1, 64, WGMMA[1][at]) for at in (0, 2))
-    assert slowed(narrow, 132) == pytest.approx(96 / 27.5)
-    assert slowed(wide, 132) == pytest.approx((64 + 64 / 3 + 160 / 3) / 128)
+    assert slowdown(narrow, 132) == pytest.approx(96 / 27.5)
+    assert slowdown(wide, 132) == pytest.approx((64 + 64 / 3 + 160 / 3) / 128)
     few = replace(narrow, columns=64)  # which have the cache for themselves
-    assert slowed(few, 132) == pytest.approx((128 + 96) / 128)
-    assert slowed(replace(few, configuration=WGMMA[3][2]), 132) == 1
+    assert slowdown(few, 132) == pytest.approx((128 + 96) / 128)
+    assert slowdown(replace(few, configuration=WGMMA[3][2]), 132) == 1
 
 
 def test_what_is_not_measured_follows_from_the_properties():

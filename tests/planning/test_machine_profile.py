@@ -30,9 +30,9 @@ def file(tmp_path, monkeypatch):
     monkeypatch.delenv("GPUGRAD_DEVICE", raising=False)
     monkeypatch.setattr(dispatch, "gpu_missing", lambda: "a test says so")
     pretend_to_be("server", monkeypatch)
-    machine_profile.forget()
+    machine_profile.clear_cache()
     yield tmp_path / "cache" / "profile.json"
-    machine_profile.forget()
+    machine_profile.clear_cache()
 
 
 def pretend_to_be(machine, monkeypatch):
@@ -108,11 +108,11 @@ def test_a_process_reads_a_profile_once(file):
     before = machine_profile.cpu_rates(4)
     write(file, changed(SERVER, "cpu", "rates", "speedup", 1.5))
     assert machine_profile.cpu_rates(4) is before
-    machine_profile.forget()  # another process
+    machine_profile.clear_cache()  # another process
     assert machine_profile.cpu_rates(4).speedup == 1.5
 
 
-# ---- what is wrong is not used, and said once
+# ---- what is wrong is ignored, and said once
 
 
 BROKEN = {
@@ -145,7 +145,7 @@ BROKEN = {
 @pytest.mark.parametrize("what", BROKEN)
 def test_a_damaged_profile_is_ignored_with_one_warning(what, file):
     write(file, BROKEN[what])
-    with pytest.warns(RuntimeWarning, match=r"profile.json is not used: .*gpugrad tune") as told:
+    with pytest.warns(RuntimeWarning, match=r"profile.json is ignored: .*gpugrad tune") as told:
         plan = gpugrad.plan("bias_backward", DY)
     assert len(told) == 1
     assert 0 < plan.predicted_seconds < 1
@@ -204,7 +204,7 @@ def test_a_profile_of_another_machine_is_told_once_for_cpu_and_gpu(file, monkeyp
         for device in ("auto", "cpu", "gpu") * 2:
             gpugrad.plan("bias_backward", DY, device=device)
     assert [one.category for one in told] == [RuntimeWarning]
-    assert "profile.json is not used: it is of another machine" in str(told[0].message)
+    assert "profile.json is ignored: it is of another machine" in str(told[0].message)
 
 
 def test_a_profile_that_cannot_be_read(file):

@@ -23,10 +23,10 @@ from gpugrad.planning.choice import (
     choose,
     fastest,
     fused_layer,
+    fused_path,
     gpu_seconds,
-    in_one_launch,
     kernel_seconds,
-    of_any_rows,
+    row_independent,
 )
 from gpugrad.planning.configurations import FFMA, FUSED, tiles
 from gpugrad.planning.gpu_costs import RATES, DeviceFacts, rates_of
@@ -158,7 +158,7 @@ def test_steps_and_algorithms(op):
     assert pickle.loads(pickle.dumps(plan)) == plan
     assert len({plan, copy.deepcopy(plan)}) == 1
     assert dataclasses.asdict(plan)["op"] == op
-    on_cpu = choose(problem, "cpu", "highest", "because", 1.0, elsewhere=2.0)
+    on_cpu = choose(problem, "cpu", "highest", "because", 1.0, other_seconds=2.0)
     assert (on_cpu.algorithm, dict(on_cpu.steps)) == ("numpy", {})
     assert (plan.cpu_seconds, plan.gpu_seconds, plan.predicted_seconds) == (None, 1.0, 1.0)
     assert (on_cpu.cpu_seconds, on_cpu.gpu_seconds, on_cpu.predicted_seconds) == (1.0, 2.0, 1.0)
@@ -203,13 +203,13 @@ def test_every_launch_is_legal_on_its_device(facts):
                 assert step.configuration.shared_bytes <= limit
                 separately = {"mma": on_planes}.get(step.algorithm, step.algorithm)
                 assert (separately, step.planes) in candidates(
-                    of_any_rows(problem), precision, facts.compute_capability
+                    row_independent(problem), precision, facts.compute_capability
                 )
             if not isinstance(step, Gemm):
                 continue
             seen.add((step.algorithm, step.planes))
             assert (step.algorithm, step.planes) in candidates(
-                of_any_rows(problem), precision, facts.compute_capability
+                row_independent(problem), precision, facts.compute_capability
             )
             assert (step.algorithm == "dmma") <= (problem.dtype == "float64")
             assert (step.algorithm == on_planes) == (step.planes > 0)
@@ -223,7 +223,7 @@ def test_every_launch_is_legal_on_its_device(facts):
 
 @pytest.mark.parametrize("facts", DEVICES, ids=lambda facts: facts.name)
 def test_precisions_are_kept(facts):
-    """Planes enough for the class, multiply-adds where asked for or where a sum is short."""
+    """Planes enough for the class, FFMA if asked for or if a sum is short."""
     least = {"highest": EXACT_PLANES, "high": 2, "medium": 1}
     for problem in problems(("float32",)):
         ieee = choose(problem, "gpu", "ieee", "", 0, facts)
@@ -290,7 +290,7 @@ def test_tensor_cores_where_they_pay():
     assert [chosen(one, "medium") for one in (a100, rtx_4090)] == [("mma", 1)] * 2
     assert [chosen(rtx_4090, one) for one in ("highest", "high")] == [("ffma", 0)] * 2
     assert {chosen(t4, one) for one in PRECISIONS} == {("ffma", 0)}
-    for shape in (10**6, 64, 64), (10**6, 128, 128):  # in one launch
+    for shape in (10**6, 64, 64), (10**6, 128, 128):  # by the fused kernel
         for precision in ("high", "medium"):
             assert [chosen(one, precision, shape=shape) for one in (a100, h200)] == [("mma", 3)] * 2
         assert chosen(rtx_4090, shape=shape) == ("ffma", 0)
@@ -317,7 +317,7 @@ def test_a_call_of_short_sums_alone_is_by_multiply_adds(op):
     problem = Problem(op, EXACT_TERMS - 1, 4096, 4096, "float32", ("w",))
     plan = choose(problem, "gpu", "highest", "", 0, FAST)
     assert plan.algorithm == plan.gemm("dw").algorithm == "ffma"
-    assert "multiply-adds, as sums have few terms" in plan.reason
+    assert "FFMA, because sums have few terms" in plan.reason
     assert set(dict(plan.steps)) == {"dw"}
     longer = replace(problem, n=EXACT_TERMS)
     assert choose(longer, "gpu", "highest", "", 0, FAST).algorithm == "wgmma"
@@ -325,7 +325,7 @@ def test_a_call_of_short_sums_alone_is_by_multiply_adds(op):
     assert all(0 < seconds < 1e-3 for seconds in times)
 
 
-# ---- a layer in one launch
+# ---- fused layers
 
 
 @pytest.mark.parametrize(("dtype", "algorithm"), FUSED)
@@ -370,7 +370,7 @@ def bytes_of_several_launches(problem, algorithm):
     n, k, m = problem.n, problem.k, problem.m
     planes = FUSED[problem.dtype, algorithm][0].planes
     splits = gemm(k, m, n, problem.dtype, split=True, algorithm=algorithm, planes=planes).splits
-    if (problem.dtype, algorithm) == ("float32", "mma"):  # whose dx is by multiply-adds
+    if (problem.dtype, algorithm) == ("float32", "mma"):  # dx uses FFMA
         into_planes = 4 * (2 * n * m + n * k) + 6 * (n * m + n * k)
         dx, dw = 4 * (2 * n * m + k * m + n * k), 6 * (n * k + n * m) + 4 * k * m
         return into_planes + dx + dw + 2 * 4 * splits * k * m
@@ -382,7 +382,7 @@ def bytes_of_several_launches(problem, algorithm):
 
 
 @pytest.mark.parametrize(("dtype", "algorithm"), FUSED)
-def test_one_launch_where_it_moves_fewer_bytes(dtype, algorithm):
+def test_fused_where_it_moves_fewer_bytes(dtype, algorithm):
     """And nowhere else, whatever is wanted and on every device with the shared memory for it."""
     precision = "ieee" if algorithm == "ffma" else "highest"
     every, chosen = ("x", "w", "b"), set()
@@ -405,14 +405,14 @@ def test_one_launch_where_it_moves_fewer_bytes(dtype, algorithm):
             )
             expected = layer if fewer and fits else None
             wanted = replace(problem, wrt=wrt)
-            assert in_one_launch(wanted, algorithm, facts) == expected
+            assert fused_path(wanted, algorithm, facts) == expected
             if algorithm == "mma":
                 taken = choose(problem, "gpu", precision, "", 0, facts)
                 if taken.algorithm != "mma" or dtype == "float32":  # times decide between planes
                     continue
             plan = choose(wanted, "gpu", precision, "", 0, facts)
             assert plan.layer == expected
-            assert ("all gradients from one launch" in plan.reason) == (plan.layer is not None)
+            assert ("all gradients by the fused kernel" in plan.reason) == (plan.layer is not None)
     assert chosen == {False, True}
 
 
@@ -429,17 +429,17 @@ def test_skinny_layers_are_in_one_launch():
         assert choose(problem, "gpu", "highest", "", 0).layer is None  # of no device
 
 
-def test_a_dw_of_few_rows_has_a_launch_of_its_own():
-    """Beside dx from planes, whose rows keep their bits; alone, it is by multiply-adds."""
+def test_dw_of_few_rows_is_separate():
+    """Beside dx from planes, whose rows keep their bits; alone, it uses FFMA."""
     h200 = DEVICES[4]
     few = Problem("dense_sigmoid_backward", RECOVERED_TERMS - 1, 128, 128, "float32", ("x", "w"), 2)
     plan = choose(few, "gpu", "highest", "", 0, h200)
     assert plan.planes == {"dx": 3, "dw": 0}
-    assert plan.dw_apart == gemm(128, 128, few.n, "float32", split=True)
-    assert "all gradients but dw, whose sums have few terms, from one launch" in plan.reason
+    assert plan.separate_dw == gemm(128, 128, few.n, "float32", split=True)
+    assert "all gradients except dw, whose sums have few terms, by the fused kernel" in plan.reason
     longer = choose(replace(few, n=RECOVERED_TERMS), "gpu", "highest", "", 0, h200)
     assert longer.planes == {"dx": 3, "dw": 3}
-    assert longer.dw_apart is None
+    assert longer.separate_dw is None
     for wrt in ("x",), ("x", "b"):
         assert choose(replace(few, wrt=wrt), "gpu", "highest", "", 0, h200).layer == plan.layer
     for wrt in ("w",), ("w", "b"):  # whose bits are those beside others
@@ -463,7 +463,7 @@ def test_reasons_name_the_arithmetic(gpu):
         "highest": "products on tensor cores from 3 bfloat16 planes, predicted",
         "high": "products on tensor cores from 2 scaled float16 planes, predicted",
         "medium": "products on tensor cores from 1 scaled float16 plane, predicted",
-        "ieee": "products by IEEE multiply-adds",
+        "ieee": "products by IEEE FFMA",
     }
     for precision, words in says.items():
         plan = gpugrad.plan("matmul_backward", *operands, device="gpu", precision=precision)

@@ -31,7 +31,7 @@ def products_by(
         "fastest": chosen,
         "EXACT_TERMS": 0,
         "RECOVERED_TERMS": 0,
-        "in_one_launch": layer,
+        "fused_path": layer,
     }
 
 
@@ -39,15 +39,15 @@ def by_multiply_adds(candidates: Sequence[Candidate]) -> Candidate:
     return candidates[0]
 
 
-def in_one_launch(candidates: Sequence[Candidate]) -> Candidate:
+def fused_path(candidates: Sequence[Candidate]) -> Candidate:
     """Take what has a kernel for a whole layer: multiply-adds, tensor cores of 16-bit matrices."""
     return ("mma", 1) if candidates[1:] in ((("mma", 1),), (("wgmma", 1),)) else candidates[0]
 
 
 def in_one_launch_from_planes(candidates: Sequence[Candidate]) -> Candidate:
-    """Take three planes of float32, where a layer has few outputs; else as `in_one_launch`."""
+    """Take three planes of float32, where a layer has few outputs; else as `fused_path`."""
     exact = [one for one in candidates if one[1] == 3]
-    return ("mma", 3) if exact else in_one_launch(candidates)
+    return ("mma", 3) if exact else fused_path(candidates)
 
 
 def on_tensor_cores(candidates: Sequence[Candidate]) -> Candidate:

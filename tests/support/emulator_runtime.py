@@ -59,7 +59,7 @@ class EmulatorRuntime:
             parts = [uninitialised(one.shape, one.dtype) for one in program.parts]
 
             def array(ref: ArrayRef) -> Any:
-                base = given[ref.place] if ref.place >= 0 else parts[~ref.place]
+                base = given[ref.index] if ref.index >= 0 else parts[~ref.index]
                 if (base.shape, base.strides) == (ref.shape, ref.strides):
                     return base
                 return np.lib.stride_tricks.as_strided(base, ref.shape, ref.strides)

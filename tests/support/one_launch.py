@@ -45,6 +45,6 @@ def expect_gradients(dz: np.ndarray, x: np.ndarray, w: np.ndarray, machine: str)
     with one_launch_from(EXACT):
         found = gpugrad.dense_sigmoid_backward(*upstream(dz), x, w, device="gpu")
     dx = by_tensor_cores(dz, w, EXACT, machine, algorithm=ONE_LAUNCH)
-    dw = table.in_one_launch(machine)(np.ascontiguousarray(x.T), np.ascontiguousarray(dz.T))
+    dw = table.fused_path(machine)(np.ascontiguousarray(x.T), np.ascontiguousarray(dz.T))
     np.testing.assert_array_equal(found.dx, dx)
     np.testing.assert_array_equal(found.dw, dw)

@@ -116,4 +116,4 @@ def _forward(op: str, one: Mapping[str, Any]) -> tuple[Any, list[Any]]:
 
 
 def _to_host(tensor: Any) -> Any:
-    return kinds.see(tensor.detach().cpu(), "PyTorch").array
+    return kinds.view(tensor.detach().cpu(), "PyTorch").array
