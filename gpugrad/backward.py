@@ -8,21 +8,21 @@ from gpugrad.arrays.call import Array
 
 
 class MatmulGrads(NamedTuple):
-    """Gradients of a matrix product; None where `wrt` left one out."""
+    """Gradients of a matrix product; None for those not in `wrt`."""
 
     dx: Array
     dw: Array
 
 
 class SigmoidBiasGrads(NamedTuple):
-    """Gradients of a sigmoid with a bias before it."""
+    """Gradients of y = σ(v + b)."""
 
     dz: Array
     db: Array
 
 
 class DenseGrads(NamedTuple):
-    """Gradients of a dense sigmoid layer; None where `wrt` left one out."""
+    """Gradients of a dense sigmoid layer; None for those not in `wrt`."""
 
     dx: Array
     dw: Array
@@ -49,18 +49,17 @@ def matmul_backward(
     x : array of shape (..., k)
     w : array of shape (k, m)
     wrt : iterable of {"x", "w"}
-        What to differentiate with respect to; the rest is None and is not computed.
+        The inputs to differentiate with respect to. Other gradients are None and not computed.
     out : tuple (dx, dw), optional
-        Buffers for the results, or None for a new one. dw may be float32 where the inputs have
+        Buffers for the results, or None for a new one. dw may be float32 if the inputs have
         16 bits. No buffer may share memory with an input.
     accumulate : bool
         Add to the buffers of `out` instead of overwriting them.
     precision : {"highest", "high", "medium", "ieee"}
-        Accuracy that is asked of float32 products: "highest", in every component at least that
-        of IEEE float32 multiply-adds, for any scaling; "high", about 2⁻²¹ in norm for each row
-        and column of the result; "medium", about 2⁻¹⁰ in norm; "ieee", plain float32
-        multiply-adds. What is computed faster on tensor cores is computed there. All are IEEE
-        float32 arithmetic on the CPU.
+        Minimum accuracy of float32 products. "highest": every component at least as accurate as
+        by IEEE float32 FMA, for any scaling. "high": about 2⁻²¹ in norm per row and column of the
+        result. "medium": about 2⁻¹⁰ in norm. "ieee": IEEE float32 FMA. All but "ieee" use tensor
+        cores if these are faster. On the CPU all are IEEE float32 arithmetic.
     device : {"auto", "cpu", "gpu"}
         Where NumPy arrays are computed. Arrays on a GPU are always computed there.
 
@@ -108,8 +107,8 @@ def bias_backward(
     dy : array of shape (..., m)
         Gradient of the loss with respect to y.
     out : array of shape (m,), optional
-        Buffer for the result; may be float32 where `dy` has 16 bits, and must not share memory
-        with it.
+        Buffer for the result; may be float32 if `dy` has 16 bits. It must not share memory with
+        `dy`.
     accumulate : bool
         Add to `out` instead of overwriting it.
     device : {"auto", "cpu", "gpu"}
@@ -127,7 +126,7 @@ def bias_backward(
 
     Notes
     -----
-    ∂y_ij/∂b_k = δ_jk, so that the chain rule leaves the sum of column k; derived in
+    ∂y_ij/∂b_k = δ_jk, so that the chain rule gives the sum of column k; derived in
     docs/derivation.md. The gradient with respect to z is `dy` itself.
 
     Examples
@@ -155,9 +154,9 @@ def sigmoid_backward(
     dy : array of any shape
         Gradient of the loss with respect to y.
     y : array of the same shape
-        The sigmoid's result. May be None where `z` is given, which then is all that is read.
+        The sigmoid's result. It is not read if `z` is given, and may then be None.
     z : array of the same shape, optional
-        The logits. With them dz = dy · σ(z) · σ(−z), which is right where y has rounded to 1
+        The logits. If given, dz = dy · σ(z) · σ(−z), which is accurate also if y has rounded to 1
         (float64 from z = 36.8, float32 from 16.7, float16 from 8.4, bfloat16 from 6.3).
     out : array of the same shape, optional
         Buffer for the result. May be `dy`, `y` or `z` itself.
@@ -176,7 +175,7 @@ def sigmoid_backward(
 
     Notes
     -----
-    From σ(t) = 1/(1 + e⁻ᵗ) follows σ'(t) = σ(t)(1 − σ(t)) = σ(t) σ(−t); derived in
+    σ(t) = 1/(1 + e⁻ᵗ) has the derivative σ'(t) = σ(t)(1 − σ(t)) = σ(t) σ(−t); derived in
     docs/derivation.md.
 
     Examples
@@ -208,12 +207,12 @@ def sigmoid_bias_backward(
     dy : array of shape (..., m)
         Gradient of the loss with respect to y.
     y : array of shape (..., m)
-        The sigmoid's result. May be None where `z` is given.
+        The sigmoid's result. May be None if `z` is given.
     z : array of shape (..., m), optional
         The logits z = v + b; see `sigmoid_backward`.
     out : tuple (dz, db), optional
-        Buffers for the results, or None for a new one. dz may be `dy`, `y` or `z` itself unless
-        values are added to it; db may be float32 where the inputs have 16 bits.
+        Buffers for the results, or None for a new one. dz may be `dy`, `y` or `z` itself
+        unless `accumulate`; db may be float32 if the inputs have 16 bits.
     accumulate : bool
         Add to the buffers of `out` instead of overwriting them.
     device : {"auto", "cpu", "gpu"}
@@ -231,7 +230,7 @@ def sigmoid_bias_backward(
 
     Notes
     -----
-    db sums dz as it is before it is rounded to a 16-bit dtype. Both rules are derived in
+    db sums dz before it is rounded to a 16-bit dtype. Both rules are derived in
     docs/derivation.md.
 
     Examples
@@ -266,21 +265,21 @@ def dense_sigmoid_backward(
     dy : array of shape (..., m)
         Gradient of the loss with respect to y.
     y : array of shape (..., m)
-        The layer's result. May be None where `z` is given.
+        The layer's result. May be None if `z` is given.
     x : array of shape (..., k)
         The layer's input.
     w : array of shape (k, m)
     z : array of shape (..., m), optional
         The logits x w + b; see `sigmoid_backward`.
     wrt : iterable of {"x", "w", "b"}
-        What to differentiate with respect to; the rest is None and is not computed.
+        The inputs to differentiate with respect to. Other gradients are None and not computed.
     out : tuple (dx, dw, db), optional
-        Buffers for the results, or None for a new one. dw and db may be float32 where the
+        Buffers for the results, or None for a new one. dw and db may be float32 if the
         inputs have 16 bits. No buffer may share memory with an input.
     accumulate : bool
         Add to the buffers of `out` instead of overwriting them.
     precision : {"highest", "high", "medium", "ieee"}
-        Accuracy that is asked of float32 products; see `matmul_backward`.
+        Minimum accuracy of float32 products; see `matmul_backward`.
     device : {"auto", "cpu", "gpu"}
         Where NumPy arrays are computed. Arrays on a GPU are always computed there.
 
@@ -298,9 +297,8 @@ def dense_sigmoid_backward(
     Notes
     -----
     With dz = dy · y · (1 − y): dx = dz wᵀ, dw = xᵀ dz, db = Σ dz. The composition is derived in
-    docs/derivation.md. For 16-bit inputs dz keeps float32 accuracy on its way into the sums, but
-    for the products on tensor cores, which round it to the inputs' dtype; with ``precision="ieee"``
-    none does.
+    docs/derivation.md. For 16-bit inputs dz stays in float32, except that products on tensor cores
+    round it to the inputs' dtype; with ``precision="ieee"`` it is never rounded.
 
     Examples
     --------

@@ -3,11 +3,11 @@
 ::
 
     GpugradError
-    ├── ArgumentError       (ValueError)      a value that cannot be used: a read-only out, …
+    ├── ArgumentError       (ValueError)      an invalid value, such as a read-only out
     ├── ShapeError          (ValueError)      an array's shape does not fit the others'
-    ├── DTypeError          (TypeError)       an unsupported element type, or no array
+    ├── DTypeError          (TypeError)       an unsupported dtype, or no array
     ├── DeviceError         (RuntimeError)    a missing device, or arrays on different ones
-    ├── KernelCompileError  (RuntimeError)    NVRTC rejected a kernel; carries its log
+    ├── KernelCompileError  (RuntimeError)    NVRTC rejected a kernel; has its log
     └── GradcheckError      (AssertionError)  a gradient does not match its function
 
 Every message starts with the name of the function that was called and names the argument.
@@ -19,7 +19,7 @@ class GpugradError(Exception):
 
 
 class ArgumentError(GpugradError, ValueError):
-    """An argument has a value that cannot be used."""
+    """An argument has an invalid value."""
 
 
 class ShapeError(GpugradError, ValueError):
@@ -27,11 +27,11 @@ class ShapeError(GpugradError, ValueError):
 
 
 class DTypeError(GpugradError, TypeError):
-    """An argument is of an unsupported element type, or no array at all."""
+    """An argument has an unsupported dtype, or no array at all."""
 
 
 class DeviceError(GpugradError, RuntimeError):
-    """A device is missing or unusable, or the arguments live on different devices."""
+    """A device is missing or unusable, or the arguments are on different devices."""
 
 
 class KernelCompileError(GpugradError, RuntimeError):
@@ -40,9 +40,9 @@ class KernelCompileError(GpugradError, RuntimeError):
     Attributes
     ----------
     log : str
-        What the compiler printed.
+        The output of the compiler.
     source : str
-        The expanded source that it was given.
+        The expanded source.
     """
 
     def __init__(self, message: str, *, log: str = "", source: str = "") -> None:

@@ -1,4 +1,4 @@
-"""The forward passes, as far as the backward ones need them."""
+"""The forward passes: the sigmoid and the dense sigmoid layer."""
 
 from gpugrad import calls
 from gpugrad.arrays.call import Array
@@ -60,7 +60,7 @@ def dense_sigmoid(
     out : array of shape (..., m), optional
         Buffer for the result; must not share memory with an input.
     precision : {"highest", "high", "medium", "ieee"}
-        Accuracy that is asked of float32 products; see `matmul_backward`.
+        Minimum accuracy of float32 products; see `matmul_backward`.
     device : {"auto", "cpu", "gpu"}
         Where NumPy arrays are computed. Arrays on a GPU are always computed there.
 
@@ -76,7 +76,7 @@ def dense_sigmoid(
 
     Notes
     -----
-    16-bit inputs accumulate in float32, and bias and sigmoid follow before the one rounding.
+    16-bit inputs accumulate in float32. The result is rounded once, after bias and sigmoid.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The machine: its processor, the BLAS that NumPy has loaded for it, and where files are kept."""
+"""The machine: processor, the BLAS of NumPy, and the cache directory."""
 
 import os
 import platform
@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 CPU_INFO = Path("/proc/cpuinfo")
-AVX2_ARCHITECTURES = ("Haswell", "Zen")  # of OpenBLAS's kernels
+AVX2_ARCHITECTURES = ("Haswell", "Zen")  # of OpenBLAS kernels
 
 
 class Blas(NamedTuple):
-    """A BLAS as threadpoolctl finds it; the architecture is that of the kernels it has chosen."""
+    """A BLAS as found by threadpoolctl, with the architecture of its kernels."""
 
     library: str
     version: str
@@ -24,12 +24,12 @@ class Blas(NamedTuple):
 
 
 def processor() -> str:
-    """Name the processor."""
+    """Return the name of the processor."""
     return _cpu_info("model name") or platform.processor() or platform.machine() or "unknown"
 
 
 def cores() -> int:
-    """Count the cores that this process may use."""
+    """Return the number of cores available to this process."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on every system
@@ -37,7 +37,7 @@ def cores() -> int:
 
 
 def blas() -> Blas | None:
-    """Return which BLAS NumPy uses, or None where threadpoolctl does not know it."""
+    """Return the BLAS of NumPy, or None if threadpoolctl does not know it."""
     from threadpoolctl import threadpool_info
 
     found = [one for one in threadpool_info() if one["user_api"] == "blas"]
@@ -50,21 +50,21 @@ def blas() -> Blas | None:
 
 
 def blas_hint(used: Blas | None) -> str | None:
-    """Return a hint where OpenBLAS has faster kernels for this processor than it uses, or None."""
+    """Return a hint if OpenBLAS has faster kernels for this processor, or None."""
     if used is None or used.library != "openblas" or used.architecture not in AVX2_ARCHITECTURES:
         return None
     if "avx512f" not in _cpu_info("flags").split():
         return None
-    told = os.environ.get("OPENBLAS_CORETYPE")
-    why = f" because OPENBLAS_CORETYPE is {told!r}" if told else ""
-    what = "try without it" if told else "try OPENBLAS_CORETYPE=SkylakeX, set before Python starts"
+    value = os.environ.get("OPENBLAS_CORETYPE")
+    why = f" because OPENBLAS_CORETYPE is {value!r}" if value else ""
+    what = "try without it" if value else "try OPENBLAS_CORETYPE=SkylakeX, set before Python starts"
     return f"the processor has AVX-512, OpenBLAS uses its {used.architecture} kernels{why}: {what}"
 
 
 def cache_folder(part: str = "") -> Path:
-    """Return GPUGRAD_CACHE_DIR, or a part of this package's folder in the user's cache directory.
+    """Return GPUGRAD_CACHE_DIR, or a subfolder of gpugrad in the user's cache directory.
 
-    A variable that is empty counts as not set.
+    An empty variable counts as not set.
 
     Raises
     ------
@@ -82,7 +82,7 @@ def cache_folder(part: str = "") -> Path:
 
 
 def _cpu_info(wanted: str) -> str:
-    """Return what Linux says of the first core, or nothing."""
+    """Return a field of the first core in /proc/cpuinfo, or an empty string."""
     try:
         lines = CPU_INFO.read_text(errors="replace").splitlines()
     except OSError:

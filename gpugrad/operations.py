@@ -1,6 +1,6 @@
-"""The table of operations: what each takes, gives, multiplies and reads, and its plain expression.
+"""The table of operations: operands, results, matrix products, and the plain expression.
 
-Everything that asks which operations have what asks here.
+All code that depends on the properties of an operation reads them here.
 """
 
 import math
@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-# Of every array that an operation takes or gives: n rows, k inputs, m outputs. Rows may be any
-# number of leading dimensions, and of element-wise operations there are none but them.
+# Dimensions of operands and results: n rows, k inputs, m outputs. n stands for any leading
+# dimensions. Arrays of element-wise operations have any shape.
 DIMENSIONS = {
     "x": "nk",
     "w": "km",
@@ -19,9 +19,9 @@ DIMENSIONS = {
     "dw": "km",
     "db": "m",
 }
-SUMS = ("dw", "db")  # over the rows: they may be float32 where the inputs have 16 bits
-# Of every result that is a product of matrices: its rows and columns, the contraction, and whether
-# that may be split. Rows of dx and y must not depend on how many rows there are.
+SUMS = ("dw", "db")  # over rows: their buffers may be float32 if the inputs have 16 bits
+# M, N and K of every matrix product, and whether split-K is allowed: rows of dx and y must not
+# depend on the number of rows.
 PRODUCTS = {"dx": ("n", "k", "m", False), "dw": ("k", "m", "n", True), "y": ("n", "m", "k", False)}
 
 
@@ -32,25 +32,25 @@ class Operation:
     Attributes
     ----------
     operands : tuple of str
-        Its array arguments, in order. Logits z may come in the place of y.
+        Its array arguments, in order. Logits z may replace y.
     results : tuple of str
-        What it returns, in order.
+        Its results, in order.
     plain : function
-        The plain expression: from a namespace such as NumPy and the operands to the results.
+        The plain expression: results from a namespace such as NumPy and the operands.
     wrt : tuple of str
-        What it can differentiate with respect to, where there is a choice.
+        The inputs that it can differentiate with respect to, if there is a choice.
     products : tuple of str
-        The results that are products of matrices.
+        The results that are matrix products.
     reads : int
-        Matrices of n × m that its element-wise part reads.
+        Matrices (n, m) that its element-wise part reads.
     rows : bool
-        Whether its arrays are rows (..., m); element-wise functions take any rank.
+        Whether its arrays are (..., m); element-wise functions take any shape.
     accumulates : bool
         Whether results can be added to the caller's buffers.
     in_place : tuple of str
-        The operands that its element-wise result, the first one, may overwrite.
+        The operands that its first, element-wise result may overwrite.
     optional : tuple of str
-        The operands that may be left out.
+        The operands that may be None.
     """
 
     operands: tuple[str, ...]
@@ -66,19 +66,19 @@ class Operation:
 
     @property
     def takes_z(self) -> bool:
-        """Whether logits may come in the place of the activation's result."""
+        """Whether logits may replace y."""
         return "y" in self.operands
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        """The operands as the backends take them: z, or None, behind y."""
+        """The arguments of the backends: the operands, with z after y."""
         if not self.takes_z:
             return self.operands
-        behind = self.operands.index("y") + 1
-        return (*self.operands[:behind], "z", *self.operands[behind:])
+        after_y = self.operands.index("y") + 1
+        return (*self.operands[:after_y], "z", *self.operands[after_y:])
 
     def wanted(self, wrt: Iterable[str]) -> tuple[str, ...]:
-        """Return the results that are computed, of all that there are."""
+        """Return the results to compute."""
         return tuple(f"d{name}" for name in wrt) if self.wrt else self.results
 
     def is_flattened(self, name: str) -> bool:
@@ -86,7 +86,7 @@ class Operation:
         return self.rows and DIMENSIONS[name][0] == "n"
 
     def result_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-        """Return the shapes of all results from those of the operands."""
+        """Return the shapes of all results."""
         if not self.rows:
             return {name: tuple(shapes[self.operands[0]]) for name in self.results}
         lead, extents = extents_of(shapes)
@@ -99,14 +99,14 @@ class Operation:
 def extents_of(
     shapes: Mapping[str, tuple[int, ...]],
 ) -> tuple[tuple[int, ...], dict[str, int]]:
-    """Return the leading dimensions of a call's arrays, and k and m, from operands' shapes."""
+    """Return the leading dimensions, k and m of a call."""
     lead = next(shapes[name] for name in ("x", "dy", "z") if name in shapes)
     k, m = shapes["w"] if "w" in shapes else (0, lead[-1])
     return lead[:-1], {"k": k, "m": m}
 
 
 def extents_in(name: str, extents: Mapping[str, int]) -> tuple[int, ...]:
-    """Return the extents of an array behind its leading dimensions."""
+    """Return the extents of an array after its leading dimensions."""
     return tuple(extents[one] for one in DIMENSIONS[name] if one in extents)
 
 

@@ -1,4 +1,4 @@
-"""The functions, and what checks their calls."""
+"""The public functions and their checks."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -20,8 +20,8 @@ def sigmoid(z: Array, *, save_logits: bool = False) -> Array:
     z : array of any shape
         float64, float32, float16 or bfloat16.
     save_logits : bool
-        Compute the gradient from `z` instead of y: dy · σ(z) · σ(−z), which is right where y has
-        rounded to 1.
+        Compute the gradient from `z` instead of y: dy · σ(z) · σ(−z), which is accurate also if y
+        has rounded to 1.
 
     Returns
     -------
@@ -31,7 +31,7 @@ def sigmoid(z: Array, *, save_logits: bool = False) -> Array:
     Raises
     ------
     DTypeError
-        `z` is no array, or of another dtype.
+        `z` is no array or has an unsupported dtype.
 
     Notes
     -----
@@ -65,11 +65,11 @@ def dense_sigmoid(
     w : array of shape (k, m)
     b : array of shape (m,), optional
     precision : {"highest", "high", "medium", "ieee"}
-        Accuracy that is asked of float32 products, of the gradients' too; see
+        Minimum accuracy of float32 products, also of the gradients; see
         `gpugrad.matmul_backward`.
     save_logits : bool
-        Keep z = x w + b, in the inputs' dtype, and compute y and the gradients from it. They are
-        right where y has rounded to 1.
+        Save z = x w + b in the inputs' dtype, and compute y and the gradients from it. They are
+        accurate also if y has rounded to 1.
 
     Returns
     -------
@@ -79,14 +79,13 @@ def dense_sigmoid(
     Raises
     ------
     ShapeError, DTypeError, DeviceError, ArgumentError
-        Before anything is computed, as `gpugrad.dense_sigmoid` does. With `save_logits` DTypeError
-        also for arrays that are no NumPy arrays.
+        Before anything is computed, as in `gpugrad.dense_sigmoid`. DTypeError also for arrays other
+        than NumPy's if `save_logits`.
 
     Notes
     -----
-    The gradients of all inputs that are differentiated come from one call of
-    `gpugrad.dense_sigmoid_backward`: with dz = dy · y · (1 − y), dx = dz wᵀ, dw = xᵀ dz and
-    db = Σ dz.
+    One call of `gpugrad.dense_sigmoid_backward` computes all gradients: with dz = dy · y · (1 − y),
+    dx = dz wᵀ, dw = xᵀ dz and db = Σ dz.
 
     Examples
     --------
@@ -120,9 +119,9 @@ def matmul_backward(
     x : array of shape (..., k)
     w : array of shape (k, m)
     wrt : iterable of {"x", "w"}
-        What to differentiate with respect to; the rest is None and is not computed.
+        The inputs to differentiate with respect to. Other gradients are None and not computed.
     precision : {"highest", "high", "medium", "ieee"}
-        Accuracy that is asked of float32 products; see `gpugrad.matmul_backward`.
+        Minimum accuracy of float32 products; see `gpugrad.matmul_backward`.
 
     Returns
     -------
@@ -148,9 +147,9 @@ def matmul_backward(
     array([[7.]])
     """
     names = _listed(wrt)
-    x, w = _those_read(x, w, names)
+    x, w = _traced_if_read(x, w, names)
     return MatmulGrads(
-        *_in_places("xw", primitives.matmul_backward(dy, x, w, names, precision), names)
+        *_with_none("xw", primitives.matmul_backward(dy, x, w, names, precision), names)
     )
 
 
@@ -196,10 +195,9 @@ def sigmoid_backward(dy: Array, y: Array | None, *, z: Array | None = None) -> A
     dy : array of any shape
         Gradient of the loss with respect to y.
     y : array of the same shape
-        The sigmoid's result. May be None where `z` is given, which then is all that is read:
-        nothing is differentiated with respect to y.
+        The sigmoid's result. If `z` is given, it is not read, has no gradient, and may be None.
     z : array of the same shape, optional
-        The logits. With them dz = dy · σ(z) · σ(−z), which is right where y has rounded to 1.
+        The logits. If given, dz = dy · σ(z) · σ(−z), which is accurate also if y has rounded to 1.
 
     Returns
     -------
@@ -237,7 +235,7 @@ def sigmoid_bias_backward(
     dy : array of shape (..., m)
         Gradient of the loss with respect to y.
     y : array of shape (..., m)
-        The sigmoid's result. May be None where `z` is given; see `sigmoid_backward`.
+        The sigmoid's result. May be None if `z` is given; see `sigmoid_backward`.
     z : array of shape (..., m), optional
         The logits z = v + b.
 
@@ -285,7 +283,7 @@ def dense_sigmoid_backward(
     dy : array of shape (..., m)
         Gradient of the loss with respect to y.
     y : array of shape (..., m)
-        The layer's result, here independent of x and w. May be None where `z` is given; see
+        The layer's result, here independent of x and w. May be None if `z` is given; see
         `sigmoid_backward`.
     x : array of shape (..., k)
         The layer's input.
@@ -293,9 +291,9 @@ def dense_sigmoid_backward(
     z : array of shape (..., m), optional
         The logits x w + b, here independent of x and w.
     wrt : iterable of {"x", "w", "b"}
-        What to differentiate with respect to; the rest is None and is not computed.
+        The inputs to differentiate with respect to. Other gradients are None and not computed.
     precision : {"highest", "high", "medium", "ieee"}
-        Accuracy that is asked of float32 products; see `gpugrad.matmul_backward`.
+        Minimum accuracy of float32 products; see `gpugrad.matmul_backward`.
 
     Returns
     -------
@@ -323,38 +321,38 @@ def dense_sigmoid_backward(
            [0.25]])
     """
     names = _listed(wrt)
-    x, w = _those_read(x, w, names)
+    x, w = _traced_if_read(x, w, names)
     grads = primitives.dense_sigmoid_backward(dy, _unless_logits(y, z), x, w, z, names, precision)
-    return DenseGrads(*_in_places("xwb", grads, names))
+    return DenseGrads(*_with_none("xwb", grads, names))
 
 
 # ---- arguments and results
 
 
 def _listed(wrt: Any) -> Any:
-    """Read the names once; what cannot be read is told when it is checked."""
+    """Read an iterable once; other values are reported by the checks."""
     return tuple(wrt) if isinstance(wrt, Iterable) else wrt
 
 
-def _in_places(order: str, grads: Any, wrt: Names) -> list[Any]:
-    """Return gradients in their places; None is in the place of those that `wrt` leaves out."""
+def _with_none(order: str, grads: Any, wrt: Names) -> list[Any]:
+    """Return gradients in order, with None for those not in `wrt`."""
     given = iter(grads)
     return [next(given) if name in wrt else None for name in order]
 
 
 def _unless_logits(y: Array | None, z: Array | None) -> Array | None:
-    """Keep y out of the trace where it is only checked."""
+    """Keep y out of the trace if it is not read."""
     return y if z is None else getval(y)
 
 
-def _those_read(x: Array, w: Array, wrt: Any) -> tuple[Array, Array]:
-    """Keep x and w out of the trace where no result depends on them: dx on w, dw on x."""
+def _traced_if_read(x: Array, w: Array, wrt: Any) -> tuple[Array, Array]:
+    """Keep x and w out of the trace if no result depends on them: dx on w, dw on x."""
     names = wrt if isinstance(wrt, tuple) else ()
     return x if "w" in names else getval(x), w if "x" in names else getval(w)
 
 
 def _checked_logits(x: Array, w: Array, b: Array | None, precision: str) -> Array:
-    """Compute the logits' values, after the checks of `dense_sigmoid`."""
+    """Check the call of `dense_sigmoid`; return the values of its logits."""
     call = Call("dense_sigmoid", x=getval(x), w=getval(w), b=getval(b))
     if call.kind != "NumPy":
         call.fail(DTypeError, f"x is a {call.kind} array, expected a NumPy array, as in autograd")

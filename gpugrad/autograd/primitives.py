@@ -1,7 +1,6 @@
-"""What autograd traces: functions of positional arguments, without checks of their own.
+"""The primitives that autograd traces: functions of positional arguments, without checks.
 
-Named tuples of gradients are plain tuples here, of those that are asked for: autograd has no place
-for None.
+They return plain tuples of the wanted gradients, because autograd does not support None.
 """
 
 from collections.abc import Callable
@@ -17,20 +16,20 @@ Names = tuple[str, ...]
 
 
 def _primitive(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Have autograd trace a function; what it differentiates it by is in rules.py."""
+    """Register a function as a primitive of autograd; rules.py defines its gradients."""
     made: Callable[..., Any] = primitive(function)
     return made
 
 
 @_primitive
 def sigmoid(z: Array, save_logits: bool) -> Array:
-    """Compute y; `save_logits` is for the rule alone."""
+    """Compute y; only the rule reads `save_logits`."""
     return forward.sigmoid(z)
 
 
 @_primitive
 def dense_sigmoid(x: Array, w: Array, b: Array, known: Array, precision: str) -> Array:
-    """Compute the layer, from its logits' values where they are known."""
+    """Compute the layer, from its logits if these are known."""
     if known is not None:
         return forward.sigmoid(known)
     return forward.dense_sigmoid(x, w, b, precision=precision)
@@ -38,10 +37,9 @@ def dense_sigmoid(x: Array, w: Array, b: Array, known: Array, precision: str) ->
 
 @_primitive
 def logits(x: Array, w: Array, b: Array, known: Array, precision: str) -> Array:
-    """Compute z = x w + b, or take its values where they are known and only its rule is wanted.
+    """Return z = x w + b; the known values, if only the rule is needed.
 
-    dx = dy wᵀ is the product x w with x in the place of dy and wᵀ in that of w. So computed, z has
-    the inputs' dtype, and is rounded to it once.
+    The product x w is dx = dy wᵀ of dy := x and w := wᵀ. It is rounded once, to the inputs' dtype.
     """
     if known is not None:
         return known
@@ -56,8 +54,8 @@ def logits(x: Array, w: Array, b: Array, known: Array, precision: str) -> Array:
 
 @_primitive
 def rows(b: Array, shape: tuple[int, ...]) -> Array:
-    """Repeat a row."""
-    return np.broadcast_to(b, shape).copy()  # the caller's, who may write to it
+    """Broadcast a row to a shape."""
+    return np.broadcast_to(b, shape).copy()  # callers may write to it
 
 
 @_primitive
@@ -68,7 +66,7 @@ def bias_backward(dy: Array) -> Array:
 
 @_primitive
 def tanh_half(z: Array) -> Array:
-    """Compute tanh(z/2), with the derivative 2 σ(z) σ(−z): autograd's has a cosh that overflows."""
+    """Compute tanh(z/2), with derivative 2 σ(z) σ(−z); the cosh in autograd's rule overflows."""
     return np.tanh(z / 2)
 
 
@@ -86,7 +84,7 @@ def sigmoid_bias_backward(dy: Array, y: Array, z: Array) -> tuple[Array, ...]:
 
 @_primitive
 def matmul_backward(dy: Array, x: Array, w: Array, wrt: Names, precision: str) -> tuple[Array, ...]:
-    """Return those of dx and dw that are asked for."""
+    """Compute the gradients in `wrt`, of dx and dw."""
     grads = backward.matmul_backward(dy, x, w, wrt=wrt, precision=precision)
     return tuple(one for one in grads if one is not None)
 
@@ -95,6 +93,6 @@ def matmul_backward(dy: Array, x: Array, w: Array, wrt: Names, precision: str) -
 def dense_sigmoid_backward(
     dy: Array, y: Array, x: Array, w: Array, z: Array, wrt: Names, precision: str
 ) -> tuple[Array, ...]:
-    """Return those of dx, dw and db that are asked for."""
+    """Compute the gradients in `wrt`, of dx, dw and db."""
     grads = backward.dense_sigmoid_backward(dy, y, x, w, z=z, wrt=wrt, precision=precision)
     return tuple(one for one in grads if one is not None)

@@ -15,22 +15,22 @@ COMMANDS = {"info": info, "check": check, "bench": bench, "tune": tune, "demo": 
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and give its exit code.
+    """Run the command line and return its exit code.
 
     Parameters
     ----------
     argv : sequence of str, optional
-        The arguments; those of the process if None.
+        The arguments; by default those of the process.
 
     Returns
     -------
     int
-        0 if all went well, 1 if a check or the work failed, 2 for a bad argument or something
-        missing, 130 after Ctrl-C.
+        0 on success, 1 if a check or the command failed, 2 for a bad argument or a missing
+        requirement, 130 after Ctrl-C.
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # a terminal that lacks a sign shows a "?"
+            stream.reconfigure(errors="replace")  # "?" for characters that the terminal lacks
     command = ""
     try:
         arguments = _parser().parse_args(argv)
@@ -41,19 +41,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as end:  # argparse: --help, --version, a usage error
         return end.code if isinstance(end.code, int) else exits.UNUSABLE
     except KeyboardInterrupt:
-        return _say(command, "interrupted", exits.INTERRUPTED)
+        return _report(command, "interrupted", exits.INTERRUPTED)
     except (exits.Unusable, gpugrad.DeviceError) as error:
-        return _say(command, str(error), exits.UNUSABLE)
+        return _report(command, str(error), exits.UNUSABLE)
     except MemoryError:
-        return _say(command, "out of memory", exits.FAILED)
-    except BrokenPipeError:  # the reader of our output has left
+        return _report(command, "out of memory", exits.FAILED)
+    except BrokenPipeError:  # the reader of the output has exited
         _abandon_stdout()
         return exits.FAILED
     except OSError as error:
         _abandon_stdout()
-        return _say(command, _reason(error), exits.FAILED)
+        return _report(command, _reason(error), exits.FAILED)
     except (exits.Failed, gpugrad.GpugradError) as error:
-        return _say(command, str(error), exits.FAILED)
+        return _report(command, str(error), exits.FAILED)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -67,8 +67,8 @@ def _parser() -> _Parser:
     parser = _Parser(
         prog="gpugrad",
         description=gpugrad.__doc__,
-        epilog="Exit codes: 0 all went well, 1 a check or the work failed, "
-        "2 a bad argument or something missing, 130 interrupted.",
+        epilog="Exit codes: 0 success, 1 a check or the command failed, "
+        "2 a bad argument or a missing requirement, 130 interrupted.",
     )
     parser.add_argument("--version", action="version", version=f"gpugrad {gpugrad.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="command", required=True)
@@ -80,7 +80,7 @@ def _parser() -> _Parser:
     return parser
 
 
-def _say(command: str, text: str, code: int) -> int:
+def _report(command: str, text: str, code: int) -> int:
     print(f"gpugrad{command}: {' '.join(text.split())}", file=sys.stderr)
     return code
 
@@ -91,6 +91,6 @@ def _reason(error: OSError) -> str:
 
 
 def _abandon_stdout() -> None:
-    """Keep the interpreter from flushing, at its end, what cannot be written."""
-    with suppress(OSError, ValueError):  # there may be no file behind it
+    """Redirect stdout to null, so that the final flush of the interpreter does not fail."""
+    with suppress(OSError, ValueError):  # stdout may have no file
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""gpugrad demo: train a sigmoid network on handwritten digits by this library's calls."""
+"""gpugrad demo: train a sigmoid network on handwritten digits with this library."""
 
 import argparse
 import importlib
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train, draw the picture, print what came of it."""
+    """Train, draw the picture, print the results."""
     device = devices(arguments.device)[-1]
     dtype = operations.dtype_of(arguments.dtype)
     _expect_requirements()

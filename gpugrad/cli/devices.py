@@ -1,4 +1,4 @@
-"""Which devices a command uses."""
+"""The devices that a command uses."""
 
 import os
 
@@ -7,12 +7,12 @@ from gpugrad.exits import Unusable
 
 
 def devices(wanted: str) -> tuple[str, ...]:
-    """Return the devices that `wanted` stands for.
+    """Return the devices of the option --device.
 
     Parameters
     ----------
     wanted : {"auto", "cpu", "gpu"}
-        "auto" asks GPUGRAD_DEVICE, and without that means all that there are.
+        "auto" means GPUGRAD_DEVICE, or all usable devices if that is not set.
 
     Returns
     -------
@@ -22,7 +22,7 @@ def devices(wanted: str) -> tuple[str, ...]:
     Raises
     ------
     Unusable
-        The GPU is asked for and cannot be used, or GPUGRAD_DEVICE names no device.
+        The GPU is requested and cannot be used, or GPUGRAD_DEVICE names no device.
     """
     source = "--device"
     if wanted == "auto":
@@ -41,6 +41,6 @@ def devices(wanted: str) -> tuple[str, ...]:
 
 
 def why_no_gpu() -> str:
-    """Return why "auto" left the GPU out."""
+    """Return why "auto" does not include the GPU."""
     missing = dispatch.gpu_missing() if "GPUGRAD_DEVICE" not in os.environ else None
     return missing or f"GPUGRAD_DEVICE is {os.environ.get('GPUGRAD_DEVICE')!r}"

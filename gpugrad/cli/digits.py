@@ -1,4 +1,4 @@
-"""A network of two dense sigmoid layers that learns to read digits, by this library's calls."""
+"""A network of two dense sigmoid layers that is trained to read digits with this library."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ NOISE = 0.25  # standard deviation, where pixels lie in [-1, 1]; worth about 0.2
 
 @dataclass(frozen=True)
 class Digits:
-    """Handwritten digits: pixels in [-1, 1], one row of 64 each, and what they mean."""
+    """Handwritten digits: rows of 64 pixels in [-1, 1], and their labels."""
 
     x: Any
     labels: Any
@@ -25,16 +25,16 @@ class Digits:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one pass over the digits came to: mean loss per digit, accuracy on unseen ones."""
+    """The results of an epoch: mean loss per digit, accuracy on unseen digits."""
 
     loss: float
     accuracy: float
 
 
 def load(seed: int) -> tuple[Digits, Digits]:
-    """Load the digits that scikit-learn ships, three quarters to learn from and one to test.
+    """Load the digits of scikit-learn, three quarters for training and one quarter for tests.
 
-    Each digit is in both parts in equal proportion. The x are float32 on the host.
+    The split is stratified. x is float32 in host memory.
     """
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
@@ -47,7 +47,7 @@ def load(seed: int) -> tuple[Digits, Digits]:
 
 
 class Adam:
-    """Adam (Kingma and Ba, 2015) on arrays that it changes in place."""
+    """Adam (Kingma and Ba, 2015); updates parameters in place."""
 
     def __init__(self, numpy: Any, parameters: list[Any]) -> None:
         self.numpy, self.parameters, self.steps = numpy, parameters, 0
@@ -66,10 +66,10 @@ class Adam:
 
 
 class Network:
-    """y = σ(σ(x w1 + b1) w2 + b2), which learns by the squared error ½ Σ (y − t)².
+    """y = σ(σ(x w1 + b1) w2 + b2), trained with the squared error ½ Σ (y − t)².
 
-    Its arrays are NumPy's or CuPy's, so that they stay on the device that computes. 16-bit
-    layers have their parameters in float32 and use rounded copies of them.
+    Arrays are NumPy or CuPy arrays on the computing device. 16-bit layers use rounded copies of
+    float32 parameters.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class Network:
         Of the layers.
     seed : int
     epochs : int
-        Passes over the digits, over which the learning rate falls to zero.
+        Epochs, over which the learning rate falls to zero.
 
     Attributes
     ----------
@@ -104,7 +104,7 @@ class Network:
         self.adam = Adam(self.numpy, self.parameters)
 
     def learn(self, digits: Digits, unseen: Digits) -> Iterator[Epoch]:
-        """Learn, and tell after each pass how well it goes."""
+        """Train; yield the results of each epoch."""
         count = len(digits.labels)
         targets = np.eye(DIGITS)[digits.labels]
         steps = self.epochs * -(-count // BATCH)
@@ -120,13 +120,13 @@ class Network:
             yield Epoch(loss / count, accuracy)
 
     def read(self, x: Any) -> Any:
-        """Read digits: the labels of the largest outputs, on the host."""
-        _, y = self._forward(self._near(x), *self._layers())
-        return np.argmax(self._far(y), axis=1)
+        """Return the predicted labels in host memory."""
+        _, y = self._forward(self._to_device(x), *self._layers())
+        return np.argmax(self._to_host(y), axis=1)
 
     def _step(self, x: Any, target: Any, rate: float) -> Any:
-        """Learn from one batch; give its loss, summed over the batch."""
-        x, target = self._near(x), self._near(target)
+        """Train on a batch; return its summed loss."""
+        x, target = self._to_device(x), self._to_device(target)
         w1, b1, w2, b2 = self._layers()
         h, y = self._forward(x, w1, b1, w2, b2)
         # The squared error's gradient, y − t, is finite everywhere. Cross-entropy's would be
@@ -149,8 +149,8 @@ class Network:
     def _layers(self) -> list[Any]:
         return [one.astype(self.dtype, copy=False) for one in self.parameters]
 
-    def _near(self, array: Any) -> Any:
+    def _to_device(self, array: Any) -> Any:
         return self.numpy.asarray(array.astype(self.dtype))
 
-    def _far(self, array: Any) -> Any:
+    def _to_host(self, array: Any) -> Any:
         return array if isinstance(array, np.ndarray) else array.get()

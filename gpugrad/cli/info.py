@@ -1,4 +1,4 @@
-"""gpugrad info: versions, devices and why they are used or not, the profile, the kernel cache."""
+"""gpugrad info: versions, devices with the reason for their use, the profile, the kernel cache."""
 
 import argparse
 import os
@@ -60,19 +60,20 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _print_launches(arguments: argparse.Namespace) -> int:
-    told = launches(arguments.plan, arguments.size, arguments.dtype, arguments.precision)
+    found = launches(arguments.plan, arguments.size, arguments.dtype, arguments.precision)
     if arguments.json:
-        terminal.print_json("info", told)
+        terminal.print_json("info", found)
         return exits.OK
-    print(f"{told['op']} {' × '.join(map(str, told['size']))} {told['dtype']}: {told['reason']}")
-    for step in told["steps"]:
+    size = " × ".join(map(str, found["size"]))
+    print(f"{found['op']} {size} {found['dtype']}: {found['reason']}")
+    for step in found["steps"]:
         print(f"  {step}")
-    print(f"  workspace: {told['workspace_bytes']} bytes")
+    print(f"  workspace: {found['workspace_bytes']} bytes")
     return exits.OK
 
 
 def collect() -> dict[str, Any]:
-    """Gather the facts; nothing that is installed but unused is imported."""
+    """Collect the facts; no unused package is imported."""
     return {
         "python": f"{platform.python_version()} on {platform.platform()}",
         "numpy": {"version": np.__version__, "blas": _blas()},
@@ -115,7 +116,7 @@ def _gpu() -> dict[str, Any]:
         return {"usable": False, "reason": missing}
     try:
         facts = dispatch.runtime().facts(None)
-    except Exception as error:  # whatever a broken installation raises is what is to be told
+    except Exception as error:  # a broken installation may raise anything
         return {"usable": False, "reason": f"{type(error).__name__}: {error}"}
     major, minor = facts.compute_capability
     return {
@@ -130,7 +131,7 @@ def _gpu() -> dict[str, Any]:
 
 
 def _profile() -> dict[str, Any]:
-    """Return, for each device, when its rates were measured, or why default rates are used."""
+    """Return for each device the time of its measurement, or why default rates are used."""
     try:
         path = machine_profile.path()
     except RuntimeError as error:  # no home directory
@@ -139,7 +140,7 @@ def _profile() -> dict[str, Any]:
     if dispatch.gpu_missing() is None:
         try:
             parts["gpu"] = _part(path, "gpu", dispatch.runtime().facts(None))
-        except Exception as error:  # a broken GPU, told above
+        except Exception as error:  # a broken GPU, reported above
             parts["gpu"] = {"measured": None, "reason": f"{type(error).__name__}: {error}"}
     return parts
 
@@ -150,12 +151,12 @@ def _part(path: Path, device: str, facts: DeviceFacts | None) -> dict[str, Any]:
     except machine_profile.Rejected as reason:
         return {"measured": None, "reason": str(reason)}
     if part is None:
-        return {"measured": None, "reason": "it has not been measured"}
+        return {"measured": None, "reason": "not measured"}
     return {"measured": part.measured, "reason": None}
 
 
 def _choices() -> list[dict[str, Any]]:
-    """Return where NumPy arrays would be computed, for a small layer and a large one."""
+    """Return the device of a small layer and of a large one."""
     choices = []
     for n, k, m in LAYERS:
         dy, x, w = (np.broadcast_to(np.float32(0), shape) for shape in ((n, m), (n, k), (k, m)))
@@ -164,7 +165,7 @@ def _choices() -> list[dict[str, Any]]:
             choice: dict[str, str | None] = {"device": plan.device, "reason": plan.reason}
         except gpugrad.GpugradError as error:
             choice = {"device": None, "reason": str(error)}
-        except Exception as error:  # of a GPU that is broken, as above
+        except Exception as error:  # a broken GPU, as above
             choice = {"device": None, "reason": f"{type(error).__name__}: {error}"}
         choices.append({"n": n, "k": k, "m": m, **choice})
     return choices
@@ -211,15 +212,15 @@ def _rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "GPU", f"[{terminal.BAD}]not used[/]: {escape(gpu['reason'])}"
     device = facts["device"]
     yield "GPUGRAD_DEVICE", escape(device["GPUGRAD_DEVICE"] or "not set")
-    told = ""
+    previous = ""
     for choice in device["layers"]:
         layer = f"layer {choice['n']} × {choice['k']} × {choice['m']}"
         where = choice["device"] or f"[{terminal.BAD}]error[/]"
-        if choice["reason"] == told:
-            yield layer, f"{where}, likewise"
+        if choice["reason"] == previous:
+            yield layer, f"{where}, for the same reason"
         else:
             yield layer, f"{where}: {escape(choice['reason'])}"
-        told = choice["reason"]
+        previous = choice["reason"]
     yield from _profile_rows(facts["profile"])
     cache = facts["kernel_cache"]
     if cache["path"] is None:

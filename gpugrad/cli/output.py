@@ -1,4 +1,4 @@
-"""A file that is known to be writable before the work that fills it."""
+"""An output file that is checked to be writable before a long command."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -10,20 +10,20 @@ from gpugrad.exits import Failed, Unusable
 
 @contextmanager
 def reserved(path: Path, option: str = "--output") -> Iterator[Callable[[bytes], None]]:
-    """Return a function that writes the file; whole or, if anything goes wrong, not at all.
+    """Return a context manager whose value is a function that writes the file atomically.
 
     Parameters
     ----------
     path : Path
     option : str
-        That the path was given by, for messages.
+        The option of the path, for messages.
 
     Raises
     ------
     Unusable
         On entry, if the file cannot be written.
     Failed
-        From the function given, if the disk is full after all, for example.
+        From the function, if the file cannot be written after all.
     """
     try:
         target = path.resolve()
@@ -31,21 +31,21 @@ def reserved(path: Path, option: str = "--output") -> Iterator[Callable[[bytes],
             raise Unusable(f"{option}: {path} is a directory")
         if target.exists() and not os.access(target, os.W_OK):
             raise Unusable(f"{option}: {path} is read-only")
-        # Beside the file, to be renamed to it. A device cannot be replaced: it is written itself.
-        ordinary = target.is_file() or not target.exists()
-        aside = target.with_name(f".{target.name}.{os.getpid()}.part") if ordinary else target
-        file = aside.open("wb")
+        # A temporary file in the same folder is renamed. A device file is written directly.
+        regular = target.is_file() or not target.exists()
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.part") if regular else target
+        file = temporary.open("wb")
     except OSError as error:
         raise Unusable(f"{option}: {path} cannot be written: {error.strerror}") from None
-    except (RuntimeError, ValueError) as error:  # a loop of links, a name that is none
+    except (RuntimeError, ValueError) as error:  # a loop of links, an invalid name
         raise Unusable(f"{option}: {path} cannot be written: {error}") from None
 
     def write(content: bytes) -> None:
         try:
             file.write(content)
             file.close()
-            if ordinary:
-                aside.replace(target)
+            if regular:
+                temporary.replace(target)
         except OSError as error:
             raise Failed(f"{path} cannot be written: {error.strerror}") from None
 
@@ -54,5 +54,5 @@ def reserved(path: Path, option: str = "--output") -> Iterator[Callable[[bytes],
     finally:
         with suppress(OSError):
             file.close()
-        if ordinary:
-            aside.unlink(missing_ok=True)
+        if regular:
+            temporary.unlink(missing_ok=True)

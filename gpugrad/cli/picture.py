@@ -1,4 +1,4 @@
-"""The demo's picture: how the network learned, and what it misread."""
+"""The demo's picture: learning curves and misread digits."""
 
 import io
 import math
@@ -9,18 +9,18 @@ from gpugrad.cli.digits import Digits, Epoch
 
 INK, PAPER, MUTED = "#1f2933", "#ffffff", "#7b8794"
 LOSS, ACCURACY, WRONG = "#c2410c", "#0f5fa8", "#c2410c"
-SHOWN = 24  # misread digits, at most
+MAX_SHOWN = 24  # misread digits
 
 
 def draw(epochs: Sequence[Epoch], unseen: Digits, read: Any, title: str) -> bytes:
-    """Draw the learning curve and some misread digits.
+    """Draw learning curves and some misread digits.
 
     Parameters
     ----------
     epochs : sequence of Epoch
     unseen : Digits
     read : array
-        What the network took them for.
+        The labels that the network predicts.
     title : str
 
     Returns
@@ -44,8 +44,8 @@ def draw(epochs: Sequence[Epoch], unseen: Digits, read: Any, title: str) -> byte
     return buffer.getvalue()
 
 
-def _curves(figure: Any, place: Any, epochs: Sequence[Epoch]) -> None:
-    top, bottom = place.subgridspec(2, 1, hspace=0.35)
+def _curves(figure: Any, cell: Any, epochs: Sequence[Epoch]) -> None:
+    top, bottom = cell.subgridspec(2, 1, hspace=0.35)
     passes = range(1, len(epochs) + 1)
     for where, values, name, colour in (
         (top, [one.loss for one in epochs], "training loss", LOSS),
@@ -80,17 +80,17 @@ def _curves(figure: Any, place: Any, epochs: Sequence[Epoch]) -> None:
             )
 
 
-def _misread(figure: Any, place: Any, unseen: Digits, read: Any) -> None:
+def _misread(figure: Any, cell: Any, unseen: Digits, read: Any) -> None:
     wrong = [index for index in range(len(read)) if read[index] != unseen.labels[index]]
-    shown = wrong[:SHOWN]
-    heading = figure.add_subplot(place)
+    shown = wrong[:MAX_SHOWN]
+    heading = figure.add_subplot(cell)
     heading.set_axis_off()
     some = f"{len(shown)} of the " if len(shown) < len(wrong) else ""
     text = f"{some}{len(wrong)} misread of {len(read)}: true → read" if wrong else "none misread"
     heading.set_title(text, loc="left", color=INK, fontsize=11, pad=26)
     columns = max(1, math.ceil(math.sqrt(1.5 * len(shown))))
     rows = max(1, math.ceil(len(shown) / columns))
-    grid = place.subgridspec(rows, columns, hspace=0.45, wspace=0.15)
+    grid = cell.subgridspec(rows, columns, hspace=0.45, wspace=0.15)
     side = round(unseen.x.shape[1] ** 0.5)
     for position, index in enumerate(shown):
         axes = figure.add_subplot(grid[position])

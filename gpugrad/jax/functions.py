@@ -1,4 +1,4 @@
-"""The functions, and what checks and traces their calls."""
+"""The public functions, their checks, and their calls of the primitive."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -13,7 +13,7 @@ from gpugrad.errors import DTypeError
 from gpugrad.jax.primitive import Traced, primitive
 from gpugrad.operations import OPERATIONS
 
-Array = Any  # of JAX, traced or not, or what it takes for one: a NumPy array, a number
+Array = Any  # a JAX array, traced or not, or anything it converts: a NumPy array, a number
 Named = Mapping[str, Any]
 
 
@@ -75,10 +75,10 @@ def dense_sigmoid(
     w : array of shape (k, m)
     b : array of shape (m,), optional
     precision : {"highest", "high", "medium", "ieee"}
-        Accuracy that is asked of float32 products; see `gpugrad.matmul_backward`.
+        Minimum accuracy of float32 products; see `gpugrad.matmul_backward`.
     save_logits : bool
-        Keep z = x w + b for the gradient, which then is right where y has rounded to 1; see
-        `sigmoid_backward`. z is computed by JAX, and rounded to the inputs' dtype.
+        Save z = x w + b for the gradient, which is then accurate also if y has rounded to 1; see
+        `sigmoid_backward`. JAX computes z, rounded to the inputs' dtype.
 
     Returns
     -------
@@ -132,9 +132,9 @@ def matmul_backward(
     x : array of shape (..., k)
     w : array of shape (k, m)
     wrt : iterable of {"x", "w"}
-        What to differentiate with respect to; the rest is None and is not computed.
+        The inputs to differentiate with respect to. Other gradients are None and not computed.
     precision : {"highest", "high", "medium", "ieee"}
-        Accuracy that is asked of float32 products; see `gpugrad.matmul_backward`.
+        Minimum accuracy of float32 products; see `gpugrad.matmul_backward`.
 
     Returns
     -------
@@ -211,9 +211,9 @@ def sigmoid_backward(dy: Array, y: Array | None, *, z: Array | None = None) -> A
     dy : array of any shape
         Gradient of the loss with respect to y.
     y : array of the same shape
-        The sigmoid's result. May be None where `z` is given, which then is all that is read.
+        The sigmoid's result. It is not read if `z` is given, and may then be None.
     z : array of the same shape, optional
-        The logits. With them dz = dy · σ(z) · σ(−z), which is right where y has rounded to 1
+        The logits. If given, dz = dy · σ(z) · σ(−z), which is accurate also if y has rounded to 1
         (float64 from z = 36.8, float32 from 16.7, float16 from 8.4, bfloat16 from 6.3).
 
     Returns
@@ -255,7 +255,7 @@ def sigmoid_bias_backward(
     dy : array of shape (..., m)
         Gradient of the loss with respect to y.
     y : array of shape (..., m)
-        The sigmoid's result. May be None where `z` is given.
+        The sigmoid's result. May be None if `z` is given.
     z : array of shape (..., m), optional
         The logits z = v + b; see `sigmoid_backward`.
 
@@ -305,16 +305,16 @@ def dense_sigmoid_backward(
     dy : array of shape (..., m)
         Gradient of the loss with respect to y.
     y : array of shape (..., m)
-        The layer's result. May be None where `z` is given.
+        The layer's result. May be None if `z` is given.
     x : array of shape (..., k)
         The layer's input.
     w : array of shape (k, m)
     z : array of shape (..., m), optional
         The logits x w + b; see `sigmoid_backward`.
     wrt : iterable of {"x", "w", "b"}
-        What to differentiate with respect to; the rest is None and is not computed.
+        The inputs to differentiate with respect to. Other gradients are None and not computed.
     precision : {"highest", "high", "medium", "ieee"}
-        Accuracy that is asked of float32 products; see `gpugrad.matmul_backward`.
+        Minimum accuracy of float32 products; see `gpugrad.matmul_backward`.
 
     Returns
     -------
@@ -355,7 +355,7 @@ def dense_sigmoid_backward(
 def _checked(
     op: str, operands: Named, wrt: Iterable[str] = (), precision: str = "highest"
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Check a call as gpugrad's function would; give its arrays as JAX's, and what wrt names."""
+    """Check a call like gpugrad's function; return its arrays as JAX's and the names in `wrt`."""
     arrays = {name: _array(op, name, value) for name, value in operands.items()}
     like = {name: None if one is None else _stand_in(one) for name, one in arrays.items()}
     with Call(op, **like) as call:
@@ -363,7 +363,7 @@ def _checked(
         call.expect_precision(precision)
         names = call.expect_wrt(wrt, OPERATIONS[op].wrt)
     if arrays.get("z") is not None:
-        arrays.pop("y", None)  # which is not read then
+        arrays.pop("y", None)  # not read
     return {name: one for name, one in arrays.items() if one is not None}, names
 
 
@@ -378,8 +378,8 @@ def _array(op: str, name: str, value: Any) -> Any:
 
 
 def _stand_in(array: Any) -> Any:
-    """Return an array of NumPy's that has the shape and dtype of one of JAX's, traced or not."""
-    if jnp.issubdtype(array.dtype, jax.dtypes.extended):  # of random keys: no dtype of NumPy's
+    """Return a NumPy array with the shape and dtype of a JAX array, traced or not."""
+    if jnp.issubdtype(array.dtype, jax.dtypes.extended):  # random keys have no NumPy dtype
         return array
     return np.broadcast_to(np.zeros((), array.dtype), array.shape)
 
@@ -392,7 +392,7 @@ def _apply(
     *,
     save_logits: bool = False,
 ) -> dict[str, Any]:
-    """Return the results of a call that has been checked, by name, None for those not wanted."""
+    """Return the results of a checked call by name; None for those not wanted."""
     operation = OPERATIONS[op]
     wanted = tuple(f"d{name}" for name in wrt) if operation.wrt else operation.results
     results: dict[str, Any] = dict.fromkeys(operation.results)
@@ -409,7 +409,7 @@ def _logits(x: Any, w: Any, b: Any | None = None) -> Any:
 
 
 def product(a: Any, b: Any) -> Any:
-    """Multiply matrices in the accumulator's dtype, which 16-bit ones are not yet rounded from."""
+    """Multiply matrices; return the product in the accumulator's dtype."""
     return jnp.matmul(
         a, b, precision=jax.lax.Precision.HIGHEST, preferred_element_type=wide(a.dtype)
     )

@@ -1,4 +1,4 @@
-"""The primitive that stands for every function: what is known of a call, and how it is computed."""
+"""The primitive of all functions: its static parameters, evaluation and lowering."""
 
 import ctypes
 import math
@@ -23,12 +23,12 @@ from gpugrad.operations import OPERATIONS
 
 Named = Mapping[str, Any]
 
-IN_PLACE = 1 << 20  # bytes of results that take longer to copy than their buffers to check
+IN_PLACE = 1 << 20  # bytes of results from which on `out` is faster than a copy
 
 
 @dataclass(frozen=True)
 class Traced:
-    """What is known of a call when it is traced: everything but its arrays.
+    """The static parameters of a traced call.
 
     Attributes
     ----------
@@ -37,12 +37,12 @@ class Traced:
         The operands that are read and the results that are wanted, in order.
     precision : str
     save_logits : bool
-        Whether a forward pass has its gradient computed from the logits. `dense_sigmoid` then has
-        them as an operand, which its result is computed from, and its gradient is that with
-        respect to x, w and b.
+        Whether the gradient of a forward pass is computed from the logits. `dense_sigmoid` then has
+        the logits as an operand and computes its result from them; its gradients are those of x, w
+        and b.
     batch : int
-        So many first dimensions of every array are those of `vmap`: of the whole extent, or of 1
-        in an operand that is the same for all.
+        Number of leading dimensions that `vmap` added. Their extent is 1 in operands that are not
+        mapped.
     """
 
     op: str
@@ -54,30 +54,24 @@ class Traced:
 
     @property
     def is_layer_of_logits(self) -> bool:
-        """Whether this is a forward pass that has its logits as an operand."""
+        """Whether this is `dense_sigmoid` with its logits as an operand."""
         return self.op == "dense_sigmoid" and self.save_logits
 
     @property
     def wrt(self) -> tuple[str, ...]:
-        """What a backward pass differentiates with respect to."""
+        """The inputs that a backward pass differentiates with respect to."""
         return tuple(name.removeprefix("d") for name in self.results)
 
     def shapes(self, operands: Named) -> list[tuple[int, ...]]:
-        """Return the shapes of the results, from operands that have one."""
+        """Return the shapes of the results."""
         shapes = {name: tuple(one.shape) for name, one in operands.items()}
         batch = np.broadcast_shapes(*(shape[: self.batch] for shape in shapes.values()))
         own = {name: shape[self.batch :] for name, shape in shapes.items()}
-        known = {"dx": own.get("x"), "dw": own.get("w"), "dz": own.get("dy")}
-        if "dy" in own:
-            known["db"] = own["dy"][-1:]
-        elif "z" in own:
-            known["y"] = own["z"]
-        else:
-            known["y"] = (*own["x"][:-1], own["w"][-1])
-        return [(*batch, *(known[name] or ())) for name in self.results]
+        found = OPERATIONS[self.op].result_shapes(own)
+        return [(*batch, *found[name]) for name in self.results]
 
     def compute(self, operands: dict[str, Any], out: Sequence[Any] | None) -> tuple[Any, ...]:
-        """Call the function of gpugrad's, for results in new arrays or in given ones."""
+        """Call gpugrad's function, with results in new arrays or in `out`."""
         if self.is_layer_of_logits:
             return (gpugrad.sigmoid(operands["z"], out=None if out is None else out[0]),)
         operation = OPERATIONS[self.op]
@@ -103,21 +97,21 @@ primitive.multiple_results = True
 def _shapes_and_dtypes(*operands: Any, traced: Traced) -> list[Any]:
     if any(map(_varies, operands)):
         raise NotImplementedError(
-            f"{traced.op}: gpugrad does not tell jax.shard_map which of its results differ between "
-            "devices; pass check_vma=False to it"
+            f"{traced.op}: gpugrad does not support check_vma in jax.shard_map; "
+            "pass check_vma=False to it"
         )
     shapes = traced.shapes(dict(zip(traced.names, operands, strict=True)))
     return [jax.core.ShapedArray(shape, operands[0].dtype) for shape in shapes]
 
 
 def _varies(operand: Any) -> bool:
-    """Return whether a value is tracked as different on each device, by the names of any JAX."""
+    """Return whether shard_map tracks a value as varying over devices, in any version of JAX."""
     tracked = getattr(operand, "manual_axis_type", None)
     return bool(getattr(operand, "vma", None) or getattr(tracked, "varying", None))
 
 
 def _compute(*operands: Any, traced: Traced) -> list[Any]:
-    """Compute a call on concrete arrays, on the CPU or the GPU that they are on."""
+    """Compute a call on concrete arrays, on their device."""
     arrays = [one if isinstance(one, jax.Array) else jnp.asarray(one) for one in operands]
     arrays = _on_one_device(arrays)
     committed = any(one.committed for one in arrays)
@@ -128,23 +122,23 @@ def _compute(*operands: Any, traced: Traced) -> list[Any]:
         if call.device != "cpu":
             return [call.wrap_result(one) for one in buffers]
     (device,) = arrays[0].devices()
-    with jax.default_device(device):  # where results are free to be moved if their operands were
+    with jax.default_device(device):  # uncommitted results of uncommitted operands
         results: list[Any] = jax.device_put(buffers, device if committed else None)
     return results
 
 
 def _on_one_device(arrays: list[Any]) -> list[Any]:
-    """Move arrays that nobody has placed to where the others are, as JAX does."""
+    """Move uncommitted arrays to the device of the committed ones, as JAX does."""
     if all(one.devices() == arrays[0].devices() for one in arrays):
         return arrays
     placed = next((one for one in arrays if one.committed), arrays[0])
-    if len(placed.devices()) > 1:  # which is refused, by its name
+    if len(placed.devices()) > 1:  # rejected by Call, with its name
         return arrays
     return [one if one.committed else jax.device_put(one, placed.sharding) for one in arrays]
 
 
 def _fill(traced: Traced, operands: Named, buffers: Sequence[Any]) -> None:
-    """Compute results into buffers, one call for each element of the batch."""
+    """Compute results into buffers, with a call per element of the batch."""
     batch = buffers[0].shape[: traced.batch]
     large = sum(one.nbytes for one in buffers) >= IN_PLACE * math.prod(batch)
     for index in np.ndindex(batch):
@@ -157,15 +151,15 @@ def _fill(traced: Traced, operands: Named, buffers: Sequence[Any]) -> None:
 
 
 def _element(index: tuple[int, ...], shape: tuple[int, ...]) -> tuple[Any, ...]:
-    """Index the first dimensions, of which some have an extent of 1 for every index."""
+    """Return the index of an element in the batch dimensions, some of extent 1."""
     return (*(min(i, extent - 1) for i, extent in zip(index, shape, strict=False)), ...)
 
 
 def _call_back(*operands: Any, traced: Traced) -> list[Any]:
-    """Compute a call on the CPU, from within a compiled function."""
+    """Compute a call on the CPU in a compiled function."""
 
     def callback(_: Any, results: Sequence[Any], *operands: Any) -> None:
-        # JAX must not be used here: it may wait for the thread that this runs on.
+        # Do not use JAX here: it could wait for this thread.
         arrays = dict(zip(traced.names, map(np.asarray, operands), strict=True))
         with _subnormal_numbers():
             _fill(traced, arrays, [np.asarray(one) for one in results])
@@ -178,14 +172,14 @@ def _call_back(*operands: Any, traced: Traced) -> list[Any]:
 
 @contextmanager
 def _subnormal_numbers() -> Iterator[None]:
-    """Compute with subnormal numbers, which XLA turns to zeros on its threads.
+    """Enable subnormal numbers, which XLA's threads flush to zero.
 
-    Threads that are started meanwhile, as gpugrad's workers may be, would do so ever after.
+    Threads started meanwhile, such as gpugrad's workers, inherit the setting.
     """
     if sys.platform != "linux":
         yield
         return
-    library, before = _c_library(), ctypes.create_string_buffer(64)  # fenv_t has 32 at most
+    library, before = _c_library(), ctypes.create_string_buffer(64)  # fenv_t has at most 32 bytes
     library.fegetenv(before)
     library.fesetenv(ctypes.c_void_p(-1))  # FE_DFL_ENV
     try:

@@ -1,4 +1,4 @@
-"""The primitive's rules for vmap and grad, made of the functions themselves."""
+"""The primitive's rules for vmap and grad, composed of the public functions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,11 +17,11 @@ from gpugrad.jax.functions import (
     wide,
 )
 from gpugrad.jax.primitive import Traced, primitive
+from gpugrad.operations import SUMS
 
 Named = Mapping[str, Any]
 
-SHARED = ("w", "b")  # by all rows
-SUMS = ("dw", "db")  # over all rows
+SHARED = ("w", "b")  # without rows
 
 
 # ---- vmap
@@ -30,12 +30,12 @@ SUMS = ("dw", "db")  # over all rows
 def _map(
     operands: Sequence[Any], axes: Sequence[int | None], *, traced: Traced
 ) -> tuple[list[Any], list[int]]:
-    """Map a call over an axis of some operands: as more rows where it can be."""
+    """Map a call over an axis of its operands, as additional rows if possible."""
     named = list(zip(traced.names, operands, axes, strict=True))
     size = next(one.shape[axis] for _, one, axis in named if axis is not None)
     shared = all(axis is None for name, _, axis in named if name in SHARED)
     as_rows = shared and not any(name in SUMS for name in traced.results)
-    at = traced.batch if as_rows else 0  # before the rows' own leading dimensions, or before all
+    at = traced.batch if as_rows else 0  # before the leading dimensions of rows, or before all
     arrays = []
     for name, one, axis in named:
         array = one
@@ -59,10 +59,10 @@ batching.primitive_batchers[primitive] = _map
 
 
 def _differentiate(primals: Sequence[Any], tangents: Sequence[Any], *, traced: Traced) -> Any:
-    """Return results, and their tangents as a linear map that JAX transposes: its custom_vjp's."""
+    """Return results and their tangents, through a custom_vjp that JAX transposes."""
     moving = [i for i, one in enumerate(tangents) if type(one) is not ad.Zero]
     if traced.is_layer_of_logits:
-        moving = [i for i in moving if traced.names[i] != "z"]  # whose gradient is that of x, w, b
+        moving = [i for i in moving if traced.names[i] != "z"]  # the gradient goes to x, w and b
     wanted = [traced.names[i] for i in moving]
 
     def forward(*_: Any) -> Any:
@@ -88,7 +88,7 @@ def _mapped_gradients(
     results: Sequence[Any],
     grads: Sequence[Any],
 ) -> list[Any]:
-    """Return the gradients of the operands that are wanted, in order, None for those that are 0."""
+    """Return the gradients of the wanted operands in order; None for those that are 0."""
 
     def rule(operands: Any, results: Any, grads: Any) -> list[Any]:
         found = _gradients(
@@ -115,7 +115,7 @@ def _mapped_gradients(
 def _gradients(
     traced: Traced, wanted: Sequence[str], operands: Named, results: Named, grads: Named
 ) -> dict[str, Any]:
-    """Return the gradients of operands by functions that have gradients themselves."""
+    """Return the gradients of operands, computed by differentiable functions."""
     precision = traced.precision
     if traced.op == "sigmoid":
         logits = operands["z"] if traced.save_logits else None
@@ -140,7 +140,7 @@ def _gradients(
             dz = sigmoid_backward(dy, None, z=z)
             slope = -jnp.tanh(operands["z"].astype(dtype) / 2)
             found["z"] = (g.astype(dtype) * dz.astype(dtype) * slope).astype(dy.dtype)
-    # With gx and gw in the place of x and w; where there is none, x or w for its shape alone.
+    # With gx and gw for x and w; if one is missing, x or w serves for its shape.
     x, w = grads.get("dx", operands.get("x")), grads.get("dw", operands.get("w"))
     wrt = [name for name, of in (("x", "dw"), ("w", "dx")) if name in wanted and of in grads]
     if wrt:
@@ -154,7 +154,7 @@ def _gradients(
 
 
 def _gradient_of_dz(operands: Named, grads: Named) -> Any:
-    """Add up g = gz + gx w + x gw + gb, of what there is."""
+    """Return the gradient of dz, gz + gx w + x gw + gb, from those in `grads`."""
     dy = operands["dy"]
     terms = [grads[name].astype(wide(dy.dtype)) for name in ("dz", "db") if name in grads]
     if "dx" in grads:

@@ -38,7 +38,7 @@ EXACT_PLANES = 3  # planes of bfloat16 represent every float32 exactly
 EXACT_TERMS = 192  # sums of so many terms from planes are as accurate as by FFMA; numerics.md
 RECOVERED_TERMS = 128  # the same in the fused kernel on Hopper, which recovers truncated bits
 TYPICAL_ROWS = 4096  # rows of a batch that choose the algorithm
-MANY_ROWS = 10**6  # rows of a batch beside which weights count little
+MANY_ROWS = 10**6  # a batch so large that weights count little
 FUSED_STEPS = 2  # least steps of a split: shorter splits move more partial sums than they save
 
 
@@ -225,7 +225,7 @@ def steps_of(
 ) -> tuple[tuple[str, Step], ...]:
     """Plan the steps of a call: the fused kernel, or a step per product and column sum.
 
-    A dw from planes has a step of its own beside the fused kernel if its sums are too short for
+    A dw from planes has a step of its own besides the fused kernel if its sums are too short for
     planes to be as accurate as FFMA.
     """
     layer = fused_path(problem, algorithm, facts) if facts is not None and problem.wrt else None

@@ -218,7 +218,7 @@ class Mma(GemmConfiguration):
 
 @dataclass(frozen=True, kw_only=True)
 class Dmma(GemmConfiguration):
-    """gemm_dmma.cuh: float64 tensor cores; PADDING elements behind each outer index of a stage."""
+    """gemm_dmma.cuh: float64 tensor cores; PADDING elements per outer index of a stage."""
 
     algorithm: ClassVar[str] = "dmma"
     capability: ClassVar[tuple[int, int]] = (8, 0)
@@ -290,7 +290,7 @@ class Wgmma(GemmConfiguration):
         return self.STAGES * (stage + 2 * MBARRIER_BYTES) + strips
 
     def grid(self, tiles: int, splits: int, sm_count: int) -> tuple[int, ...]:
-        """Return the grid: a block on each multiprocessor, whole clusters, none without work.
+        """Return the grid: at most a block per multiprocessor, in whole clusters.
 
         Clusters of two always find multiprocessors side by side. How many of four fit on a device
         at once is not known: there is a block for every tile.
@@ -309,8 +309,9 @@ class Wgmma(GemmConfiguration):
         return (1, self.BLOCK_K // parts, self.CHUNK), self.CHUNK * WORD_BYTES
 
 
-# Each family's tiles, the smallest first. Those of 128 columns by multiply-adds, and of 64 doubles,
-# need more than 128 registers a thread, as two sets of sums of 128 columns do on tensor cores.
+# Each family's tiles, the smallest first. FFMA tiles of 128 columns, and of 64 columns
+# of float64, need more than 128 registers per thread, as two accumulators of 128 columns do on
+# tensor cores.
 FFMA = {  # by dtype
     **dict.fromkeys(
         ("float32", "float16", "bfloat16"),
@@ -411,8 +412,8 @@ class FusedConfiguration(Configuration):
 class FusedFfma(FusedConfiguration):
     """dense_sigmoid_backward_fused_ffma.cu: float32 by FFMA.
 
-    Of dw so many rows are multiplied at once, on sm_120, where more spill, fewer; of dx so many
-    quads of outputs.
+    ROWS_AHEAD is the number of rows of dw multiplied at once, with fewer on sm_120, where more
+    spill; QUADS_AHEAD the number of quads of outputs of dx.
     """
 
     algorithm: ClassVar[str] = "ffma"

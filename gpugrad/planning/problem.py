@@ -229,7 +229,7 @@ class Plan:
         The reason for the device and the algorithm.
     steps : tuple
         Name and Gemm or ColumnSum of each step on a GPU; "layer" and a FusedLayer for the fused
-        backward kernel, beside which only dw may have a step of its own.
+        backward kernel; then only dw may have another step.
     """
 
     op: str
@@ -261,7 +261,7 @@ class Plan:
 
     @property
     def separate_dw(self) -> Gemm | None:
-        """The step of dw beside the fused kernel, or None."""
+        """The step of dw besides the fused kernel, or None."""
         return None if self.layer is None else cast("Gemm | None", dict(self.steps).get("dw"))
 
     @property

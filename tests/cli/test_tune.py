@@ -383,7 +383,7 @@ def test_the_clock():
 def test_info_tells_of_the_profile(quick, file, capsys):
     assert main(["info"]) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "default rates (it has not been measured); gpugrad tune" in out
+    assert "default rates (not measured); gpugrad tune" in out
     assert main(TUNE) == 0
     capsys.readouterr()
     assert main(["info"]) == 0
