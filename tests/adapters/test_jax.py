@@ -99,8 +99,8 @@ def calls(monkeypatch):
         function = getattr(gpugrad, name)
 
         def call(*args, **options):
-            told = {one: options.get(one) for one in ("wrt", "precision", "out")}
-            made.append((name, {one: given for one, given in told.items() if given is not None}))
+            chosen = {one: options.get(one) for one in ("wrt", "precision", "out")}
+            made.append((name, {one: given for one, given in chosen.items() if given is not None}))
             return function(*args, **options)
 
         monkeypatch.setattr(gpugrad, name, call)
@@ -761,7 +761,7 @@ WRONG = [  # a function, its arguments, and the error
 
 
 @pytest.mark.parametrize(("op", "args", "options", "error"), WRONG)
-def test_bad_input_is_told_when_traced(op, args, options, error):
+def test_bad_input_is_reported_when_traced(op, args, options, error):
     with pytest.raises(error) as expected:
         getattr(gpugrad, op)(*args, **options)
 

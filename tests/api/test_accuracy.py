@@ -38,7 +38,7 @@ from tests.support.emulator_runtime import EmulatorRuntime
 from tests.support.one_launch import expect_gradients, one_launch_from, upstream
 
 SHORT = (EXACT_TERMS, max(256, 2 * EXACT_TERMS))  # sums of every family, none shorter
-RECOVERED = (RECOVERED_TERMS, 2 * RECOVERED_TERMS)  # the same in one launch on Hopper
+RECOVERED = (RECOVERED_TERMS, 2 * RECOVERED_TERMS)  # the same in the fused kernel on Hopper
 LONG = (("ordinary", 4096), ("positive", 4096), ("entries, 2^±30", 4096), ("entries of A", 10**5))
 MODELS = tuple(MACHINES)
 DEVICES = (*MODELS, "cupy") if ON_A_GPU and has_tensor_cores() else MODELS
@@ -50,7 +50,7 @@ ROWS = (
 
 @contextlib.contextmanager
 def products_from(planes: int, machine: str = "", *, of_short_sums: bool = True) -> Iterator[None]:
-    """Plan products from so many planes, or by multiply-adds for 0, whatever is faster.
+    """Plan products from so many planes, or by FFMA for 0, whatever is faster.
 
     They are computed as on a machine, or else as on the GPU that there is.
     """
@@ -80,7 +80,7 @@ def on_a_gpu(planes: int) -> table.Product:
 
 
 def layer_on_a_gpu(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Compute left rightᵀ as dw of a layer whose gradients come from one launch."""
+    """Compute left rightᵀ as dw of a layer that uses the fused kernel."""
     backend = BACKENDS["cupy"]()
     w = np.zeros((len(left), len(right)), np.float32)
     arrays = (backend.array(one) for one in (*upstream(right.T), left.T, w))
@@ -90,7 +90,7 @@ def layer_on_a_gpu(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 @functools.cache
 def errors(machine: str, planes: int, row: Row) -> tuple[Errors, Errors]:
-    """By component and in norm; with no planes, of multiply-adds, which every model has alike."""
+    """By component and in norm; with no planes, of FFMA, which is the same in every model."""
     if machine == "cupy":
         product = on_a_gpu(planes)
     elif planes == 0 and machine != MODELS[0]:
@@ -115,7 +115,7 @@ class TestClasses:
 
     @pytest.mark.parametrize("precision", ["high", "medium"])
     def test_high_and_medium_in_norm(self, row, machine, precision):
-        """Beyond what planes lose, no more than multiply-adds lose."""
+        """Beyond what planes lose, no more than FFMA loses."""
         _, plain = errors(machine, 0, row)
         _, ours = errors(machine, PLANES[precision], row)
         lost = lost_in_planes(PLANES[precision], row.contraction)
@@ -140,7 +140,7 @@ def test_highest_in_one_launch_is_as_accurate_as_multiply_adds(family, contracti
 @pytest.mark.parametrize("contraction", [1, 16, 64])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_high_in_one_launch_in_norm(family, contraction, machine):
-    """Beyond what two planes may lose, no more than multiply-adds."""
+    """Beyond what two planes may lose, no more than FFMA."""
     row = Row(family, contraction)
     _, ours = table.errors(problems(row), one_launch_on(machine))
     _, plain = errors(machine, 0, row)
@@ -161,7 +161,7 @@ SHORTEST = [  # sums on tensor cores that "highest" takes, with 2^20 times as la
 def beside_a_large_term(
     family: str, way: tuple[str, str, int], *, last: bool
 ) -> tuple[Errors, Errors]:
-    """Measure sums, and multiply-adds, with the large term last or at any place of each row."""
+    """Measure sums, and FFMA, with the large term last or anywhere in each row."""
     machine, algorithm, contraction = way
     given = []
     for seed in range(4):
@@ -176,7 +176,7 @@ def beside_a_large_term(
 @pytest.mark.parametrize("family", ["ordinary", "positive"])
 @pytest.mark.parametrize("way", SHORTEST, ids=str)
 def test_highest_beside_a_large_term_at_any_place(way, family):
-    """Others are cut off beside it, or rounded after it: no worse than by multiply-adds."""
+    """Smaller terms are truncated, or rounded after it: no worse than by FFMA."""
     ours, plain = beside_a_large_term(family, way, last=False)
     assert worse_by(ours, plain) <= CHANCE
 
@@ -253,7 +253,7 @@ def test_highest_takes_multiply_adds_for_short_sums(machine, contraction):
 
 
 @pytest.mark.parametrize("accumulate", [False, True])
-def test_a_dw_of_few_rows_is_by_multiply_adds_beside_one_launch(machine, accumulate):
+def test_dw_of_few_rows_uses_ffma_besides_the_fused_kernel(machine, accumulate):
     """And dx of these rows has the bits that it has in a batch of more."""
     few, every = RECOVERED_TERMS - 1, ("x", "w", "b")
     dz, w = draw("ordinary", RECOVERED_TERMS, 19, 70, 0)

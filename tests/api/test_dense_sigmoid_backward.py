@@ -40,7 +40,7 @@ def test_large_tiles(backend, dtype, from_z):
 @pytest.mark.parametrize("layer", [Layer((150,), 70, 66), Layer((70,), 129, 130)], ids=str)
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_more_outputs(backend, dtype, layer, from_z):
-    """In one launch: two splits, or two blocks of inputs and more; every tile that there is."""
+    """Fused kernels: two splits, or two blocks of inputs and more; every tile that there is."""
     expect_right(backend, OP, layer_arrays(layer, dtype), from_z=from_z)
 
 

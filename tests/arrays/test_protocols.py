@@ -444,7 +444,7 @@ def test_bad_arrays(name):
 )
 @pytest.mark.parametrize("kind", [Exporter, ApiArray, Both])
 def test_devices_that_are_neither_cpu_nor_cuda(kind, device, says):
-    """They are told of before memory is touched, also by another protocol."""
+    """They are rejected before memory is touched, also by another protocol."""
     far = kind(np.zeros(3))
     far.device_type = device
     with pytest.raises(

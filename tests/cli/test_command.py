@@ -255,7 +255,9 @@ def test_info_prints_what_a_call_would_launch(op, no_gpu, capsys):
         asked = ["info", "--plan", op, "--size", "4096,512,512", "--dtype", dtype]
         assert main(asked) == 0
         first, *steps, workspace = capsys.readouterr().out.splitlines()
-        assert first.startswith(f"{op} 4096 × 512 × 512 {dtype}: as on an H200, for there is no")
+        assert first.startswith(
+            f"{op} 4096 × 512 × 512 {dtype}: as on an H200, because there is no"
+        )
         assert all("] grid " in step and ", block " in step for step in steps)
         assert main([*asked, "--json"]) == 0
         told = json.loads(capsys.readouterr().out)

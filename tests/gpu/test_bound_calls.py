@@ -41,7 +41,7 @@ from tests.support.operations import OPERATIONS, compute, same_bits
 BACKEND = CupyBackend()
 FLAT, NESTED, SPLIT = Layer((37,), 19, 35), Layer((3, 2, 5), 6, 7), Layer((600,), 9, 5)
 WAYS = {
-    "multiply-adds": algorithms.products_by(algorithms.by_multiply_adds),
+    "ffma": algorithms.products_by(algorithms.by_multiply_adds),
     "tensor-cores": algorithms.products_by(algorithms.on_tensor_cores),
     "one-launch": algorithms.products_by(algorithms.fused_path, one_launch=True),
 }
@@ -135,7 +135,7 @@ def test_the_same_bits(noted, monkeypatch, name, layer, dtype, way):
         )
 
 
-@pytest.mark.parametrize("way", ["multiply-adds", "tensor-cores"])
+@pytest.mark.parametrize("way", ["ffma", "tensor-cores"])
 @pytest.mark.parametrize("layout", WHOLE_ELEMENTS)
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_layouts_of_operands(noted, monkeypatch, name, layout, way):
@@ -555,8 +555,8 @@ class Allocations(cupy.cuda.MemoryHook):
     def __init__(self) -> None:
         self.sizes: list[int] = []
 
-    def malloc_preprocess(self, **told: Any) -> None:
-        self.sizes.append(told["size"])
+    def malloc_preprocess(self, **options: Any) -> None:
+        self.sizes.append(options["size"])
 
 
 def split_operands(noted: list[str]) -> list[Any]:

@@ -244,7 +244,7 @@ def test_small_numbers(device, kind, scales):
 @pytest.mark.parametrize(("orders", "splits"), [("CC", 1), ("FF", 2)])
 @pytest.mark.parametrize("of", ["left", "right"])
 def test_not_finite(device, kind, of, orders, splits):
-    """The infinities and NaNs of multiply-adds, and nothing else is disturbed."""
+    """The infinities and NaNs of FFMA, and nothing else changes."""
     left, right = operands(kind, 40, 36, 53)
     one, other = (left, right) if of == "left" else (right, left)
     one[2, 3], one[4, 5], one[6, 7] = np.inf, -np.inf, np.nan
@@ -324,7 +324,7 @@ def test_products_that_overflow(device, kind):
 
 @pytest.mark.parametrize("kind", [THREE, BRAIN], ids=name)
 def test_products_that_overflow_in_two_directions(device, kind):
-    """What comes first stays: by multiply-adds an infinity is met by finite products."""
+    """The first infinity stays, as by FFMA, where finite products follow."""
     left, right = operands(kind, 20, 19, 213)
     largest = LARGEST[kind[0]]
     left[::2, 5], left[::2, 200] = largest, -largest

@@ -1,4 +1,4 @@
-"""Tensor maps: what the driver is told of an array, and what becomes of its answer."""
+"""Tensor maps: the layout passed to the driver, and its status."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -59,7 +59,7 @@ def encode(array, box, swizzle, where=None):
 
 
 @pytest.mark.skipif(ON_A_GPU, reason="needs a GPU that is played: a real one's maps are opaque")
-def test_the_driver_is_told_of_an_array(encoder):
+def test_layout_passed_to_the_driver(encoder):
     array = device_array()
     value = encode(array, (3, 4, 64), 128)
     assert len(value) == tensor_maps.BYTES

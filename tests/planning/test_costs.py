@@ -146,7 +146,7 @@ def test_copies_of_arrays_on_the_host_are_counted():
 
 
 def test_measured_rates_decide_on_the_algorithm():
-    """Where planes have come out slow, products stay on multiply-adds."""
+    """If planes are measured to be slow, products use FFMA."""
     layer = problem("matmul_backward", 8192, 4096, 4096)
     taken = {
         machine: plan.choose(layer, "gpu", "highest", "", None, measured(machine)).algorithm
@@ -216,7 +216,7 @@ def test_choices_by_the_model_cost_little():
     ],
     ids=["always the CPU", "always the GPU", "copies for free"],
 )
-def test_worse_models_are_told_apart(broken):
+def test_worse_models_are_distinguished(broken):
     mean, _ = regret(broken)
     assert mean > 1.2
 

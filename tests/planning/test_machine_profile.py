@@ -145,9 +145,9 @@ BROKEN = {
 @pytest.mark.parametrize("what", BROKEN)
 def test_a_damaged_profile_is_ignored_with_one_warning(what, file):
     write(file, BROKEN[what])
-    with pytest.warns(RuntimeWarning, match=r"profile.json is ignored: .*gpugrad tune") as told:
+    with pytest.warns(RuntimeWarning, match=r"profile.json is ignored: .*gpugrad tune") as caught:
         plan = gpugrad.plan("bias_backward", DY)
-    assert len(told) == 1
+    assert len(caught) == 1
     assert 0 < plan.predicted_seconds < 1
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -190,7 +190,7 @@ def test_rates_of_a_gpu_that_make_no_sense(name, value, file):
         machine_profile.read(file, "gpu", FACTS["server"])
 
 
-def test_a_profile_of_another_machine_is_told_once_for_cpu_and_gpu(file, monkeypatch):
+def test_a_profile_of_another_machine_is_reported_once_for_cpu_and_gpu(file, monkeypatch):
     class Runtime:
         def facts(self, device):
             return FACTS["desktop"]
@@ -199,22 +199,22 @@ def test_a_profile_of_another_machine_is_told_once_for_cpu_and_gpu(file, monkeyp
     pretend_to_be("desktop", monkeypatch)
     monkeypatch.setattr(dispatch, "gpu_missing", lambda: None)
     monkeypatch.setattr(dispatch, "runtime", Runtime)
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for device in ("auto", "cpu", "gpu") * 2:
             gpugrad.plan("bias_backward", DY, device=device)
-    assert [one.category for one in told] == [RuntimeWarning]
-    assert "profile.json is ignored: it is of another machine" in str(told[0].message)
+    assert [one.category for one in caught] == [RuntimeWarning]
+    assert "profile.json is ignored: it is of another machine" in str(caught[0].message)
 
 
 def test_a_profile_that_cannot_be_read(file):
     file.mkdir(parents=True)
-    with pytest.warns(RuntimeWarning, match="it cannot be read") as told:
+    with pytest.warns(RuntimeWarning, match="it cannot be read") as caught:
         gpugrad.plan("bias_backward", DY)
-    assert len(told) == 1
+    assert len(caught) == 1
 
 
-# ---- who reads it
+# ---- readers
 
 
 def test_a_call_on_the_cpu_reads_no_file(monkeypatch):

@@ -329,7 +329,7 @@ def test_a_call_of_short_sums_alone_is_by_multiply_adds(op):
 
 
 @pytest.mark.parametrize(("dtype", "algorithm"), FUSED)
-def test_layers_in_one_launch(dtype, algorithm):
+def test_fused_layers(dtype, algorithm):
     """Splits are whole steps that cover the rows, none of them empty; blocks cover the inputs."""
     for n, k, m in itertools.product(EXTENTS, repeat=3):
         problem = Problem("dense_sigmoid_backward", n, k, m, dtype, ("x", "w", "b"), 2)
@@ -352,7 +352,7 @@ def test_layers_in_one_launch(dtype, algorithm):
     assert fused_layer(Problem("matmul_backward", 9, 9, 9, dtype, ("x",)), algorithm) is None
 
 
-def bytes_of_one_launch(problem, plan):
+def bytes_fused(problem, plan):
     """Count what each block moves of its rows; w stays in a cache."""
     n, k, m, moved = problem.n, problem.k, problem.m, 0
     for split, block in itertools.product(range(plan.splits), range(plan.blocks)):
@@ -365,7 +365,7 @@ def bytes_of_one_launch(problem, plan):
     return ITEMSIZE[problem.dtype] * moved + partial
 
 
-def bytes_of_several_launches(problem, algorithm):
+def bytes_separate(problem, algorithm):
     """Count what each launch moves if its operands come once from memory."""
     n, k, m = problem.n, problem.k, problem.m
     planes = FUSED[problem.dtype, algorithm][0].planes
@@ -393,9 +393,9 @@ def test_fused_where_it_moves_fewer_bytes(dtype, algorithm):
         counted = problem
         if layer is not None and layer.planes == EXACT_PLANES:  # bits of dx tell both ways apart
             counted = replace(problem, n=MANY_ROWS)
-        fewer = layer is not None and bytes_of_one_launch(
+        fewer = layer is not None and bytes_fused(
             counted, fused_layer(counted, algorithm)
-        ) < bytes_of_several_launches(counted, algorithm)
+        ) < bytes_separate(counted, algorithm)
         chosen.add(fewer)
         for facts, wrt in zip(DEVICES, itertools.cycle([every, ("w",), ("x",), ("b",)])):
             fits = (
@@ -416,7 +416,7 @@ def test_fused_where_it_moves_fewer_bytes(dtype, algorithm):
     assert chosen == {False, True}
 
 
-def test_skinny_layers_are_in_one_launch():
+def test_skinny_layers_are_fused():
     """The layers of the targets, on every device with the shared memory; nothing if not wanted."""
     for facts, k in itertools.product(DEVICES, (64, 128)):
         problem = Problem("dense_sigmoid_backward", 10**6, k, k, "float32", ("x", "w", "b"), 2)
