@@ -130,7 +130,7 @@ HOPPERS = tuple(
 @pytest.mark.parametrize("machine", HOPPERS)
 @pytest.mark.parametrize("contraction", RECOVERED)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_highest_in_one_launch_is_as_accurate_as_multiply_adds(family, contraction, machine):
+def test_highest_of_fused_kernels_is_as_accurate_as_ffma(family, contraction, machine):
     row = Row(family, contraction)
     ours, _ = table.errors(problems(row), one_launch_on(machine))
     assert worse_by(ours, errors(machine, 0, row)[0]) <= CHANCE
@@ -139,7 +139,7 @@ def test_highest_in_one_launch_is_as_accurate_as_multiply_adds(family, contracti
 @pytest.mark.parametrize("machine", DEVICES)
 @pytest.mark.parametrize("contraction", [1, 16, 64])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_high_in_one_launch_in_norm(family, contraction, machine):
+def test_high_of_fused_kernels_in_norm(family, contraction, machine):
     """Beyond what two planes may lose, no more than FFMA."""
     row = Row(family, contraction)
     _, ours = table.errors(problems(row), one_launch_on(machine))
@@ -371,7 +371,7 @@ def test_what_is_not_finite_is_as_by_multiply_adds(machine, planes):
 
 
 @pytest.mark.parametrize("outputs", [23, 100])
-def test_what_is_not_finite_in_one_launch_is_as_by_multiply_adds(machine, outputs):
+def test_non_finite_values_of_fused_kernels_are_those_of_ffma(machine, outputs):
     """Sums of 2 (L + 16) roundings, against those of L, and what three planes leave out."""
     dz, w = not_finite(90, 20, outputs)
     x = not_finite(20, outputs, 90)[0].T
