@@ -897,7 +897,9 @@ for tracked in (False, True):
     assert lines[3].startswith("DTypeError: dense_sigmoid: x is sharded over 2 devices")
     assert lines[4].startswith("DeviceError: dense_sigmoid: w is on device")
     assert lines[5] == "True"
-    assert lines[6].startswith("NotImplementedError: dense_sigmoid: gpugrad does not tell")
+    assert lines[6].startswith(
+        "NotImplementedError: dense_sigmoid: gpugrad does not support check_vma"
+    )
 
 
 def test_nothing_hangs():
