@@ -1,16 +1,17 @@
 """The layer and its backward passes for JAX: under jit, vmap and grad, to any order.
 
-NumPy arrays and numbers are converted as in JAX: to float32 unless ``jax_enable_x64`` is set. All
-functions share one primitive with a rule for each transformation:
+NumPy arrays and numbers are taken too, as JAX takes them: in float32 unless it has been told to
+have 64 bits. One primitive stands for every function here, with a rule for each transformation:
 
-- Concrete arrays are computed as by gpugrad's own functions, on their device.
-- Compiled for the CPU, it is a callback that reads and writes XLA's buffers in place. Compiled for
-  any other platform, it is an error. Arrays on several devices are computed as a whole on each;
-  `jax.shard_map` with ``check_vma=False`` computes their parts separately.
-- Differentiated, it is a `jax.custom_vjp` of the functions here, which can be differentiated again.
-  Only the wanted gradients are computed.
-- Mapped by `vmap` with unmapped w and b, it is one call with one more leading dimension, and so is
-  its gradient. Otherwise it is a call per element, in one callback.
+- Concrete arrays are computed as by gpugrad's own functions, on the CPU or the GPU they are on.
+- Compiled for a CPU or an NVIDIA GPU, it is a callback that reads and writes XLA's buffers in
+  place, on XLA's stream. Within `jax.shard_map` each device computes its part.
+- Its tangents are a primitive of their own, linear in the tangents of the operands. Forward mode
+  computes them by JAX's own expression; transposed they are one call of a backward pass, made of
+  the functions here, so that a gradient can be differentiated again. Only what is asked for is
+  computed.
+- Mapped over rows with w and b in common, it is one call with one more leading dimension, and so
+  is its gradient. Mapped in any other way it is JAX's own expression, which XLA batches.
 
 Every backward pass is dz = dy · s with s = y (1 − y), σ(z) σ(−z) or 1, dx = dz wᵀ, dw = xᵀ dz and
 db = Σ dz, for independent dy, y (or z), x and w. With the gradients gz, gx, gw and gb of its
@@ -20,7 +21,7 @@ results, the chain rule gives g = gz + gx w + x gw + gb for dz, and
     for y   g · dy · (1 − 2 y)             for w  gxᵀ dz
     for z   −g · dz · tanh(z / 2)
 
-Those for x and w are a backward pass again, with gx and gw for x and w.
+Those for x and w are a backward pass again, with gx and gw in the place of x and w.
 """
 
 try:
@@ -30,11 +31,12 @@ except ModuleNotFoundError as error:
         raise
     message = "gpugrad.jax needs JAX (pip install 'gpugrad[jax]')"
     raise ModuleNotFoundError(message, name="jax") from None
-if jax.__version_info__ < (0, 7, 2):  # its XLA crashes when it compiles some callbacks
-    message = "gpugrad.jax needs JAX 0.7.2 or newer (pip install -U 'gpugrad[jax]')"
+if jax.__version_info__ < (0, 10):
+    message = "gpugrad.jax needs JAX 0.10 or newer (pip install -U 'gpugrad[jax]')"
     raise ImportError(message, name="jax")
 
-from gpugrad.jax import transformations as _transformations  # noqa: F401  # registers the rules
+from gpugrad.jax import lowering as _lowering  # noqa: F401  # registers the primitive's rules
+from gpugrad.jax import transformations as _transformations  # noqa: F401
 from gpugrad.jax.functions import (
     bias_backward,
     dense_sigmoid,

@@ -10,7 +10,9 @@ import numpy as np
 from gpugrad.arrays.call import Call
 from gpugrad.backward import DenseGrads, MatmulGrads, SigmoidBiasGrads
 from gpugrad.errors import DTypeError
-from gpugrad.jax.primitive import Traced, primitive
+from gpugrad.jax.expressions import logits
+from gpugrad.jax.primitive import bind
+from gpugrad.jax.traced import Traced
 from gpugrad.operations import OPERATIONS
 
 Array = Any  # a JAX array, traced or not, or anything it converts: a NumPy array, a number
@@ -38,8 +40,6 @@ def sigmoid(z: Array, *, save_logits: bool = False) -> Array:
         When the function is called or traced.
     DeviceError
         When it is called.
-    NotImplementedError
-        When it is compiled for a GPU.
 
     Notes
     -----
@@ -91,8 +91,6 @@ def dense_sigmoid(
         When the function is called or traced.
     DeviceError
         When it is called.
-    NotImplementedError
-        When it is compiled for a GPU.
 
     Notes
     -----
@@ -111,7 +109,7 @@ def dense_sigmoid(
     operands = {"x": x, "w": w, "b": b}
     arrays, _ = _checked("dense_sigmoid", operands, precision=precision)
     if save_logits:
-        arrays = {"z": _logits(**arrays), **arrays}
+        arrays = {"z": logits(**arrays).astype(arrays["x"].dtype), **arrays}
     return _apply("dense_sigmoid", arrays, precision=precision, save_logits=save_logits)["y"]
 
 
@@ -147,8 +145,6 @@ def matmul_backward(
         When the function is called or traced.
     DeviceError
         When it is called.
-    NotImplementedError
-        When it is compiled for a GPU.
 
     Notes
     -----
@@ -186,8 +182,6 @@ def bias_backward(dy: Array) -> Array:
         When the function is called or traced.
     DeviceError
         When it is called.
-    NotImplementedError
-        When it is compiled for a GPU.
 
     Notes
     -----
@@ -227,8 +221,6 @@ def sigmoid_backward(dy: Array, y: Array | None, *, z: Array | None = None) -> A
         When the function is called or traced.
     DeviceError
         When it is called.
-    NotImplementedError
-        When it is compiled for a GPU.
 
     Notes
     -----
@@ -270,8 +262,6 @@ def sigmoid_bias_backward(
         When the function is called or traced.
     DeviceError
         When it is called.
-    NotImplementedError
-        When it is compiled for a GPU.
 
     Notes
     -----
@@ -327,8 +317,6 @@ def dense_sigmoid_backward(
         When the function is called or traced.
     DeviceError
         When it is called.
-    NotImplementedError
-        When it is compiled for a GPU.
 
     Notes
     -----
@@ -394,27 +382,10 @@ def _apply(
 ) -> dict[str, Any]:
     """Return the results of a checked call by name; None for those not wanted."""
     operation = OPERATIONS[op]
-    wanted = tuple(f"d{name}" for name in wrt) if operation.wrt else operation.results
+    wanted = operation.wanted(wrt)
     results: dict[str, Any] = dict.fromkeys(operation.results)
     if wanted:
         traced = Traced(op, tuple(arrays), wanted, precision, save_logits)
-        made = primitive.bind(*arrays.values(), traced=traced)
+        made = bind(traced, *arrays.values())
         results |= dict(zip(wanted, made, strict=True))
     return results
-
-
-def _logits(x: Any, w: Any, b: Any | None = None) -> Any:
-    z = product(x, w)
-    return (z if b is None else z + b).astype(x.dtype)
-
-
-def product(a: Any, b: Any) -> Any:
-    """Multiply matrices; return the product in the accumulator's dtype."""
-    return jnp.matmul(
-        a, b, precision=jax.lax.Precision.HIGHEST, preferred_element_type=wide(a.dtype)
-    )
-
-
-def wide(dtype: Any) -> Any:
-    """Return the accumulator's dtype."""
-    return jnp.promote_types(dtype, jnp.float32)

@@ -1,22 +1,22 @@
-"""The primitive's rules for vmap and grad, composed of the public functions."""
+"""The rules for vmap, forward mode and grad.
+
+A call's tangents are a primitive of their own, linear in the tangents of the operands: the
+derivative of JAX's own expression, in forward mode, and transposed, one call of a backward pass.
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.interpreters import ad, batching
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
 
-from gpugrad.jax.functions import (
-    dense_sigmoid_backward,
-    matmul_backward,
-    product,
-    sigmoid_backward,
-    wide,
-)
-from gpugrad.jax.primitive import Traced, primitive
+from gpugrad.jax.expressions import expression, product, wide
+from gpugrad.jax.functions import dense_sigmoid_backward, matmul_backward, sigmoid_backward
+from gpugrad.jax.primitive import bind, primitive, types_of_results
+from gpugrad.jax.traced import Traced
 from gpugrad.operations import SUMS
 
 Named = Mapping[str, Any]
@@ -27,89 +27,108 @@ SHARED = ("w", "b")  # without rows
 # ---- vmap
 
 
-def _map(
-    operands: Sequence[Any], axes: Sequence[int | None], *, traced: Traced
-) -> tuple[list[Any], list[int]]:
-    """Map a call over an axis of its operands, as additional rows if possible."""
+def _map(operands: Sequence[Any], axes: Sequence[int | None], *, traced: Traced) -> Any:
+    """Map a call over an axis of its operands: as more rows, or else as JAX's own expression."""
     named = list(zip(traced.names, operands, axes, strict=True))
-    size = next(one.shape[axis] for _, one, axis in named if axis is not None)
     shared = all(axis is None for name, _, axis in named if name in SHARED)
-    as_rows = shared and not any(name in SUMS for name in traced.results)
-    at = traced.batch if as_rows else 0  # before the leading dimensions of rows, or before all
-    arrays = []
-    for name, one, axis in named:
-        array = one
-        if axis is not None:
-            array = jnp.moveaxis(one, axis, at)
-        elif not as_rows:
-            array = jnp.expand_dims(one, at)
-        elif name not in SHARED:
-            shape = (*one.shape[:at], size, *one.shape[at:])
-            array = jnp.broadcast_to(jnp.expand_dims(one, at), shape)
-        arrays.append(array)
-    mapped = traced if as_rows else replace(traced, batch=traced.batch + 1)
-    results = primitive.bind(*arrays, traced=mapped)
-    return results, [at] * len(results)
+    if not shared or any(name in SUMS for name in traced.results):
+        results = jax.vmap(partial(_expression, traced=traced), axes)(*operands)
+    else:
+        size = next(one.shape[axis] for _, one, axis in named if axis is not None)
+        rows = [
+            one
+            if name in SHARED
+            else jnp.moveaxis(one, axis, 0)
+            if axis is not None
+            else jnp.broadcast_to(one, (size, *one.shape))
+            for name, one, axis in named
+        ]
+        results = bind(traced, *rows)
+    return results, [0] * len(results)
+
+
+def _expression(*operands: Any, traced: Traced) -> list[Any]:
+    return expression(traced, dict(zip(traced.names, operands, strict=True)))
 
 
 batching.primitive_batchers[primitive] = _map
 
 
-# ---- grad
+# ---- forward mode
+
+
+tangents_of = Primitive("gpugrad_tangents")
+tangents_of.multiple_results = True
 
 
 def _differentiate(primals: Sequence[Any], tangents: Sequence[Any], *, traced: Traced) -> Any:
-    """Return results and their tangents, through a custom_vjp that JAX transposes."""
-    moving = [i for i, one in enumerate(tangents) if type(one) is not ad.Zero]
-    if traced.is_layer_of_logits:
-        moving = [i for i in moving if traced.names[i] != "z"]  # the gradient goes to x, w and b
-    wanted = [traced.names[i] for i in moving]
-
-    def forward(*_: Any) -> Any:
-        results = primitive.bind(*primals, traced=traced)
-        return results, (primals, results)
-
-    def backward(saved: Any, grads: Any) -> Any:
-        operands, results = saved
-        return tuple(_mapped_gradients(traced, wanted, operands, results, grads))
-
-    function = jax.custom_vjp(lambda *_: primitive.bind(*primals, traced=traced))
-    function.defvjp(forward, backward)
-    return jax.jvp(function, [primals[i] for i in moving], [tangents[i] for i in moving])
+    """Return a call's results and their tangents."""
+    results = bind(traced, *primals)
+    moving = {
+        name: one
+        for name, one in zip(traced.names, tangents, strict=True)
+        if type(one) is not ad.Zero and not (traced.is_layer_of_logits and name == "z")
+    }
+    if not moving:  # z alone, whose gradient is that of x, w and b
+        return results, [ad.Zero.from_primal_value(one) for one in results]
+    wanted = tuple(moving)
+    made = tangents_of.bind(*primals, *results, *moving.values(), traced=traced, wanted=wanted)
+    return results, made
 
 
-ad.primitive_jvps[primitive] = _differentiate
+def _tangents(*operands: Any, traced: Traced, wanted: tuple[str, ...]) -> list[Any]:
+    """Compute the tangents of the results from primals, results and the tangents of `wanted`."""
+    known = dict(zip(traced.names, operands, strict=False))
+
+    def function(*some: Any) -> list[Any]:
+        return expression(traced, known | dict(zip(wanted, some, strict=True)))
+
+    moving = tuple(operands[len(operands) - len(wanted) :])
+    made: list[Any] = jax.jvp(function, tuple(known[name] for name in wanted), moving)[1]
+    return made
 
 
-def _mapped_gradients(
-    traced: Traced,
-    wanted: Sequence[str],
-    operands: Sequence[Any],
-    results: Sequence[Any],
-    grads: Sequence[Any],
+def _map_tangents(operands: Sequence[Any], axes: Sequence[int | None], **static: Any) -> Any:
+    results = jax.vmap(partial(_tangents, **static), axes)(*operands)
+    return results, [0] * len(results)
+
+
+def _differentiate_tangents(
+    primals: Sequence[Any], tangents: Sequence[Any], **static: Any
+) -> tuple[Any, Any]:
+    moving = tuple(map(ad.instantiate_zeros, tangents))
+    results: tuple[Any, Any] = jax.jvp(partial(_tangents, **static), tuple(primals), moving)
+    return results
+
+
+def _transpose(
+    grads: Sequence[Any], *operands: Any, traced: Traced, wanted: tuple[str, ...]
 ) -> list[Any]:
-    """Return the gradients of the wanted operands in order; None for those that are 0."""
+    """Return the gradients of the operands that are wanted: one call of a backward pass."""
+    given, made = len(traced.names), len(traced.results)
+    found = _gradients(
+        traced,
+        wanted,
+        dict(zip(traced.names, operands[:given], strict=True)),
+        dict(zip(traced.results, operands[given : given + made], strict=True)),
+        dict(zip(traced.results, map(ad.instantiate_zeros, grads), strict=True)),
+    )
+    return [None] * (given + made) + [found.get(name) for name in wanted]
 
-    def rule(operands: Any, results: Any, grads: Any) -> list[Any]:
-        found = _gradients(
-            replace(traced, batch=0),
-            wanted,
-            dict(zip(traced.names, operands, strict=True)),
-            dict(zip(traced.results, results, strict=True)),
-            dict(zip(traced.results, grads, strict=True)),
-        )
-        return [found.get(name) for name in wanted]
 
-    axes = range(traced.batch)
-    single = [tuple(axis for axis in axes if one.shape[axis] == 1) for one in operands]
-    for axis in reversed(axes):
-        rule = jax.vmap(rule, ([None if axis in ones else 0 for ones in single], 0, 0))
-    once = [jnp.squeeze(one, ones) for one, ones in zip(operands, single, strict=True)]
-    found = dict(zip(wanted, rule(once, results, grads), strict=True))
-    for name, ones in zip(traced.names, single, strict=True):
-        if ones and found.get(name) is not None:
-            found[name] = found[name].sum(ones, keepdims=True)
-    return [found[name] for name in wanted]
+_compiled = jax.jit(_tangents, static_argnames=("traced", "wanted"))
+tangents_of.def_impl(_compiled)
+tangents_of.def_abstract_eval(
+    lambda *operands, traced, wanted: types_of_results(traced, *operands[: len(traced.names)])
+)
+mlir.register_lowering(tangents_of, mlir.lower_fun(_tangents, multiple_results=True))
+ad.primitive_jvps[primitive] = _differentiate
+ad.primitive_jvps[tangents_of] = _differentiate_tangents
+ad.primitive_transposes[tangents_of] = _transpose
+batching.primitive_batchers[tangents_of] = _map_tangents
+
+
+# ---- grad
 
 
 def _gradients(
@@ -157,8 +176,9 @@ def _gradient_of_dz(operands: Named, grads: Named) -> Any:
     """Return the gradient of dz, gz + gx w + x gw + gb, from those in `grads`."""
     dy = operands["dy"]
     terms = [grads[name].astype(wide(dy.dtype)) for name in ("dz", "db") if name in grads]
+    terms = [jnp.broadcast_to(one, dy.shape) for one in terms]
     if "dx" in grads:
         terms.append(product(grads["dx"], operands["w"]))
     if "dw" in grads:
         terms.append(product(operands["x"], grads["dw"]))
-    return jnp.broadcast_to(reduce(jnp.add, terms), dy.shape).astype(dy.dtype)
+    return reduce(jnp.add, terms).astype(dy.dtype)
