@@ -1,7 +1,7 @@
 """The layer and its backward passes for JAX: under jit, vmap and grad, to any order.
 
-NumPy arrays and numbers are taken too, as JAX takes them: in float32 unless it has been told to
-have 64 bits. One primitive stands for every function here, with a rule for each transformation:
+NumPy arrays and numbers are converted as in JAX: to float32 unless ``jax_enable_x64`` is set. All
+functions share one primitive with a rule for each transformation:
 
 - Concrete arrays are computed as by gpugrad's own functions, on the CPU or the GPU they are on.
 - Compiled for a CPU or an NVIDIA GPU, it is a callback that reads and writes XLA's buffers in
@@ -21,7 +21,7 @@ results, the chain rule gives g = gz + gx w + x gw + gb for dz, and
     for y   g · dy · (1 − 2 y)             for w  gxᵀ dz
     for z   −g · dz · tanh(z / 2)
 
-Those for x and w are a backward pass again, with gx and gw in the place of x and w.
+Those for x and w are a backward pass again, with gx and gw for x and w.
 """
 
 try:
