@@ -1,12 +1,12 @@
 // bias_backward: db = Σ_i dy_i.
 //
 // shapes    dy: (n, m), any strides, in elements; db: (m,), any stride; partial: (splits, m)
-// launch    grid (⌈m / (lanes_x VECTOR)⌉, splits), block (lanes_x, lanes_y), both powers of two,
-//           lanes_x lanes_y = THREADS
+// launch    grid (⌈m / (block_x VECTOR)⌉, splits), block (block_x, block_y), powers of two,
+//           block_x block_y = THREADS
 // shared    VECTOR × THREADS accumulators, static
 // requires  packed: column stride 1, every row 16-byte aligned
 // traffic   reads dy once, writes m or splits × m values; 1 flop an element
-// order     rows of a lane ascending, lanes by a binary tree, then reduce_splits
+// order     rows of a thread ascending, threads by a binary tree, then reduce_splits
 #include "column_sum.cuh"
 
 struct Rows {

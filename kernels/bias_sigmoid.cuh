@@ -3,7 +3,7 @@
 #include "matrix.cuh"
 #include "sigmoid.cuh"
 
-// value becomes σ(value + b) in four neighbouring columns; there is no bias where b is null.
+// σ(value + b) of four adjacent columns; no bias where b is null.
 struct BiasSigmoid {
   const Element* b;
   Offset stride, columns;

@@ -1,9 +1,9 @@
 // Sums over the rows of an (n, m) matrix, in a fixed order and without atomics.
 //
-// A block of lanes_x × lanes_y threads sums lanes_x · VECTOR columns over one split of the rows:
-// each thread every lanes_y-th row in ascending order, then a binary tree over the lanes. Several
-// splits leave their sums in `partial` (splits, m) for reduce_splits, which adds them in a fixed
-// order too.
+// A block of blockDim.x × blockDim.y threads sums blockDim.x · VECTOR columns over one split of the
+// rows: each thread every blockDim.y-th row in ascending order, then a binary tree over
+// threadIdx.y. Several splits leave partial sums (splits, m) for reduce_splits, which adds them in
+// a fixed order too.
 #pragma once
 #include "matrix.cuh"
 
@@ -14,9 +14,9 @@ struct ColumnSums {
   bool accumulate;
 };
 
-// Adds a lane's rows, first, first + step, … below last, VECTOR columns in aligned packs.
-// ROWS_IN_FLIGHT rows are loaded before the first of them is added (or stored: results may
-// overwrite inputs, so that the compiler cannot move a load before a store by itself).
+// Adds a thread's rows, first, first + step, … below last, VECTOR columns in aligned packs.
+// ROWS_IN_FLIGHT rows are loaded before the first is added or stored: results may overwrite inputs,
+// so that the compiler cannot move loads before stores.
 template <typename Source>
 __device__ __forceinline__ void sum_packs(const Source& source, Offset first, Offset last, int step,
                                           Offset column, Accumulator (&sum)[VECTOR]) {
@@ -36,14 +36,14 @@ __device__ __forceinline__ void sum_packs(const Source& source, Offset first, Of
   }
 }
 
-// A row's VECTOR values from `column` on, inside the matrix and aligned, are what
-// source.take(source.load(row, column), row, column, value) gives; source.one(row, column) is one
-// value at any address.
+// source.take(source.load(row, column), row, column, value) sets VECTOR values of a row from
+// `column` on, inside the matrix and aligned; source.one(row, column) returns one value at any
+// address.
 template <typename Source>
 __device__ __forceinline__ void column_sum(const Source& source, bool packed, Offset n, Offset m,
                                            Offset split_length, const ColumnSums& sums) {
-  __shared__ Accumulator lanes[VECTOR][THREADS];
-  const int lane = threadIdx.y * blockDim.x + threadIdx.x;  // [0, THREADS)
+  __shared__ Accumulator smem[VECTOR][THREADS];
+  const int thread = threadIdx.y * blockDim.x + threadIdx.x;  // [0, THREADS)
   const Offset column = (Offset(blockIdx.x) * blockDim.x + threadIdx.x) * VECTOR;
   const Offset split = blockIdx.y * split_length;
   const Offset last = split + split_length < n ? split + split_length : n;
@@ -53,14 +53,14 @@ __device__ __forceinline__ void column_sum(const Source& source, bool packed, Of
     Accumulator sum[VECTOR] = {};
     sum_packs(source, first, last, blockDim.y, column, sum);
 #pragma unroll
-    for (int e = 0; e < VECTOR; ++e) lanes[e][lane] = sum[e];
+    for (int e = 0; e < VECTOR; ++e) smem[e][thread] = sum[e];
   } else {
 #pragma unroll 1
     for (int e = 0; e < VECTOR; ++e) {
       Accumulator sum = 0;
       if (column + e < m)
         for (Offset row = first; row < last; row += blockDim.y) sum += source.one(row, column + e);
-      lanes[e][lane] = sum;
+      smem[e][thread] = sum;
     }
   }
   if (!sums.db) return;
@@ -68,13 +68,13 @@ __device__ __forceinline__ void column_sum(const Source& source, bool packed, Of
     __syncthreads();
     if (threadIdx.y < half)
 #pragma unroll
-      for (int e = 0; e < VECTOR; ++e) lanes[e][lane] += lanes[e][lane + half * blockDim.x];
+      for (int e = 0; e < VECTOR; ++e) smem[e][thread] += smem[e][thread + half * blockDim.x];
   }
   if (threadIdx.y > 0) return;
 #pragma unroll
   for (int e = 0; e < VECTOR; ++e)
     if (column + e < m) {
-      const Accumulator total = lanes[e][lane];
+      const Accumulator total = smem[e][thread];
       if (gridDim.y > 1) {
         sums.partial[blockIdx.y * m + column + e] = total;
       } else {

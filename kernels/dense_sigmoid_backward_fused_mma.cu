@@ -1,6 +1,6 @@
-// dense_sigmoid_backward_fused_mma: dx = dz wᵀ, dw = xᵀ dz and db = Σ_i dz_i in one launch, where
+// dense_sigmoid_backward_fused_mma: dx = dz wᵀ, dw = xᵀ dz and db = Σ_i dz_i, fused, where
 // dz = dy y (1 − y), or dy σ(z) σ(−z) where FROM_LOGITS is defined; for layers of few outputs, on
-// the tensor cores: of 16-bit elements, or of float32 from three planes.
+// the tensor cores (mma.sync): of 16-bit elements, or of float32 as three planes.
 //
 // shapes    as dense_sigmoid_backward_fused_ffma
 // launch    grid (⌈k / INPUTS⌉, splits), at least 1 each way, block (THREADS)
@@ -10,45 +10,45 @@
 //           three planes, else ROWS; the rest as dense_sigmoid_backward_fused_ffma
 // traffic   4 n k m flops, seven times as many with three planes; reads x once, w once a split, dy
 //           and saved once for every INPUTS of k; writes dx once, dw and db once or as partial sums
-// order     dz in float32, of which db is the sum, then rounded to 16 bits or split into planes; dx:
-//           16 terms at once on tensor cores, promoted after every 64, as matmul_backward_mma; dw:
-//           16 rows at once, promoted after every step of ROWS, or of ROWS_FROM_LOGITS; from three
-//           planes both are promoted after every 16, see Share::add_planes; db as
+// order     dz in float32, of which db is the sum, then rounded to 16 bits or split into planes;
+//           dx: 16 terms an instruction, promoted after every 64, as matmul_backward_mma; dw: 16
+//           rows an instruction, promoted after every step of ROWS, or of ROWS_FROM_LOGITS; with
+//           three planes both are promoted after every 16, see WarpTile::add_planes; db as
 //           dense_sigmoid_backward_fused_ffma
 #include "fragments.cuh"
 #include "layer_rows.cuh"
 
 #if defined(FROM_LOGITS)
-constexpr int STEP_ROWS = ROWS_FROM_LOGITS;      // of a step: exponentials take registers
+constexpr int STEP_ROWS = ROWS_FROM_LOGITS;  // exponentials take registers
 #else
-constexpr int STEP_ROWS = ROWS;                  // as many as there is room for
+constexpr int STEP_ROWS = ROWS;
 #endif
-constexpr int PROMOTED = 64;                     // terms of dx, of one plane, after which a sum is
-// Pairs of float32 fill whole sectors of 32 bytes; 16-bit ones go by way of shared memory, in fours.
-constexpr int DX_ROWS = sizeof(Element) == 2 ? ROWS : 0;  // that there is room for
-constexpr int PITCH = INPUTS + PADDING;          // of a row of dx there
+constexpr int PROMOTION_INTERVAL = 64;  // terms of dx, with one plane
+// Rows of dx in shared memory: none for float32, whose pairs fill whole sectors of 32 bytes.
+constexpr int DX_ROWS = sizeof(Element) == 2 ? ROWS : 0;
+constexpr int PITCH = INPUTS + PADDING;  // of a row of dx
 static_assert(SHARED_BYTES == PLANE_COUNT * (INPUTS * OUTPUTS + ROWS * (OUTPUTS + INPUTS)) *
                                       int(sizeof(Plane)) +
                                   DX_ROWS * PITCH * int(sizeof(float)),
               "w, dz, x and dx");
-static_assert(ROWS_FROM_LOGITS <= ROWS, "there is room for a step from logits");
+static_assert(ROWS_FROM_LOGITS <= ROWS, "a step from logits fits");
 static_assert(PLANE_COUNT == (sizeof(Element) == 2 ? 1 : 3), "planes without exponents");
 static_assert(CHUNK % VECTOR == 0, "a pack lies in one chunk");
-static_assert(WARPS_M * WARPS_N * 32 == THREADS, "every warp has a share");
+static_assert(WARPS_M * WARPS_N * 32 == THREADS, "a warp tile for every warp");
 
 // Rows in shared memory, as planes.
 template <int HEIGHT, int WIDTH>
 struct Tile {
-  typedef ChunkedRows<WIDTH> Rows;
+  typedef SwizzledRows<WIDTH> Rows;
   static constexpr int PLANE = HEIGHT * WIDTH;  // elements
   static constexpr int SIZE = PLANE_COUNT * PLANE;
   Plane* p;
 
   __device__ __forceinline__ Pack<Plane, VECTOR>& pack_at(int plane, int r, int c) const {
-    Plane* const at = p + plane * PLANE + Rows::place(r, c / CHUNK) + c % CHUNK;
+    Plane* const at = p + plane * PLANE + Rows::offset(r, c / CHUNK) + c % CHUNK;
     return *reinterpret_cast<Pack<Plane, VECTOR>*>(at);
   }
-  // Writes neighbouring elements of a row, rounded to 16 bits or split.
+  // Writes adjacent elements of a row, rounded to 16 bits or split.
   __device__ __forceinline__ void write(int r, int c, const float (&value)[VECTOR]) const {
     Pack<Plane, VECTOR> packs[PLANE_COUNT];
     split_packs(value, packs);
@@ -68,15 +68,15 @@ typedef Tile<STEP_ROWS, OUTPUTS> GradientTile;
 typedef Tile<STEP_ROWS, INPUTS> InputTile;
 typedef GradientRows<STEP_ROWS, OUTPUTS> Gradient;
 typedef InputRows<STEP_ROWS, INPUTS> Inputs;
-static_assert(Gradient::LANES * OUTPUTS * int(sizeof(float)) <=
+static_assert(Gradient::THREADS_PER_SUM * OUTPUTS * int(sizeof(float)) <=
                   (GradientTile::SIZE + InputTile::SIZE) * int(sizeof(Plane)),
               "the threads' sums of dz overlay dz and x");
 
-// A warp's share of a product, in products of one instruction: M pieces of 16 rows, N of 8 columns.
+// The accumulators of a warp tile: M × N mma instructions of 16 rows and 8 columns.
 template <int M, int N>
-struct Share {
-  static_assert(N % 2 == 0, "ldmatrix brings the right operand of two products");
-  static constexpr int ROWS_16 = M, COLUMNS_8 = N;
+struct WarpTile {
+  static_assert(N % 2 == 0, "ldmatrix loads B of two mma instructions");
+  static constexpr int MMAS_M = M, MMAS_N = N;
   float v[M][N][4];
 
   __device__ __forceinline__ void clear() {
@@ -87,7 +87,7 @@ struct Share {
 #pragma unroll
         for (int e = 0; e < 4; ++e) v[i][j][e] = 0;
   }
-  __device__ __forceinline__ void promote(const Share& part) {
+  __device__ __forceinline__ void promote(const WarpTile& part) {
 #pragma unroll
     for (int i = 0; i < M; ++i)
 #pragma unroll
@@ -104,7 +104,7 @@ struct Share {
       multiply(sum[j], a, one);
     }
   }
-  // Adds the product of 16 terms, piece s of both tiles along the contraction.
+  // Adds the product of the s-th 16 terms of both tiles.
   template <typename Left, typename Right>
   __device__ __forceinline__ void add(const Left& left, const Plane* left_tile,
                                       const Right& right, const Plane* right_tile, int s) {
@@ -116,16 +116,16 @@ struct Share {
 #pragma unroll
     for (int i = 0; i < M; ++i) multiply_row(v[i], a[i], b);
   }
-  // The same from planes, promoted, of the first `pieces` rows of pieces; a branch for each keeps
-  // the compiler from bringing the fragments of all at once, which takes more registers than there
-  // are. Tensor cores cut off the last bits of what the first planes make, and sums may be too short
-  // for such errors to cancel: multiplied once more, onto the negative of it, they make what was cut
-  // off, but for what the addends have lost. It is added to the products of the other planes.
+  // The same from planes, promoted, of the first mmas_m × 16 rows; a branch for each keeps the
+  // compiler from loading the fragments of all at once, which would spill. Tensor cores truncate
+  // the products of the first planes, and sums may be too short for these errors to cancel: the
+  // same instruction with the negated result as its accumulator recovers the truncated bits, except
+  // those that the addends have lost. They are added to the products of the other planes.
   template <typename Left, typename Right>
   __device__ __forceinline__ void add_planes(const Left& left, const Plane* left_tile,
                                              int left_plane, const Right& right,
                                              const Plane* right_tile, int right_plane, int s,
-                                             int pieces) {
+                                             int mmas_m) {
     unsigned b[PLANE_COUNT][N / 2][4];
 #pragma unroll
     for (int p = 0; p < PLANE_COUNT; ++p)
@@ -133,7 +133,7 @@ struct Share {
       for (int j = 0; j < N / 2; ++j) right.load(right_tile + p * right_plane, j, s, b[p][j]);
 #pragma unroll
     for (int i = 0; i < M; ++i) {
-      if (i >= pieces) continue;
+      if (i >= mmas_m) continue;
       unsigned a[PLANE_COUNT][4];
 #pragma unroll
       for (int p = 0; p < PLANE_COUNT; ++p) left.load(left_tile + p * left_plane, i, s, a[p]);
@@ -155,7 +155,7 @@ struct Share {
     }
   }
 
-  // Where element e of a piece lies, beside the first element of the share.
+  // The position of element e of mma (i, j) in the warp tile.
   static __device__ __forceinline__ int row(int i, int e) {
     return i * MMA_M + e / 2 * 8 + threadIdx.x % 32 / 4;
   }
@@ -163,22 +163,22 @@ struct Share {
     return j * MMA_N + threadIdx.x % 4 * 2 + e % 2;
   }
 
-  // Brings sums of products of planes to the scale of the values behind them. Those that are not
-  // finite are replaced by plain(row, column), one after the other: this is rare.
-  template <typename Plain>
-  __device__ __forceinline__ void finish(const Plain& plain) {
-    unsigned long long broken = 0;
+  // Rescales sums of products of planes to the values that the planes stand for. Non-finite sums
+  // are replaced by exact(row, column), one after the other: this is rare.
+  template <typename Exact>
+  __device__ __forceinline__ void rescale(const Exact& exact) {
+    unsigned long long nonfinite = 0;
     static_assert(M * N * 4 <= 64, "a bit for each sum");
 #pragma unroll
     for (int at = 0; at < M * N * 4; ++at) {
       float& sum = v[at / 4 / N][at / 4 % N][at % 4];
-      if (!is_finite(sum)) broken |= 1ull << at;
+      if (!is_finite(sum)) nonfinite |= 1ull << at;
       sum *= UNSHIFT * UNSHIFT;
     }
 #pragma unroll 1
-    for (int one = 0; broken; ++one, broken >>= 1) {
-      if (!(broken & 1)) continue;
-      const float found = plain(row(one / 4 / N, one % 4), column(one / 4 % N, one % 4));
+    for (int one = 0; nonfinite; ++one, nonfinite >>= 1) {
+      if (!(nonfinite & 1)) continue;
+      const float found = exact(row(one / 4 / N, one % 4), column(one / 4 % N, one % 4));
 #pragma unroll
       for (int at = 0; at < M * N * 4; ++at)
         if (at == one) v[at / 4 / N][at / 4 % N][at % 4] = found;
@@ -186,10 +186,10 @@ struct Share {
   }
 };
 
-typedef Share<STEP_ROWS / WARPS_M / MMA_M, INPUTS / WARPS_N / MMA_N> DxShare;
-typedef Share<INPUTS / WARPS_M / MMA_M, OUTPUTS / WARPS_N / MMA_N> DwShare;
+typedef WarpTile<STEP_ROWS / WARPS_M / MMA_M, INPUTS / WARPS_N / MMA_N> DxWarpTile;
+typedef WarpTile<INPUTS / WARPS_M / MMA_M, OUTPUTS / WARPS_N / MMA_N> DwWarpTile;
 
-// Elements by plain multiply-adds, for what is not finite on the tensor cores; 0 beyond an end.
+// Elements by FFMA, for those that are not finite on the tensor cores; 0 beyond an end.
 struct Layer {
   Matrix dy, saved, x, w;
   Offset k, m;
@@ -204,7 +204,7 @@ struct Layer {
     float sum = 0;
     if (row < last && column < k)
 #pragma unroll 1
-      for (Offset j = 0; j < m && sum == sum; ++j)  // a NaN stays one
+      for (Offset j = 0; j < m && sum == sum; ++j)  // a NaN stays a NaN
         sum = multiply_add(dz(row, j), at(w, column, j), sum);
     return sum;
   }
@@ -250,53 +250,53 @@ dense_sigmoid_backward_fused_mma(
   const FragmentReader<false, INPUTS, 3> x_of_dw(dw_row);
   const FragmentReader<false, OUTPUTS, 4> dz_of_dw(dw_column);
 
-  typedef Strip<INPUTS, OUTPUTS> Part;
+  typedef PackLayout<INPUTS, OUTPUTS> Layout;
   if (dx)
 #pragma unroll 1
-    for (int r = Part::row(0); r < INPUTS; r += Part::ROW_STEP)
-      w_tile.write(r, Part::column(), of_w.read(k0 + r, k, Part::column(), m));
+    for (int r = Layout::row(0); r < INPUTS; r += Layout::ROW_STEP)
+      w_tile.write(r, Layout::column(), of_w.read(k0 + r, k, Layout::column(), m));
 
-  const Offset inputs_left = k - k0 - dw_row;  // of the warp's share of dw
-  const int dw_pieces =
-      inputs_left < INPUTS ? int(inputs_left + MMA_M - 1) / MMA_M : DwShare::ROWS_16;
-  DwShare dw_sum;
+  const Offset inputs_left = k - k0 - dw_row;  // of the warp tile of dw
+  const int dw_mmas =
+      inputs_left < INPUTS ? int(inputs_left + MMA_M - 1) / MMA_M : DwWarpTile::MMAS_M;
+  DwWarpTile dw_sum;
   dw_sum.clear();
   Gradient gradient;
   Inputs inputs;
 #pragma unroll 1
-  for (Offset row0 = first;; row0 += STEP_ROWS) {  // brings rows from row0 on, multiplies those before
+  for (Offset row0 = first;; row0 += STEP_ROWS) {  // loads from row0 on, multiplies rows before
     const bool some = row0 > first;
     gradient.load(of_dy, of_saved, row0, last, m);
     inputs.load(of_x, row0, sums.with_dw() ? last : 0, k0, k);
     if (some && dx) {
-      DxShare sum;
+      DxWarpTile sum;
       sum.clear();
       if (PLANE_COUNT > 1) {
 #pragma unroll 1
         for (int s = 0; s < OUTPUTS / MMA_K; ++s)
           sum.add_planes(dz_of_dx, dz_tile.p, GradientTile::PLANE, w_of_dx, w_tile.p,
-                         Weights::PLANE, s, DxShare::ROWS_16);
-        sum.finish([=](int r, int c) {
+                         Weights::PLANE, s, DxWarpTile::MMAS_M);
+        sum.rescale([=](int r, int c) {
           return layer.dx(row0 - STEP_ROWS + dx_row + r, k0 + dx_column + c, last);
         });
       } else {
 #pragma unroll 1
-        for (int q = 0; q < OUTPUTS; q += PROMOTED) {
-          DxShare part;
+        for (int q = 0; q < OUTPUTS; q += PROMOTION_INTERVAL) {
+          DxWarpTile part;
           part.clear();
 #pragma unroll
-          for (int s = 0; s < PROMOTED / MMA_K; ++s)
+          for (int s = 0; s < PROMOTION_INTERVAL / MMA_K; ++s)
             part.add(dz_of_dx, dz_tile.p, w_of_dx, w_tile.p, q / MMA_K + s);
           sum.promote(part);
         }
       }
 #pragma unroll
-      for (int i = 0; i < DxShare::ROWS_16; ++i)
+      for (int i = 0; i < DxWarpTile::MMAS_M; ++i)
 #pragma unroll
-        for (int j = 0; j < DxShare::COLUMNS_8; ++j)
+        for (int j = 0; j < DxWarpTile::MMAS_N; ++j)
 #pragma unroll
-          for (int e = 0; e < 4; e += 2) {  // elements 2 and 3 are eight rows below
-            const int r = dx_row + DxShare::row(i, e), c = dx_column + DxShare::column(j, e);
+          for (int e = 0; e < 4; e += 2) {  // elements 2 and 3 are eight rows further
+            const int r = dx_row + DxWarpTile::row(i, e), c = dx_column + DxWarpTile::column(j, e);
             const Pack<float, 2> pair = {sum.v[i][j][e], sum.v[i][j][e + 1]};
             if (DX_ROWS == 0) {
               const Offset row = row0 - STEP_ROWS + r;
@@ -312,9 +312,9 @@ dense_sigmoid_backward_fused_mma(
 #pragma unroll 1
         for (int s = 0; s < STEP_ROWS / MMA_K; ++s)
           dw_sum.add_planes(x_of_dw, x_tile.p, InputTile::PLANE, dz_of_dw, dz_tile.p,
-                            GradientTile::PLANE, s, dw_pieces);
+                            GradientTile::PLANE, s, dw_mmas);
       } else {
-        DwShare part;
+        DwWarpTile part;
         part.clear();
 #pragma unroll 1
         for (int s = 0; s < STEP_ROWS / MMA_K; ++s)
@@ -322,7 +322,7 @@ dense_sigmoid_backward_fused_mma(
         dw_sum.promote(part);
       }
     }
-    __syncthreads();  // nobody reads the rows before, and their dx is in its tile
+    __syncthreads();  // no thread reads the rows before, and their dx is in its tile
     if (DX_ROWS > 0 && some && dx)
 #pragma unroll 1
       for (int quad = threadIdx.x; quad < STEP_ROWS * INPUTS / 4; quad += THREADS) {
@@ -345,24 +345,24 @@ dense_sigmoid_backward_fused_mma(
   }
 
   if (PLANE_COUNT > 1 && sums.with_dw())
-    dw_sum.finish([=](int r, int c) {
+    dw_sum.rescale([=](int r, int c) {
       return layer.dw(k0 + dw_row + r, dw_column + c, first, last);
     });
   if (sums.with_dw())
 #pragma unroll
-    for (int i = 0; i < DwShare::ROWS_16; ++i)
+    for (int i = 0; i < DwWarpTile::MMAS_M; ++i)
 #pragma unroll
-      for (int j = 0; j < DwShare::COLUMNS_8; ++j)
+      for (int j = 0; j < DwWarpTile::MMAS_N; ++j)
 #pragma unroll
         for (int e = 0; e < 4; e += 2) {
           const Accumulator value[2] = {dw_sum.v[i][j][e], dw_sum.v[i][j][e + 1]};
-          sums.store_dw(k0 + dw_row + DwShare::row(i, e), dw_column + DwShare::column(j, e),
+          sums.store_dw(k0 + dw_row + DwWarpTile::row(i, e), dw_column + DwWarpTile::column(j, e),
                         value);
         }
-  if (sums.with_db() && blockIdx.x == 0) {  // the last barrier lets dz go
-    Accumulator* const lanes = reinterpret_cast<Accumulator*>(dz_tile.p);
-    gradient.gather(lanes);
+  if (sums.with_db() && blockIdx.x == 0) {  // dz is free since the last barrier
+    Accumulator* const smem = reinterpret_cast<Accumulator*>(dz_tile.p);
+    gradient.gather(smem);
     __syncthreads();
-    if (threadIdx.x < OUTPUTS) sums.store_db(threadIdx.x, Gradient::total(lanes, threadIdx.x));
+    if (threadIdx.x < OUTPUTS) sums.store_db(threadIdx.x, Gradient::total(smem, threadIdx.x));
   }
 }

@@ -1,6 +1,7 @@
 // dense_sigmoid_dmma: y = σ(x w + b), the product on the FP64 tensor cores.
 //
-// shapes    x: (n, k), w: (k, m), y: (n, m), any strides, in elements; b: (m,), any stride, or null
+// shapes    x: (n, k), w: (k, m), y: (n, m), any strides, in elements; b: (m,), any stride, or
+//           null; M = n, N = m, K = k
 // launch    grid (⌈n / BLOCK_M⌉ ⌈m / BLOCK_N⌉, 1), block (THREADS)
 // shared    STAGES × (BLOCK_M + BLOCK_N) × (BLOCK_K + PADDING) × 8 bytes, dynamic
 // requires  as matmul_backward_dmma

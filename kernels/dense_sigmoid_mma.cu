@@ -1,9 +1,9 @@
 // dense_sigmoid_mma: y = σ(x w + b) on the tensor cores, from the 16-bit planes of x and w.
 //
-// shapes    x: (planes, n, pitch), with LEFT_ACROSS of its transpose (planes, k, pitch); w: of its
-//           transpose (planes, m, pitch), with RIGHT_ACROSS (planes, k, pitch); strides of planes
-//           and rows in elements; their exponents: (n,) and (m,); b: (m,), any stride, or null;
-//           y: (n, m), any strides
+// shapes    M = n, N = m, K = k; x: (planes, n, pitch), with LEFT_MN_MAJOR of its transpose
+//           (planes, k, pitch); w: of its transpose (planes, m, pitch), with RIGHT_MN_MAJOR
+//           (planes, k, pitch); strides of planes and rows in elements; their exponents: (n,) and
+//           (m,); b: (m,), any stride, or null; y: (n, m), any strides
 // launch    grid (⌈n / BLOCK_M⌉ ⌈m / BLOCK_N⌉, 1), block (THREADS)
 // shared    STAGES × PLANES × BLOCK_K × (BLOCK_M + BLOCK_N) × 2 bytes, dynamic
 // requires  as matmul_backward_mma

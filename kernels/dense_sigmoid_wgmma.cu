@@ -1,8 +1,9 @@
 // dense_sigmoid_wgmma: y = σ(x w + b) on Hopper's tensor cores, from the 16-bit planes of x and w.
 //
 // shapes    as dense_sigmoid_mma; x_map, w_map: tensor maps as of matmul_backward_wgmma
-// launch    grid (whole clusters, of CLUSTER blocks, at most as many as cover y), block (THREADS)
-// shared    STAGES × (PLANES × BLOCK_K × (BLOCK_M + BLOCK_N) × 2 + 16) + BLOCK_M × (STRIP + PADDING)
+// launch    grid (whole clusters of CLUSTER CTAs, at most as many as cover y), block (THREADS)
+// shared    STAGES × (PLANES × BLOCK_K × (BLOCK_M + BLOCK_N) × 2 + 16) + BLOCK_M × (EPILOGUE_N +
+//           PADDING)
 //           × 4 bytes, dynamic
 // requires  as matmul_backward_wgmma
 // traffic   2 n k m flops for each pair of planes, as matmul_backward_wgmma

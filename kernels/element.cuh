@@ -1,10 +1,10 @@
-// Element types: what a matrix holds, what its sums are kept in, and aligned packs of elements.
+// Element and accumulator types, and aligned packs of elements for vectorized access.
 //
 // A kernel file is compiled once for each instantiation, chosen by macros:
 //   ELEMENT_F32 | ELEMENT_F64 | ELEMENT_F16 | ELEMENT_BF16   the dtype of the inputs
-//   RESULT_F32                                               sums leave as float32 from 16-bit inputs
-// and the configuration of the kernel's family, every one of gpugrad/planning/configurations.py:
-// THREADS of a block, and what else that family names. No file has a default of these.
+//   RESULT_F32                                               float32 results of 16-bit inputs
+// and by the configuration of its family in gpugrad/planning/configurations.py: THREADS of a block,
+// and the other fields in capitals. No file defines a default of these.
 #pragma once
 
 typedef long long Offset;  // of an element, in elements: products of extents exceed 32 bits
@@ -35,7 +35,7 @@ typedef Element Result;
 
 constexpr int VECTOR = 16 / int(sizeof(Element));  // elements in one 16-byte access
 
-// N elements that move together. Wider than 16 bytes, they move as several 16-byte accesses.
+// N elements of a vectorized access; more than 16 bytes take several 16-byte accesses.
 template <typename T, int N>
 struct alignas(sizeof(T) * N < 16 ? sizeof(T) * N : 16) Pack {
   T v[N];
@@ -64,7 +64,9 @@ template <> struct Narrow<__nv_bfloat16> {
 #endif
 
 __device__ __forceinline__ float multiply_add(float a, float b, float c) { return fmaf(a, b, c); }
-__device__ __forceinline__ double multiply_add(double a, double b, double c) { return fma(a, b, c); }
+__device__ __forceinline__ double multiply_add(double a, double b, double c) {
+  return fma(a, b, c);
+}
 
 __device__ __forceinline__ bool is_finite(float x) {
   return (__float_as_uint(x) & 0x7f800000u) != 0x7f800000u;

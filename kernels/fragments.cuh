@@ -1,7 +1,8 @@
-// Tiles of 16-bit elements in shared memory, their fragments for mma.sync, and the product of these.
+// Swizzled tiles of 16-bit elements in shared memory, and the fragments that mma.sync takes of
+// them.
 //
-// A tile of an operand (outer, contraction) has rows of outer indices if ALONG, of indices of the
-// contraction if not: ldmatrix reads the one, ldmatrix.trans the other.
+// A row of a tile is an index of M or N if the operand is K-major, of K if it is MN-major: ldmatrix
+// reads the one, ldmatrix.trans the other.
 #pragma once
 #include "planes.cuh"
 #include "ptx.cuh"
@@ -9,45 +10,45 @@
 constexpr int MMA_M = 16, MMA_N = 8, MMA_K = 16;
 constexpr int CHUNK = 8;  // elements in one 16-byte access
 
-// Rows of WIDTH elements in chunks, which are exchanged within a row so that eight rows' chunks of
-// one column lie in different banks.
+// Rows of WIDTH elements, swizzled in chunks: an XOR with the row, so that ldmatrix reads the
+// chunks of eight rows in a column without bank conflicts.
 template <int WIDTH>
-struct ChunkedRows {
+struct SwizzledRows {
   static constexpr int COLUMNS = WIDTH;
   static constexpr int CHUNKS = COLUMNS / CHUNK;  // 2, 4, 8 or more
 
-  static __device__ __forceinline__ int exchange(int row) {
+  static __device__ __forceinline__ int swizzle(int row) {
     return CHUNKS < 8 ? row / (8 / CHUNKS) % CHUNKS : row % 8;
   }
-  // Where a chunk of a row begins.
-  static __device__ __forceinline__ int place(int row, int chunk) {
-    return row * COLUMNS + (chunk ^ exchange(row)) * CHUNK;
+  // Of the first element of a chunk.
+  static __device__ __forceinline__ int offset(int row, int chunk) {
+    return row * COLUMNS + (chunk ^ swizzle(row)) * CHUNK;
   }
 };
 
-// Where a lane finds its rows of the 16 × 16 pieces of a warp's share of a tile. UPPER_OUTER is the
-// bit of the lane that asks for the upper eight outer indices: 3 for A, 4 for B, as mma.sync wants
-// its fragments; the other of the two asks for the upper eight of the contraction. A share begins at a
-// multiple of its own width, a power of two.
-template <bool ALONG, int COLUMNS, int UPPER_OUTER>
+// The addresses at which a lane's ldmatrix reads the 16 × 16 blocks of a warp tile, which begins at
+// index warp_mn of M or N, a multiple of its own width, a power of two. Bit UPPER_MN_BIT of the
+// lane selects the upper eight indices of M or N: 3 for A, 4 for B, as the fragments of mma.sync
+// require; the other of the two selects the upper eight of K.
+template <bool K_MAJOR, int COLUMNS, int UPPER_MN_BIT>
 struct FragmentReader {
-  typedef ChunkedRows<COLUMNS> T;
+  typedef SwizzledRows<COLUMNS> T;
   int row_start, chunk;
 
-  __device__ __forceinline__ explicit FragmentReader(int share) {
+  __device__ __forceinline__ explicit FragmentReader(int warp_mn) {
     const int lane = threadIdx.x % 32;
-    const int upper_outer = lane >> UPPER_OUTER & 1, upper_q = lane >> (7 - UPPER_OUTER) & 1;
-    const int row = lane % 8 + (ALONG ? share + 8 * upper_outer : 8 * upper_q);
+    const int upper_mn = lane >> UPPER_MN_BIT & 1, upper_k = lane >> (7 - UPPER_MN_BIT) & 1;
+    const int row = lane % 8 + (K_MAJOR ? warp_mn + 8 * upper_mn : 8 * upper_k);
     row_start = row * COLUMNS;
-    chunk = (ALONG ? upper_q : share / CHUNK + upper_outer) ^ T::exchange(row);
+    chunk = (K_MAJOR ? upper_k : warp_mn / CHUNK + upper_mn) ^ T::swizzle(row);
   }
 
-  // Piece i of the share along the outer index, piece s of the tile along the contraction.
+  // Block i of the warp tile in M or N, s in K.
   __device__ __forceinline__ void load(const Plane* tile, int i, int s, unsigned (&r)[4]) const {
-    const int down = ALONG ? i : s, right = ALONG ? s : i;
+    const int down = K_MAJOR ? i : s, right = K_MAJOR ? s : i;
     const Plane* at =
         tile + row_start + down * 16 * COLUMNS + (chunk ^ right * (16 / CHUNK)) * CHUNK;
-    if (ALONG)
+    if (K_MAJOR)
       ptx::ldmatrix_x4(r, at);
     else
       ptx::ldmatrix_x4_trans(r, at);

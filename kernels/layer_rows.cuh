@@ -1,8 +1,9 @@
-// Rows of a layer on their way through a block that computes dx, dw and db of them in one launch.
+// The rows of a layer in the fused backward kernels, which compute dx, dw and db in one launch.
 //
-// A block owns a range of rows and walks it in steps. While one step's rows are multiplied, those of
-// the next are on their way from global memory into registers; dz is computed from them as they are
-// brought to shared memory, summed over the rows for db, and never leaves the block.
+// A CTA owns a range of rows and walks it in steps. While the rows of one step are multiplied,
+// those of the next are in flight from global memory to registers; dz is computed as they are
+// stored to
+// shared memory, is summed over the rows for db, and is never in global memory.
 #pragma once
 #include "matrix.cuh"
 #include "sigmoid.cuh"
@@ -27,7 +28,7 @@ struct Matrix {
       if (row < row_end && column + e < column_end) found.v[e] = *from;
     return found;
   }
-  // The same of what is whole, without a look at where columns end.
+  // The same of a whole pack, without a check of the columns.
   __device__ __forceinline__ Pack<Element, VECTOR> read_whole(Offset row, Offset row_end,
                                                               Offset column) const {
     return row < row_end ? load_pack<VECTOR>(p + row * row_stride + column) : zeros();
@@ -40,56 +41,55 @@ struct Matrix {
   }
 };
 
-// Where the packs of a thread lie in HEIGHT rows of WIDTH columns: in one column, ROW_STEP rows apart.
+// The packs of a thread in HEIGHT rows of WIDTH columns: in one column, ROW_STEP rows apart.
 template <int HEIGHT, int WIDTH>
-struct Strip {
+struct PackLayout {
   static constexpr int PACKS = WIDTH / VECTOR;    // of a row
   static constexpr int ROW_STEP = THREADS / PACKS;
   static constexpr int COUNT = HEIGHT / ROW_STEP;     // of a thread
-  static_assert(THREADS % PACKS == 0 && HEIGHT % ROW_STEP == 0, "each thread brings as many packs");
+  static_assert(THREADS % PACKS == 0 && HEIGHT % ROW_STEP == 0, "all threads have as many packs");
 
   static __device__ __forceinline__ int row(int i) { return threadIdx.x / PACKS + i * ROW_STEP; }
   static __device__ __forceinline__ int column() { return threadIdx.x % PACKS * VECTOR; }
 };
 
-// What a thread brings of a step's rows of x. Whole packs are on their way while the step before is
-// multiplied; elements that have to be read one by one are read when they are wanted, for they would
-// take too many registers meanwhile.
+// A thread's packs of x of a step. Whole packs are prefetched while the step before is multiplied;
+// packs that are read element by element are not, for they would take too many registers.
 template <int HEIGHT, int WIDTH>
 struct InputRows {
-  typedef Strip<HEIGHT, WIDTH> Part;
-  Pack<Element, VECTOR> pack[Part::COUNT];
+  typedef PackLayout<HEIGHT, WIDTH> Layout;
+  Pack<Element, VECTOR> pack[Layout::COUNT];
 
   __device__ __forceinline__ void load(const Matrix& x, Offset row0, Offset row_end, Offset column0,
                                        Offset column_end) {
-    const Offset column = column0 + Part::column();
+    const Offset column = column0 + Layout::column();
     const Offset end = x.whole(column, column_end) ? row_end : 0;
 #pragma unroll
-    for (int i = 0; i < Part::COUNT; ++i)
-      pack[i] = x.read_whole(row0 + Part::row(i), end, column);
+    for (int i = 0; i < Layout::COUNT; ++i)
+      pack[i] = x.read_whole(row0 + Layout::row(i), end, column);
   }
   // store(row of the step, column, pack) for each pack.
   template <typename Store>
   __device__ __forceinline__ void take(const Matrix& x, Offset row0, Offset row_end,
                                        Offset column0, Offset column_end, const Store& store) {
-    const Offset column = column0 + Part::column();
+    const Offset column = column0 + Layout::column();
     if (x.whole(column, column_end)) {
 #pragma unroll
-      for (int i = 0; i < Part::COUNT; ++i) store(Part::row(i), Part::column(), pack[i]);
+      for (int i = 0; i < Layout::COUNT; ++i) store(Layout::row(i), Layout::column(), pack[i]);
     } else {
 #pragma unroll 1
-      for (int i = 0; i < Part::COUNT; ++i)
-        store(Part::row(i), Part::column(),
-              x.read(row0 + Part::row(i), row_end, column, column_end));
+      for (int i = 0; i < Layout::COUNT; ++i)
+        store(Layout::row(i), Layout::column(),
+              x.read(row0 + Layout::row(i), row_end, column, column_end));
     }
   }
 };
 
-// The same of dz, and the sum of all that this thread has computed of it.
+// The same of dz, and the thread's sum of its elements.
 template <int HEIGHT, int WIDTH>
 struct GradientRows {
-  typedef Strip<HEIGHT, WIDTH> Part;
-  Pack<Element, VECTOR> dy_pack[Part::COUNT], saved_pack[Part::COUNT];
+  typedef PackLayout<HEIGHT, WIDTH> Layout;
+  Pack<Element, VECTOR> dy_pack[Layout::COUNT], saved_pack[Layout::COUNT];
   Accumulator sum[VECTOR];
 
   __device__ __forceinline__ GradientRows() {
@@ -98,26 +98,26 @@ struct GradientRows {
   }
   __device__ __forceinline__ void load(const Matrix& dy, const Matrix& saved, Offset row0,
                                        Offset row_end, Offset m) {
-    const int column = Part::column();
+    const int column = Layout::column();
     const Offset end = dy.whole(column, m) && saved.whole(column, m) ? row_end : 0;
 #pragma unroll
-    for (int i = 0; i < Part::COUNT; ++i) {
-      dy_pack[i] = dy.read_whole(row0 + Part::row(i), end, column);
-      saved_pack[i] = saved.read_whole(row0 + Part::row(i), end, column);
+    for (int i = 0; i < Layout::COUNT; ++i) {
+      dy_pack[i] = dy.read_whole(row0 + Layout::row(i), end, column);
+      saved_pack[i] = saved.read_whole(row0 + Layout::row(i), end, column);
     }
   }
   // store(row of the step, column, values of dz) for each pack.
   template <typename Store>
   __device__ __forceinline__ void take(const Matrix& dy, const Matrix& saved, Offset row0,
                                        Offset row_end, Offset m, const Store& store) {
-    const int column = Part::column();
+    const int column = Layout::column();
     if (dy.whole(column, m) && saved.whole(column, m)) {
 #pragma unroll
-      for (int i = 0; i < Part::COUNT; ++i) take_one(i, dy_pack[i], saved_pack[i], store);
+      for (int i = 0; i < Layout::COUNT; ++i) take_one(i, dy_pack[i], saved_pack[i], store);
     } else {
 #pragma unroll 1
-      for (int i = 0; i < Part::COUNT; ++i) {
-        const Offset row = row0 + Part::row(i);
+      for (int i = 0; i < Layout::COUNT; ++i) {
+        const Offset row = row0 + Layout::row(i);
         take_one(i, dy.read(row, row_end, column, m), saved.read(row, row_end, column, m), store);
       }
     }
@@ -134,32 +134,33 @@ struct GradientRows {
       value[e] = sigmoid_gradient(value[e], s[e]);
       sum[e] += value[e];
     }
-    store(Part::row(i), Part::column(), value);
+    store(Layout::row(i), Layout::column(), value);
   }
 
-  // Adds the sums of all threads, in the order of their rows, through shared memory (ROW_STEP,
-  // WIDTH) that nobody uses any more. total(column) is then right for threads below WIDTH.
-  static constexpr int LANES = Part::ROW_STEP;
+  // Stores the sums of all threads to shared memory (ROW_STEP, WIDTH) that is free. After a barrier
+  // total(column) adds them in the order of their rows, for columns < WIDTH.
+  static constexpr int THREADS_PER_SUM = Layout::ROW_STEP;
 
-  __device__ __forceinline__ void gather(Accumulator* lanes) const {
+  __device__ __forceinline__ void gather(Accumulator* smem) const {
 #pragma unroll
     for (int e = 0; e < VECTOR; e += 4)
-      *reinterpret_cast<Pack<Accumulator, 4>*>(lanes + Part::row(0) * WIDTH + Part::column() + e) =
-          {sum[e], sum[e + 1], sum[e + 2], sum[e + 3]};
+      *reinterpret_cast<Pack<Accumulator, 4>*>(smem + Layout::row(0) * WIDTH + Layout::column() +
+                                               e) = {sum[e], sum[e + 1], sum[e + 2], sum[e + 3]};
   }
-  static __device__ __forceinline__ Accumulator total(const Accumulator* lanes, int column) {
-    Accumulator found = lanes[column];
+  static __device__ __forceinline__ Accumulator total(const Accumulator* smem, int column) {
+    Accumulator found = smem[column];
 #pragma unroll
-    for (int lane = 1; lane < LANES; ++lane) found += lanes[lane * WIDTH + column];
+    for (int thread = 1; thread < THREADS_PER_SUM; ++thread)
+      found += smem[thread * WIDTH + column];
     return found;
   }
 };
 
-// dw and db: the results, or partial sums of the blocks that share the rows.
+// dw and db: the results, or the partial sums of the CTAs that split the rows.
 struct LayerSums {
   Element* dw;
   Offset dw_row, dw_column;
-  int dw_packed;             // rows of dw can be stored in aligned packs of four
+  int dw_packed;             // dw_column is 1, and rows of dw are aligned for packs of four
   Accumulator* dw_partial;   // (gridDim.y, k, m), or null
   Element* db;
   Offset db_stride;
@@ -170,7 +171,7 @@ struct LayerSums {
   __device__ __forceinline__ bool with_dw() const { return dw || dw_partial; }
   __device__ __forceinline__ bool with_db() const { return db || db_partial; }
 
-  // N neighbouring elements of a row of dw, those before its end.
+  // N adjacent elements of a row of dw, those before its end.
   template <int N>
   __device__ __forceinline__ void store_dw(Offset row, Offset column,
                                            const Accumulator (&value)[N]) const {

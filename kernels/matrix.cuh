@@ -2,7 +2,7 @@
 #pragma once
 #include "element.cuh"
 
-// Reads N neighbouring elements of a row, aligned for Pack<Element, N>.
+// Reads N adjacent elements of a row, aligned for Pack<Element, N>.
 template <int N>
 __device__ __forceinline__ Pack<Element, N> load_pack(const Element* p) {
   return *reinterpret_cast<const Pack<Element, N>*>(p);
@@ -41,14 +41,14 @@ __device__ __forceinline__ void store_one(T* p, bool accumulate, Accumulator val
   *p = Narrow<T>::from(accumulate ? widen(*p) + value : value);
 }
 
-// What one store instruction takes.
+// The type of one store instruction.
 template <int BYTES> struct Word { typedef uint4 Type; };
 template <> struct Word<8> { typedef uint2 Type; };
 template <> struct Word<4> { typedef unsigned Type; };
 
-// Writes a pack in as few store instructions as there are words in it. Assigned as a whole it is
-// taken apart again: the compiler merges its elements' stores with those of the path that writes
-// element by element (seen in the machine code for compute capabilities up to 9.0).
+// Writes a pack with one vectorized store for each word. An assignment of the whole pack would
+// become scalar stores: the compiler merges it with the stores of the path that writes element by
+// element (seen in SASS for compute capabilities up to 9.0).
 template <typename T, int N>
 __device__ __forceinline__ void write_pack(T* p, const Pack<T, N>& pack) {
   typedef typename Word<int(sizeof(pack))>::Type W;
@@ -59,7 +59,7 @@ __device__ __forceinline__ void write_pack(T* p, const Pack<T, N>& pack) {
     __stwb(reinterpret_cast<W*>(p) + i, words[i]);
 }
 
-// Writes N neighbouring elements, aligned for Pack<T, N>, or adds to them.
+// Writes N adjacent elements, aligned for Pack<T, N>, or adds to them.
 template <int N, typename T>
 __device__ __forceinline__ void store_pack(T* p, bool accumulate, const Accumulator (&value)[N]) {
   Pack<T, N> pack;

@@ -1,62 +1,61 @@
-// Operands of products on tensor cores: matrices as planes in global memory; and what is left to do
-// for a sum of such products before it is a result.
+// GEMM operands as planes in global memory, and the rescaling of sums of their products.
 #pragma once
 #include "planes.cuh"
 
-// An operand (outer, contraction) as planes (PLANE_COUNT, rows, columns): a row is an outer index if
-// ALONG, an index of the contraction if not.
-template <bool ALONG>
+// An operand as planes (PLANE_COUNT, rows, columns): A (M, K) and B (N, K) if K-major, A (K, M) and
+// B (K, N) if MN-major.
+template <bool K_MAJOR>
 struct PlaneOperand {
   const Plane* p;
   Offset row_stride, plane_stride;
-  const int* exponent;  // of each outer index; not read without WITH_EXPONENTS
+  const int* exponent;  // of each index of M or N; not read without WITH_EXPONENTS
 
-  __device__ __forceinline__ float value(Offset outer, Offset q) const {
-    const Plane* at = p + (ALONG ? outer * row_stride + q : q * row_stride + outer);
+  __device__ __forceinline__ float value(Offset mn, Offset k) const {
+    const Plane* at = p + (K_MAJOR ? mn * row_stride + k : k * row_stride + mn);
     Plane plane[PLANE_COUNT];
 #pragma unroll
     for (int i = 0; i < PLANE_COUNT; ++i) plane[i] = at[i * plane_stride];
-    return WITH_EXPONENTS ? ldexpf(joined(plane), -exponent[outer]) : joined(plane);
+    return WITH_EXPONENTS ? ldexpf(joined(plane), -exponent[mn]) : joined(plane);
   }
 };
 
-#if defined(LEFT_ACROSS)
+#if defined(LEFT_MN_MAJOR)
 typedef PlaneOperand<false> LeftPlanes;
 #else
 typedef PlaneOperand<true> LeftPlanes;
 #endif
-#if defined(RIGHT_ACROSS)
+#if defined(RIGHT_MN_MAJOR)
 typedef PlaneOperand<false> RightPlanes;
 #else
 typedef PlaneOperand<true> RightPlanes;
 #endif
 
-// Σ_q left(row, q) right(column, q) by plain multiply-adds.
+// Σ_k left(row, k) right(column, k) by FFMA.
 template <typename Left, typename Right>
-__device__ __forceinline__ float plain_sum(const Left& left, const Right& right, Offset row,
-                                           Offset column, Offset first, Offset last) {
+__device__ __forceinline__ float ffma_sum(const Left& left, const Right& right, Offset row,
+                                          Offset column, Offset first, Offset last) {
   float sum = 0;
 #pragma unroll 1
-  for (Offset q = first; q < last && sum == sum; ++q)  // a NaN stays one
-    sum = multiply_add(left.value(row, q), right.value(column, q), sum);
+  for (Offset k = first; k < last && sum == sum; ++k)  // a NaN stays a NaN
+    sum = multiply_add(left.value(row, k), right.value(column, k), sum);
   return sum;
 }
 
-// Brings a sum of products of planes to the scale of the values behind them.
+// A sum of products of planes, rescaled to the values that the planes stand for.
 template <typename Left, typename Right>
-__device__ __forceinline__ float brought_to_scale(const Left& left, const Right& right, Offset row,
-                                                  Offset column, float sum) {
+__device__ __forceinline__ float rescaled(const Left& left, const Right& right, Offset row,
+                                          Offset column, float sum) {
   return WITH_EXPONENTS ? ldexpf(sum, -left.exponent[row] - right.exponent[column])
                         : sum * (UNSHIFT * UNSHIFT);
 }
 
-// Reads four neighbouring sums in shared memory and brings them to scale; those from `columns` on
-// are none. A sum that is not finite is replaced by what IEEE arithmetic gives, in one loop for all
-// four: unrolled, this rare case would be half of the kernel's code.
+// Reads four adjacent sums of a row in shared memory and rescales those of columns < N. A
+// non-finite sum is computed again by FFMA, which gives what IEEE arithmetic gives. That loop is
+// not unrolled: this rare case would be half of the kernel's code.
 template <typename Left, typename Right>
-__device__ __forceinline__ Pack<float, 4> finished(const Left& left, const Right& right, Offset row,
-                                                   Offset column, Offset columns, Offset first,
-                                                   Offset last, float* sums) {
+__device__ __forceinline__ Pack<float, 4> rescaled_pack(const Left& left, const Right& right,
+                                                        Offset row, Offset column, Offset N,
+                                                        Offset first, Offset last, float* sums) {
   auto pack = *reinterpret_cast<const Pack<float, 4>*>(sums);
   bool finite = true;
 #pragma unroll
@@ -64,13 +63,12 @@ __device__ __forceinline__ Pack<float, 4> finished(const Left& left, const Right
   if (finite) {
 #pragma unroll
     for (int e = 0; e < 4; ++e)
-      if (column + e < columns)
-        pack.v[e] = brought_to_scale(left, right, row, column + e, pack.v[e]);
+      if (column + e < N) pack.v[e] = rescaled(left, right, row, column + e, pack.v[e]);
     return pack;
   }
 #pragma unroll 1
-  for (int e = 0; e < 4 && column + e < columns; ++e)
-    sums[e] = is_finite(sums[e]) ? brought_to_scale(left, right, row, column + e, sums[e])
-                                 : plain_sum(left, right, row, column + e, first, last);
+  for (int e = 0; e < 4 && column + e < N; ++e)
+    sums[e] = is_finite(sums[e]) ? rescaled(left, right, row, column + e, sums[e])
+                                 : ffma_sum(left, right, row, column + e, first, last);
   return *reinterpret_cast<const Pack<float, 4>*>(sums);
 }

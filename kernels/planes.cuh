@@ -1,21 +1,22 @@
-// Numbers as sums of 16-bit planes, which tensor cores multiply.
+// Planes: the bf16 or fp16 terms that a float32 is split into for tensor cores, as in 3xTF32 and
+// BF16x9.
 //
 //     value = (plane_0 + plane_1 2^-STEP + plane_2 2^-2STEP) 2^-SHIFT 2^-exponent
 //
 //   float32, PLANES=3   bfloat16, STEP 0, SHIFT 16: every float32 below 2^111 exactly, subnormal
-//                       ones included; there is no exponent. Of all others plane_0 is an infinity,
-//                       plane_1 and plane_2 are the halves of their bits.
-//   float32, PLANES=2   float16, STEP 11, and for each outer index an exponent that brings its
+//                       ones included; there is no exponent. Of all others plane_0 is an infinity
+//                       and plane_1 and plane_2 are the halves of the bits.
+//   float32, PLANES=2   float16, STEP 11, and for each index of M or N an exponent that scales its
 //                       largest magnitude to [2^13, 2^14): 22 bits, down to 2^-27 of the largest.
 //                       An infinity or a NaN is plane_0 alone. A number too small for both planes
-//                       is 2^-24 in the last: beside an infinity it must be no zero.
+//                       is 2^-24 in the last: times an infinity it must not be a zero.
 //   float32, PLANES=1   float16 with the same exponents: 11 bits
-//   float16, bfloat16   their own only plane
+//   float16, bfloat16   the element itself is the only plane
 //
-// A plane holds what the planes before it leave of the value, in float16 times 2^STEP for each of
-// them, so that it uses the format's range as they do; bfloat16 has the range of float32. Without
-// SHIFT, the planes of subnormal numbers would have fewer bits than those of others, and products
-// that are left out would matter.
+// Each plane is the rounded residual of the planes before it, in float16 times 2^STEP for each of
+// them, so that all use the same range of the format; bfloat16 has the range of float32. Without
+// SHIFT, planes of subnormal numbers would have fewer bits than others, and the products that are
+// left out would matter.
 #pragma once
 #include "element.cuh"
 #include <cuda_bf16.h>
@@ -46,14 +47,14 @@ constexpr int SHIFT = 0;
 #error "planes are 1, 2 or 3 of float32, or the 16-bit element itself"
 #endif
 
-constexpr float WEIGHT = 1.0f / (1 << STEP);  // of a plane, beside the one before it
+constexpr float WEIGHT = 1.0f / (1 << STEP);  // of a plane relative to the one before it
 static_assert(PLANE_COUNT < 3 || STEP == 0, "products of all planes but the first are one sum");
 constexpr float UNSHIFT = 1.0f / (1 << SHIFT);
 
 __device__ __forceinline__ float plane_value(__half x) { return __half2float(x); }
 __device__ __forceinline__ float plane_value(__nv_bfloat16 x) { return __bfloat162float(x); }
 
-// The value behind planes, but for its exponent.
+// The value that planes stand for, up to its exponent.
 __device__ __forceinline__ float joined(const Plane (&plane)[PLANE_COUNT]) {
   float sum = 0;
 #pragma unroll
@@ -73,14 +74,14 @@ __device__ __forceinline__ Plane to_plane(float x) { return __float2bfloat16_rn(
 __device__ __forceinline__ Plane to_plane(float x) { return __float2half_rn(x); }
 #endif
 
-// Splits a value that its exponent has been applied to.
+// Splits a value that is already scaled by its exponent.
 __device__ __forceinline__ void split(float value, Plane (&plane)[PLANE_COUNT]) {
   float rest = value * (1 << SHIFT);
 #pragma unroll
   for (int p = 0; p < PLANE_COUNT; ++p) {
     plane[p] = to_plane(rest);
     const float left = (rest - plane_value(plane[p])) * (1 << STEP);
-    rest = PLANE_COUNT == 3 || is_finite(rest) ? left : 0;  // with three, it is marked below
+    rest = PLANE_COUNT == 3 || is_finite(rest) ? left : 0;  // three planes: see below
   }
 #if PLANES == 3
   if (!(fabsf(value) < 0x1p111f)) {
@@ -101,7 +102,7 @@ __device__ __forceinline__ void split(float value, Plane (&plane)[PLANE_COUNT]) 
 }
 #endif
 
-// Splits N values, each plane of them into a pack.
+// Splits N values into a pack for each plane.
 template <int N>
 __device__ __forceinline__ void split_packs(const float (&value)[N],
                                             Pack<Plane, N> (&packs)[PLANE_COUNT]) {

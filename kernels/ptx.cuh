@@ -1,18 +1,18 @@
-// The instructions that C++ has no word for: the only file with inline PTX.
+// Wrappers of PTX instructions: the only file with inline PTX.
 //
-// Under the emulator of the tests, functions of the same names stand in for these.
+// The emulator of the tests has functions of the same names instead.
 #pragma once
 
 #if !defined(GPUGRAD_EMULATOR)
 namespace ptx {
 
-// The address of shared memory as the instructions below take it.
+// An address in the shared state space.
 __device__ __forceinline__ unsigned smem_u32(const void* p) {
   return unsigned(__cvta_generic_to_shared(p));
 }
 
-// ---- cp.async: global to shared memory, past the registers. The first `bytes` of them come from
-// global memory, the rest are zeros; from is not read where there are none.
+// ---- cp.async: copies from global to shared memory. `bytes` is src-size: the rest is zero-filled;
+// nothing is read where it is 0.
 __device__ __forceinline__ void cp_async16(void* to, const void* from, int bytes) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
                :: "r"(smem_u32(to)), "l"(from), "r"(bytes) : "memory");
@@ -72,8 +72,8 @@ __device__ __forceinline__ void mma_m16n8k16_f64(double (&d)[2][2], const double
 #endif
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-// ---- elect.sync: true in one thread of a whole warp, in the same one at every call. Behind a
-// comparison of indices ptxas puts each TMA instruction into a loop over threads.
+// ---- elect.sync: true in one thread of a converged warp, the same one at every call. Under a
+// comparison of thread indices instead, ptxas puts each TMA instruction into a loop over threads.
 __device__ __forceinline__ bool elect_one() {
   unsigned elected;
   asm volatile("{\n .reg .pred leader;\n elect.sync _|leader, 0xffffffff;\n"
@@ -82,24 +82,25 @@ __device__ __forceinline__ bool elect_one() {
   return elected;
 }
 
-// ---- mbarrier: a phase ends when all arrivals are in and all expected bytes have come
+// ---- mbarrier: a phase completes when no arrivals are pending and its tx-count is zero
 __device__ __forceinline__ void mbar_init(void* barrier, unsigned arrivals) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;"
                :: "r"(smem_u32(barrier)), "r"(arrivals) : "memory");
 }
-// Makes initialised barriers visible to TMA, and after a barrier of the cluster to its threads.
+// Makes initialised mbarriers visible to the async proxy and, after a cluster barrier, to the
+// cluster.
 __device__ __forceinline__ void fence_mbar_init() {
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 }
 __device__ __forceinline__ void mbar_arrive(void* barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" :: "r"(smem_u32(barrier)) : "memory");
 }
-// Arrives, and makes the phase wait for so many bytes.
+// Arrives, after an increase of the tx-count by so many bytes.
 __device__ __forceinline__ void mbar_expect_tx(void* barrier, unsigned bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;"
                :: "r"(smem_u32(barrier)), "r"(bytes) : "memory");
 }
-// Waits for the end of the phase of a parity; that of the phase before the first is 1.
+// Waits until the phase of a parity is complete; the phase before the first has parity 1.
 __device__ __forceinline__ void mbar_wait(void* barrier, unsigned parity) {
   unsigned done;
   do {
@@ -110,8 +111,8 @@ __device__ __forceinline__ void mbar_wait(void* barrier, unsigned parity) {
   } while (!done);
 }
 
-// ---- cp.async.bulk.tensor: the box of a tensor at (column, row, plane) to shared memory, zeros
-// where it is outside; its bytes are counted by the mbarrier
+// ---- cp.async.bulk.tensor (TMA): the box of a tensor at (column, row, plane) to shared memory,
+// zero-filled out of bounds; completes on the mbarrier
 __device__ __forceinline__ void tma_prefetch(const void* tensor_map) {
   asm volatile("prefetch.tensormap [%0];" :: "l"(tensor_map) : "memory");
 }
@@ -124,37 +125,37 @@ __device__ __forceinline__ void tma_load_3d(void* to, const void* tensor_map, in
                : "memory");
 }
 
-// The same, to the same place in every block of the cluster in the mask, and counted there.
+// The same to the same offset in every CTA of the mask, where it completes on the same mbarrier.
 __device__ __forceinline__ void tma_load_3d_multicast(void* to, const void* tensor_map, int column,
                                                       int row, int plane, void* barrier,
-                                                      unsigned short blocks) {
+                                                      unsigned short mask) {
   asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
                ".multicast::cluster [%0], [%1, {%3, %4, %5}], [%2], %6;"
                :: "r"(smem_u32(to)), "l"(tensor_map), "r"(smem_u32(barrier)), "r"(column), "r"(row),
-                  "r"(plane), "h"(blocks)
+                  "r"(plane), "h"(mask)
                : "memory");
 }
 
-// ---- clusters: blocks that reach each other's shared memory
+// ---- clusters
 __device__ __forceinline__ unsigned cluster_rank() {
   unsigned rank;
   asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
   return rank;
 }
-// Waits for all threads of the cluster that have not exited. It orders no memory, but with
-// fence_mbar_init before it makes initialised barriers visible to them.
+// A barrier of the cluster's threads that have not exited. Its arrival is relaxed: it orders no
+// memory but, after fence_mbar_init, makes initialised mbarriers visible.
 __device__ __forceinline__ void cluster_sync_relaxed() {
   asm volatile("barrier.cluster.arrive.relaxed.aligned;\n barrier.cluster.wait.acquire.aligned;"
                ::: "memory");
 }
-// Arrives at the barrier that a block of the cluster has in the same place.
+// Arrives at the mbarrier at the same offset in a CTA of the cluster.
 __device__ __forceinline__ void mbar_arrive_cluster(void* barrier, unsigned rank) {
   asm volatile("{\n .reg .b32 there;\n mapa.shared::cluster.u32 there, %0, %1;\n"
                " mbarrier.arrive.shared::cluster.b64 _, [there];\n}"
                :: "r"(smem_u32(barrier)), "r"(rank) : "memory");
 }
 
-// ---- setmaxnreg: registers a thread, by all warps of a warpgroup
+// ---- setmaxnreg: registers per thread, executed by all warps of a warpgroup
 template <int REGISTERS>
 __device__ __forceinline__ void setmaxnreg_inc() {
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" :: "n"(REGISTERS));
@@ -164,13 +165,13 @@ __device__ __forceinline__ void setmaxnreg_dec() {
   asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" :: "n"(REGISTERS));
 }
 
-// ---- wgmma: d = a b, plus d where scale_d is not 0, on the tensor cores, by a warpgroup. The
-// descriptors say where a (64, 16) and b (16, COLUMNS) are in shared memory; a row there is an index
-// of the contraction where they are transposed. Element 4 i + 2 h + v of d is of row
-// 16 warp + 8 h + lane / 4 and of column 8 i + 2 (lane % 4) + v.
+// ---- wgmma: d = a b, plus d if scale_d is not 0, by a warpgroup. a and b are the matrix
+// descriptors of A (64, 16) and B (16, COLUMNS) in shared memory, K-major, or MN-major where
+// TRANSPOSED. Element 4 i + 2 h + v of d is of row 16 warp + 8 h + lane / 4 and of column 8 i + 2
+// (lane % 4) + v.
 //
-// It runs while the threads go on: d is not theirs between wgmma_fence and wgmma_wait, which take it
-// so that the compiler knows.
+// It is asynchronous: registers d may not be accessed between wgmma_fence and wgmma_wait, which
+// take d as an operand so that the compiler orders accesses.
 #define REGISTERS_32 \
   "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
   "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
@@ -214,7 +215,7 @@ __device__ __forceinline__ void setmaxnreg_dec() {
   }
 WGMMA_OF(wgmma_bf16, "bf16")
 WGMMA_OF(wgmma_f16, "f16")
-// An instruction that takes all of d.
+// An instruction with all of d as operands.
 #define WITH_ALL_OF(d, COUNT, INSTRUCTION)                                                       \
   if constexpr (COUNT == 32) asm volatile(INSTRUCTION : OPERANDS_32(d, 0) :: "memory");          \
   if constexpr (COUNT == 64) asm volatile(INSTRUCTION : OPERANDS_64(d) :: "memory");             \
@@ -227,12 +228,12 @@ __device__ __forceinline__ void wgmma_fence(float (&d)[COUNT]) {
 __device__ __forceinline__ void wgmma_commit() {
   asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
 }
-// Waits for all products but those of the last groups that were committed; d is theirs still.
+// Waits for all wgmma groups but the last GROUPS_LEFT, whose d remains in use.
 template <int GROUPS_LEFT>
 __device__ __forceinline__ void wgmma_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(GROUPS_LEFT) : "memory");
 }
-// Waits for all products.
+// Waits for all wgmma groups.
 template <int COUNT>
 __device__ __forceinline__ void wgmma_wait(float (&d)[COUNT]) {
   WITH_ALL_OF(d, COUNT, "wgmma.wait_group.sync.aligned 0;")

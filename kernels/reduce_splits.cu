@@ -1,31 +1,32 @@
-// reduce_splits: out = Σ_s partial_s, or out += Σ_s partial_s; the second stage of split sums.
-// reduce_layer_splits does so for dw and db of a layer at once.
+// reduce_splits: out = Σ_s partial_s, or out += Σ_s partial_s; the second stage of split-K and of
+// other split sums. reduce_layer_splits does so for dw and db of a layer at once.
 //
 // shapes    partial: (splits, rows, columns), contiguous; out: (rows, columns), any strides;
 //           dw_partial: (splits, k, m), db_partial: (splits, m), contiguous; dw: (k, m), db: (m,),
 //           any strides
-// launch    reduce_splits: grid (⌈rows columns / SUMS⌉), block (SUMS, LANES);
-//           reduce_layer_splits: grid (⌈(k + 1) m / SUMS⌉), block (SUMS, LANES)
-// shared    LANES × SUMS accumulators, static
+// launch    reduce_splits: grid (⌈rows columns / SUMS⌉), block (SUMS, THREADS_PER_SUM);
+//           reduce_layer_splits: grid (⌈(k + 1) m / SUMS⌉), block (SUMS, THREADS_PER_SUM)
+// shared    THREADS_PER_SUM × SUMS accumulators, static
 // requires  splits ≥ 1
 // traffic   reads partial once, writes out once; 1 flop an accumulator
-// order     every LANES-th split ascending, then the lanes' sums ascending
+// order     a thread's every THREADS_PER_SUM-th split ascending, then threads ascending
 #include "matrix.cuh"
 
-static_assert(LANES * SUMS == THREADS, "the launch bound is the block");
+static_assert(THREADS_PER_SUM * SUMS == THREADS, "the launch bound is the block");
 
 // Σ_s partial[s count + index] for index in [0, count), for the threads with threadIdx.y 0.
 __device__ __forceinline__ Accumulator sum_of_splits(const Accumulator* partial, Offset splits,
                                                      Offset count, Offset index) {
-  __shared__ Accumulator lanes[LANES][SUMS];
+  __shared__ Accumulator smem[THREADS_PER_SUM][SUMS];
   Accumulator sum = 0;
   if (index < count)
-    for (Offset s = threadIdx.y; s < splits; s += LANES) sum += partial[s * count + index];
-  lanes[threadIdx.y][threadIdx.x] = sum;
+    for (Offset s = threadIdx.y; s < splits; s += THREADS_PER_SUM)
+      sum += partial[s * count + index];
+  smem[threadIdx.y][threadIdx.x] = sum;
   __syncthreads();
   if (threadIdx.y > 0) return 0;
 #pragma unroll
-  for (int lane = 1; lane < LANES; ++lane) sum += lanes[lane][threadIdx.x];
+  for (int thread = 1; thread < THREADS_PER_SUM; ++thread) sum += smem[thread][threadIdx.x];
   return sum;
 }
 

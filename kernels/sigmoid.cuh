@@ -1,6 +1,6 @@
 // The logistic function and its gradient, in the accumulator's dtype.
 //
-// FROM_LOGITS chooses what the forward pass has saved: the logits z if it is defined, else y = σ(z).
+// The forward pass saves the logits z if FROM_LOGITS is defined, else y = σ(z).
 #pragma once
 #include "element.cuh"
 

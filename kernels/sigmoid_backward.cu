@@ -1,6 +1,7 @@
 // sigmoid_backward: dz = dy y (1 − y), or dy σ(z) σ(−z) where FROM_LOGITS is defined.
 //
-// shapes    dy, saved (y or z), dz: (rows, columns), any strides, in elements; dz may be dy or saved
+// shapes    dy, saved (y or z), dz: (rows, columns), any strides, in elements; dz may be dy or
+//           saved
 // launch    grid (⌈columns / (THREADS VECTOR)⌉, min(rows, 65535)), block (THREADS)
 // shared    none
 // requires  packed: all column strides 1, every row of all three 16-byte aligned

@@ -1,19 +1,19 @@
 // sigmoid_bias_backward: dz = dy y (1 − y), or dy σ(z) σ(−z) where FROM_LOGITS is defined, and
-// db = Σ_i dz_i in the same pass. The kernel sigmoid_bias_sum leaves dz out.
+// db = Σ_i dz_i in the same pass. The kernel sigmoid_bias_sum computes db alone.
 //
 // shapes    dy, saved (y or z), dz: (n, m), any strides, in elements; db: (m,), any stride;
 //           partial: (splits, m); dz may be dy or saved
-// launch    grid (⌈m / (lanes_x VECTOR)⌉, splits), block (lanes_x, lanes_y), both powers of two,
-//           lanes_x lanes_y = THREADS
+// launch    grid (⌈m / (block_x VECTOR)⌉, splits), block (block_x, block_y), powers of two,
+//           block_x block_y = THREADS
 // shared    VECTOR × THREADS accumulators, static
 // requires  packed: all column strides 1, every row of all matrices 16-byte aligned
 // traffic   reads dy and saved, writes dz once each; 4 flops an element, about 21 from logits
-// order     db sums dz before it is rounded: rows of a lane ascending, lanes by a binary tree,
+// order     db sums dz before it is rounded: rows of a thread ascending, threads by a binary tree,
 //           then reduce_splits
 #include "column_sum.cuh"
 #include "sigmoid.cuh"
 
-// dz, computed where it is added and, if STORE, written on the way.
+// dz, computed as it is added and, if STORE, written.
 template <bool STORE>
 struct Gradient {
   const Element *dy, *saved;

@@ -5,8 +5,8 @@
 //           (PLANES, n, m), rows pitch apart, or null; row_exponents: (n,), column_exponents: (m,);
 //           db: (m,), any stride, or null; partial: (splits, m), or null as db is; dz_by_row alone,
 //           without exponents, where PLANES is 3
-// launch    grid (⌈m / (lanes_x VECTOR)⌉, splits), block (lanes_x, lanes_y), both powers of two,
-//           lanes_x lanes_y = THREADS
+// launch    grid (⌈m / (block_x VECTOR)⌉, splits), block (block_x, block_y), powers of two,
+//           block_x block_y = THREADS
 // shared    VECTOR × THREADS accumulators, static
 // requires  planes: every row 16-byte aligned; column_exponents: 16-byte aligned; packed: column
 //           strides of dy and saved 1, every row of them 16-byte aligned
@@ -16,7 +16,7 @@
 #include "sigmoid.cuh"
 #include "split_row.cuh"
 
-// dz, computed where it is added and written as planes on the way.
+// dz, computed as it is added and written as planes.
 struct Gradient {
   const Element *dy, *saved;
   Plane *dz_by_row, *dz_by_column;
@@ -43,19 +43,19 @@ struct Gradient {
       split_pack(dz_by_row + at, plane_stride, value);
       return;
     }
-    Accumulator brought_up[VECTOR];
+    Accumulator scaled_value[VECTOR];
     if (dz_by_row) {
       const int exponent = row_exponents[row];
 #pragma unroll
-      for (int e = 0; e < VECTOR; ++e) brought_up[e] = scaled(value[e], exponent);
-      split_pack(dz_by_row + at, plane_stride, brought_up);
+      for (int e = 0; e < VECTOR; ++e) scaled_value[e] = scaled(value[e], exponent);
+      split_pack(dz_by_row + at, plane_stride, scaled_value);
     }
     if (dz_by_column) {
       const auto exponent =
           *reinterpret_cast<const Pack<int, VECTOR>*>(column_exponents + column);
 #pragma unroll
-      for (int e = 0; e < VECTOR; ++e) brought_up[e] = scaled(value[e], exponent.v[e]);
-      split_pack(dz_by_column + at, plane_stride, brought_up);
+      for (int e = 0; e < VECTOR; ++e) scaled_value[e] = scaled(value[e], exponent.v[e]);
+      split_pack(dz_by_column + at, plane_stride, scaled_value);
     }
   }
   __device__ __forceinline__ Accumulator one(Offset row, Offset column) const {

@@ -3,8 +3,8 @@
 //
 // shapes    x: (rows, columns), any strides, in elements; planes: (PLANES, rows, columns), rows
 //           pitch apart; row_exponents: (rows,), column_exponents: (columns,), one of them null
-// launch    grid (⌈columns / (PACK lanes_x)⌉, min(⌈rows / lanes_y⌉, 65535)), block (lanes_x,
-//           lanes_y), lanes_x lanes_y = THREADS
+// launch    grid (⌈columns / (PACK block_x)⌉, min(⌈rows / block_y⌉, 65535)), block (block_x,
+//           block_y), block_x block_y = THREADS
 // shared    none
 // requires  planes: every row 16-byte aligned; packed: column stride of x 1, every row of x 16-byte
 //           aligned
@@ -12,7 +12,7 @@
 // order     no sums
 #include "split_row.cuh"
 
-static_assert(PACK * int(sizeof(Plane)) == 16, "a thread takes as many elements of a row at once");
+static_assert(PACK * int(sizeof(Plane)) == 16, "the pack of a thread");
 
 extern "C" __global__ void __launch_bounds__(THREADS, 3)
 split_planes(const Element* __restrict__ x, Offset x_row, Offset x_column,

@@ -1,15 +1,15 @@
-// Writes float32 numbers of a row as planes, with the exponent of the row or of the column applied.
+// Splits float32 values of a row into planes, scaled by the exponent of the row or the column.
 //
-// In memory, planes are (PLANES, rows, columns) with rows a pitch apart that is a multiple of 8:
-// every row of every plane is 16-byte aligned. What lies beyond a row's columns is neither read nor
+// In memory, planes are (PLANES, rows, columns) with a pitch of rows that is a multiple of 8: every
+// row of every plane is 16-byte aligned. Elements beyond a row's columns are neither read nor
 // written.
 #pragma once
 #include "matrix.cuh"
 #include "planes.cuh"
 
-// value 2^exponent with an exponent in [-114, 162], in two factors that are normal numbers. What
-// becomes subnormal on the way is too small for a plane, but does not become zero; and one plane
-// must not round a finite number to 2^128.
+// value 2^exponent with an exponent in [-114, 162], by two factors that are normal numbers. A
+// product that underflows is too small for a plane but must not become zero; and one plane must not
+// round a finite number to 2^128.
 __device__ __forceinline__ float scaled(float value, int exponent) {
   const float largest = 0x1.ffcp127f;  // of 11 bits
   if (PLANE_COUNT == 1 && is_finite(value)) value = fminf(fmaxf(value, -largest), largest);
@@ -28,7 +28,7 @@ __device__ __forceinline__ void split_one(Plane* to, Offset plane_stride, float 
   for (int p = 0; p < PLANE_COUNT; ++p) to[p * plane_stride] = plane[p];
 }
 
-// Splits N neighbouring values and writes them to every plane, aligned for Pack<Plane, N>.
+// Splits N adjacent values and writes them to every plane, aligned for Pack<Plane, N>.
 template <int N>
 __device__ __forceinline__ void split_pack(Plane* to, Offset plane_stride,
                                            const float (&value)[N]) {

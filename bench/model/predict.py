@@ -147,7 +147,7 @@ def instantiation(precision: Precision, product: str, tile: int) -> tuple[str, t
     """
     macros = [ELEMENTS[precision.dtype]]
     if precision.algorithm != "ffma" and product == "dw":
-        macros += ["LEFT_ACROSS", "RIGHT_ACROSS"]
+        macros += ["LEFT_MN_MAJOR", "RIGHT_MN_MAJOR"]
     stem = f"matmul_backward_{precision.algorithm}"
     return stem, (*macros, *configuration(precision, tile).macros)
 

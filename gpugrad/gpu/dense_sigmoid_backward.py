@@ -15,7 +15,7 @@ from gpugrad.gpu.arguments import Arguments, aligned_rows, defines, flags, integ
 from gpugrad.gpu.launches import Launches
 from gpugrad.gpu.plane_operands import Operand
 from gpugrad.gpu.planes import own, split_gradient
-from gpugrad.gpu.split_sums import launch_column_sum, launch_gemm, operand, walk
+from gpugrad.gpu.split_sums import k_major_and_packed, launch_column_sum, launch_gemm, operand
 from gpugrad.planning.problem import Gemm
 
 
@@ -102,8 +102,8 @@ def _planes(
         dz = own(launches, _dz(launches, plan, upstream, db, accumulate_db))
         of_dx, of_dw = (dz if name in count else None for name in ("dx", "dw"))
     return (
-        None if of_dx is None else Operand(of_dx, along=True),
-        None if of_dw is None else Operand(of_dw, along=False),
+        None if of_dx is None else Operand(of_dx, k_major=True),
+        None if of_dw is None else Operand(of_dw, k_major=False),
     )
 
 
@@ -150,7 +150,7 @@ def _dx(
         "dense_sigmoid_backward_dx_ffma",
         "dense_sigmoid_backward_dx_ffma",
         defines(dy.dtype, logits=logits),
-        (*upstream.arguments, *walk(dy, saved), *operand(w)),
+        (*upstream.arguments, *k_major_and_packed(dy, saved), *operand(w)),
         dx,
         accumulate,
         integers(*x.shape, w.shape[1]),
@@ -168,7 +168,13 @@ def _dw(
         "dense_sigmoid_backward_dw_ffma",
         "dense_sigmoid_backward_dw_ffma",
         defines(dy.dtype, result=dw.dtype, logits=logits),
-        (x, *strides(x), *walk(x.T), *upstream.arguments, *walk(dy.T, saved.T)),
+        (
+            x,
+            *strides(x),
+            *k_major_and_packed(x.T),
+            *upstream.arguments,
+            *k_major_and_packed(dy.T, saved.T),
+        ),
         dw,
         accumulate,
         integers(*x.shape, w.shape[1], step.split_length),

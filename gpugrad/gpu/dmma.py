@@ -6,14 +6,14 @@ import numpy as np
 
 from gpugrad.gpu.arguments import NULL, Arguments, defines, integers, strides
 from gpugrad.gpu.launches import Launches
-from gpugrad.gpu.split_sums import launch_gemm, walk
+from gpugrad.gpu.split_sums import k_major_and_packed, launch_gemm
 from gpugrad.planning.problem import Gemm
 
 
 def product(
     launches: Launches, plan: Gemm, left: Any, right: Any, out: Any, accumulate: bool
 ) -> None:
-    """Compute out = left rightᵀ, both operands (outer, contraction)."""
+    """Compute out = left rightᵀ, of left (M, K) and right (N, K)."""
     _launch(
         launches,
         plan,
@@ -46,22 +46,22 @@ def _launch(
     extents: Arguments,
 ) -> None:
     operands: Arguments = ()
-    across = []
-    for name, matrix in (("LEFT_ACROSS", left), ("RIGHT_ACROSS", right)):
-        along, packed = walk(matrix)
+    majors = []
+    for name, matrix in (("LEFT_MN_MAJOR", left), ("RIGHT_MN_MAJOR", right)):
+        k_major, packed = k_major_and_packed(matrix)
         steps = (  # which are multiples of a pack, where nothing is copied too
             step if extent > 1 else np.int64(0)
             for step, extent in zip(strides(matrix), matrix.shape, strict=True)
         )
         operands += (matrix, *steps, packed)
-        across += [] if along else [name]
+        majors += [] if k_major else [name]
     launch_gemm(
         launches,
         plan,
         left.dtype,
         stem,
         stem,
-        (*defines(left.dtype), *across),
+        (*defines(left.dtype), *majors),
         (*operands, *bias),
         out,
         accumulate,

@@ -39,7 +39,7 @@ def matmul_backward(
 def _product(
     launches: Launches, plan: Gemm, left: Any, right: Any, out: Any, accumulate: bool
 ) -> None:
-    """Compute out = left rightᵀ, both operands (outer, contraction)."""
+    """Compute out = left rightᵀ, of left (M, K) and right (N, K)."""
     launch_gemm(
         launches,
         plan,

@@ -1,4 +1,4 @@
-"""Operands of products on tensor cores: matrices as planes in their own memory order."""
+"""Operands of products on tensor cores: matrices as planes, K-major or MN-major as they are."""
 
 from typing import Any, NamedTuple
 
@@ -9,17 +9,17 @@ from gpugrad.planning.configurations import WORD_BYTES
 
 
 class Operand(NamedTuple):
-    """A matrix (outer, contraction) as planes.
+    """A matrix (M, K) or (N, K) as planes.
 
     Attributes
     ----------
     planes : Planes
-    along : bool
-        Whether a row of the planes is an outer index, and not an index of the contraction.
+    k_major : bool
+        Whether a row of the planes is along K, and not along M or N.
     """
 
     planes: Planes
-    along: bool
+    k_major: bool
 
     @property
     def arguments(self) -> Arguments:
@@ -30,18 +30,18 @@ class Operand(NamedTuple):
 
 
 def operand(launches: Launches, matrix: Any, count: int) -> Operand:
-    """Split a matrix (outer, contraction) into planes, in its own memory order."""
-    along = rows_are_contiguous(matrix)
-    rows = matrix if along else matrix.T
+    """Split a matrix (M, K) or (N, K) into planes, in its order in memory."""
+    k_major = rows_are_contiguous(matrix)
+    rows = matrix if k_major else matrix.T
     if matrix.dtype.itemsize == WORD_BYTES:
-        return Operand(own(launches, rows), along)
-    return Operand(split(launches, rows, count, "rows" if along else "columns"), along)
+        return Operand(own(launches, rows), k_major)
+    return Operand(split(launches, rows, count, "rows" if k_major else "columns"), k_major)
 
 
 def of_both_products(
     launches: Launches, dy: Any, count: int, *, dx: bool, dw: bool
 ) -> tuple[Operand | None, Operand | None]:
-    """Split dy (n, m) into planes, as the left operand of dx and the right operand of dw."""
+    """Split dy (n, m) into planes, as A of dx and B of dw."""
     straight = rows_are_contiguous(dy)
     rows = dy if straight else dy.T
     if dy.dtype.itemsize == WORD_BYTES:
@@ -67,6 +67,6 @@ def macros(element: Any, left: Operand, right: Operand, *, result: Any = None) -
     """Return the macros of a product; element is the dtype of the call."""
     return (
         *defines(element, result=result),
-        *(() if left.along else ("LEFT_ACROSS",)),
-        *(() if right.along else ("RIGHT_ACROSS",)),
+        *(() if left.k_major else ("LEFT_MN_MAJOR",)),
+        *(() if right.k_major else ("RIGHT_MN_MAJOR",)),
     )

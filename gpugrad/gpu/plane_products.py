@@ -84,6 +84,6 @@ def maps(plan: Gemm, left: Operand, right: Operand) -> Arguments:
     if not isinstance(one, Wgmma):
         return ()
     return (
-        TensorMap(left.planes.array, *one.box(one.BLOCK_M, one.CLUSTER_N, left.along)),
-        TensorMap(right.planes.array, *one.box(one.BLOCK_N, one.CLUSTER_M, right.along)),
+        TensorMap(left.planes.array, *one.box(one.BLOCK_M, one.CLUSTER_N, left.k_major)),
+        TensorMap(right.planes.array, *one.box(one.BLOCK_N, one.CLUSTER_M, right.k_major)),
     )

@@ -26,8 +26,8 @@ WITH_PARTIAL = (
 )
 
 
-def walk(*matrices: Any) -> Arguments:
-    """Return the flags along and packed of operands that are loaded together.
+def k_major_and_packed(*matrices: Any) -> Arguments:
+    """Return the flags k_major and packed of operands that are loaded together.
 
     Parameters
     ----------
@@ -37,18 +37,18 @@ def walk(*matrices: Any) -> Arguments:
     Returns
     -------
     tuple
-        along: threads walk along the contraction, because its stride is the smaller one;
+        k_major: vectors are along K, because its stride is the smaller one;
         packed: they can do it in aligned packs.
     """
     first = matrices[0]
-    along = abs(first.strides[1]) <= abs(first.strides[0])
-    walked = matrices if along else tuple(matrix.T for matrix in matrices)
-    return flags(along, packed(*walked, elements=QUAD))
+    k_major = abs(first.strides[1]) <= abs(first.strides[0])
+    rows = matrices if k_major else tuple(matrix.T for matrix in matrices)
+    return flags(k_major, packed(*rows, elements=QUAD))
 
 
 def operand(matrix: Any) -> Arguments:
     """Return the arguments of an operand (outer, contraction)."""
-    return (matrix, *strides(matrix), *walk(matrix))
+    return (matrix, *strides(matrix), *k_major_and_packed(matrix))
 
 
 def launch_gemm(

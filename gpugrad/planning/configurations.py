@@ -83,15 +83,15 @@ class PlaneSums(RowSums):
 
 @dataclass(frozen=True, kw_only=True)
 class Reduction(Configuration):
-    """The second stage of split sums: SUMS sums per block, LANES lanes per sum."""
+    """The second stage of split sums: a block computes SUMS, each by THREADS_PER_SUM."""
 
     SUMS: int = 32
-    LANES: int = 8
+    THREADS_PER_SUM: int = 8
 
     @property
     def block(self) -> tuple[int, ...]:
         """Threads of a block."""
-        return self.SUMS, self.LANES
+        return self.SUMS, self.THREADS_PER_SUM
 
     def grid(self, sums: int) -> tuple[int]:
         """Return the grid for a number of sums."""
@@ -244,15 +244,15 @@ class Wgmma(GemmConfiguration):
     ----------
     CLUSTER_M, CLUSTER_N : int
         CTAs of a cluster, adjacent in M and in N, that share what they read.
-    CHUNK : int
-        Outer indices in a row of an MN-major operand's tile.
-    MAX_PART : int
-        Terms of one plane that are added before they are promoted.
-    IN_ONE_PART : int
-        1 where registers have no room for promoted sums: of up to MAX_PART terms.
-    STRIP : int
-        Columns of sums that a warp brings to memory at once, through shared memory in which rows
-        have PADDING more.
+    ATOM_MN : int
+        Extent in M or N of a swizzle atom of an MN-major operand.
+    PROMOTION_INTERVAL : int
+        Terms of one plane that tensor cores add before they are promoted.
+    SINGLE_INTERVAL : int
+        1 where registers have no room for promoted sums: K, or a split of it, is one interval.
+    EPILOGUE_N : int
+        Columns of an epilogue stage, in which a warp's sums pass through shared memory; rows have
+        PADDING more.
     """
 
     algorithm: ClassVar[str] = "wgmma"
@@ -266,10 +266,10 @@ class Wgmma(GemmConfiguration):
     PLANES: int
     CLUSTER_M: int
     CLUSTER_N: int
-    CHUNK: int = 64
-    MAX_PART: int = 8192
-    IN_ONE_PART: int = 0
-    STRIP: int = 32
+    ATOM_MN: int = 64
+    PROMOTION_INTERVAL: int = 8192
+    SINGLE_INTERVAL: int = 0
+    EPILOGUE_N: int = 32
     PADDING: int = 8
 
     @property
@@ -284,10 +284,10 @@ class Wgmma(GemmConfiguration):
 
     @property
     def shared_bytes(self) -> int:
-        """Bytes of the stages, with two mbarriers each, and of a strip of 16 rows a warp."""
+        """Bytes of the stages, with two mbarriers each, and of the warps' epilogue stages."""
         stage = self.PLANES * (self.BLOCK_M + self.BLOCK_N) * self.BLOCK_K * WORD_BYTES
-        strips = self.BLOCK_M * (self.STRIP + self.PADDING) * 4
-        return self.STAGES * (stage + 2 * MBARRIER_BYTES) + strips
+        epilogue = self.BLOCK_M * (self.EPILOGUE_N + self.PADDING) * 4
+        return self.STAGES * (stage + 2 * MBARRIER_BYTES) + epilogue
 
     def grid(self, tiles: int, splits: int, sm_count: int) -> tuple[int, ...]:
         """Return the grid: at most a block per multiprocessor, in whole clusters.
@@ -298,15 +298,15 @@ class Wgmma(GemmConfiguration):
         blocks, cluster = tiles * splits, self.CLUSTER_M * self.CLUSTER_N
         return (blocks if cluster > 2 else min(blocks, sm_count // cluster * cluster),)
 
-    def box(self, outer: int, parts: int, k_major: bool) -> tuple[tuple[int, int, int], int]:
-        """Return what TMA brings at once of a tile of so many outer indices, and the swizzle.
+    def box(self, extent: int, slices: int, k_major: bool) -> tuple[tuple[int, int, int], int]:
+        """Return the box of TMA for a tile of such an extent in M or N, and the swizzle.
 
-        The box is (planes, rows, columns), of one of so many parts of the tile; an MN-major one is
-        no wider than CHUNK. The swizzle is in bytes, of a row.
+        The box is (planes, rows, columns) of one of so many slices of the tile; an MN-major one is
+        as wide as ATOM_MN. The swizzle is in bytes, of a row.
         """
         if k_major:
-            return (1, outer // parts, self.BLOCK_K), self.BLOCK_K * WORD_BYTES
-        return (1, self.BLOCK_K // parts, self.CHUNK), self.CHUNK * WORD_BYTES
+            return (1, extent // slices, self.BLOCK_K), self.BLOCK_K * WORD_BYTES
+        return (1, self.BLOCK_K // slices, self.ATOM_MN), self.ATOM_MN * WORD_BYTES
 
 
 # Each family's tiles, the smallest first. FFMA tiles of 128 columns, and of 64 columns
@@ -348,7 +348,9 @@ WGMMA = {  # by planes
         Wgmma(PLANES=1, BLOCK_N=64, BLOCK_K=64, STAGES=6, CLUSTER_M=1, CLUSTER_N=1),
         Wgmma(PLANES=1, BLOCK_N=128, BLOCK_K=64, STAGES=6, CLUSTER_M=2, CLUSTER_N=2),
         Wgmma(PLANES=1, BLOCK_N=192, BLOCK_K=64, STAGES=5, CLUSTER_M=2, CLUSTER_N=2),
-        Wgmma(PLANES=1, BLOCK_N=256, BLOCK_K=64, STAGES=4, CLUSTER_M=2, CLUSTER_N=1, IN_ONE_PART=1),
+        Wgmma(
+            PLANES=1, BLOCK_N=256, BLOCK_K=64, STAGES=4, CLUSTER_M=2, CLUSTER_N=1, SINGLE_INTERVAL=1
+        ),
     ),
     2: (
         Wgmma(PLANES=2, BLOCK_N=64, BLOCK_K=32, STAGES=6, CLUSTER_M=1, CLUSTER_N=1),
@@ -419,9 +421,9 @@ class FusedFfma(FusedConfiguration):
     algorithm: ClassVar[str] = "ffma"
 
     PADDING: int = 4
-    ROWS_AHEAD: int = 4
-    ROWS_AHEAD_SM120: int = 4
-    QUADS_AHEAD: int = 2
+    DW_UNROLL: int = 4
+    DW_UNROLL_SM120: int = 4
+    DX_UNROLL: int = 2
 
     @property
     def shared_bytes(self) -> int:
@@ -493,7 +495,7 @@ FUSED: dict[tuple[str, str], tuple[FusedConfiguration, ...]] = {  # by dtype and
             OUTPUTS=64,
             INPUTS=64,
             ROWS=64,
-            ROWS_AHEAD_SM120=1,
+            DW_UNROLL_SM120=1,
             MIN_BLOCKS_PER_SM=2,
             max_blocks=1024,
         ),

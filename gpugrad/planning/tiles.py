@@ -85,7 +85,7 @@ def wgmma(product: Product) -> Gemm:
     """Choose tile and splits of a product by wgmma, or by mma.sync if TMA cannot address it.
 
     The widest tiles have no registers for promoted sums: they are for contractions, or splits, of
-    one plane with at most MAX_PART terms. Splits are no longer than those by mma.sync, so that sums
+    one plane with at most PROMOTION_INTERVAL terms. Splits are no longer than those by mma.sync, so that sums
     are no less accurate.
     """
     rows, columns, contraction = product[:3]
@@ -105,7 +105,9 @@ def wgmma(product: Product) -> Gemm:
     widest_first = reversed(configurations.WGMMA[product.planes])
     plans = [(one, planned(one)) for one in widest_first]
     fitting = (
-        plan for one, plan in plans if not one.IN_ONE_PART or plan.split_length <= one.MAX_PART
+        plan
+        for one, plan in plans
+        if not one.SINGLE_INTERVAL or plan.split_length <= one.PROMOTION_INTERVAL
     )
     return min(fitting, key=clocks)
 

@@ -21,9 +21,9 @@ Array = np.ndarray[Any, Any]
 MMA_TERMS = 16  # of one instruction
 PROMOTED_AFTER = {  # terms, by planes
     "mma": {3: MMA_TERMS, 2: MMA_TERMS, 1: MMA[1][0].BLOCK_K},
-    "wgmma": {3: WGMMA[3][0].BLOCK_K, 2: WGMMA[2][0].BLOCK_K, 1: WGMMA[1][0].MAX_PART},
+    "wgmma": {3: WGMMA[3][0].BLOCK_K, 2: WGMMA[2][0].BLOCK_K, 1: WGMMA[1][0].PROMOTION_INTERVAL},
 }
-LANES = REDUCTION.LANES
+LANES = REDUCTION.THREADS_PER_SUM
 TOGETHER = 8192  # sums that are computed side by side
 NO_EXPONENT = -8192  # of a zero: it aligns nothing
 MIN_EXPONENT = {"float32": -126, "bfloat16": -126, "float16": -14}

@@ -333,13 +333,20 @@ def test_what_long_sums_of_one_plane_lose(dtype):
     As sums grow evenly, half of that is of the last sum; nearly all of it is never lost.
     """
     rng = np.random.default_rng(0)
-    left, right = (rng.random((16, WGMMA[1][0].MAX_PART)).astype(dtype_of(dtype)) for _ in range(2))
+    left, right = (
+        rng.random((16, WGMMA[1][0].PROMOTION_INTERVAL)).astype(dtype_of(dtype)) for _ in range(2)
+    )
     held = [one.astype(np.float16) if dtype == "float32" else one for one in (left, right)]
     a, b = (one.astype(np.float64) for one in held)
     factors = (one.astype(np.float32) if dtype == "float32" else one for one in held)
     sums = by_tensor_cores(*factors, 1, "hopper").astype(np.float64)
     lost = 1 - sums / (a @ b.T)
-    assert 0 < lost.min() < lost.max() < WGMMA[1][0].MAX_PART / 16 * (17 * 2.0**-25 + 2.0**-23) / 2
+    assert (
+        0
+        < lost.min()
+        < lost.max()
+        < WGMMA[1][0].PROMOTION_INTERVAL / 16 * (17 * 2.0**-25 + 2.0**-23) / 2
+    )
     assert lost.max() < 2.0**-13.5
 
 

@@ -122,8 +122,8 @@ def test_widest_tiles(kind, shape):
 @pytest.mark.parametrize("splits", [1, 2])
 @pytest.mark.parametrize("kind", OF_ONE_PLANE, ids=name)
 def test_long_sums_of_one_plane_are_promoted(kind, splits):
-    """After each MAX_PART terms; a split is as long as that, or longer."""
-    contraction = splits * WGMMA[1][0].MAX_PART + 100
+    """After each PROMOTION_INTERVAL terms; a split is as long as that, or longer."""
+    contraction = splits * WGMMA[1][0].PROMOTION_INTERVAL + 100
     both = operands(kind, 5, 7, contraction)
     for shorter in (0, 100):
         cut = (one[:, : contraction - shorter] for one in both)

@@ -110,7 +110,7 @@ def test_operands_of_any_layout_have_maps_that_the_driver_takes(order, dtype):
         inner = stride * extent
     array = strided(found.planes.array.shape, (*strides[::-1], 2))
     for parts in (1, 2):
-        emulator.TensorMap(array, *WGMMA[planes][0].box(128, parts, found.along))
+        emulator.TensorMap(array, *WGMMA[planes][0].box(128, parts, found.k_major))
 
 
 def test_maps_are_encoded_in_a_context(encoder):

@@ -173,7 +173,9 @@ def test_the_widest_tiles_are_for_sums_that_are_not_promoted():
         assert width == planned((8192, 4096, terms), planes, split=False).configuration.BLOCK_N
     for contraction in (8192, 65536):
         plan = planned((4096, 4096, contraction), 1)
-        assert (256 if plan.split_length <= Wgmma.MAX_PART else 192) == plan.configuration.BLOCK_N
+        assert (
+            256 if plan.split_length <= Wgmma.PROMOTION_INTERVAL else 192
+        ) == plan.configuration.BLOCK_N
 
 
 def test_what_the_copy_engine_cannot_address_is_by_mma():

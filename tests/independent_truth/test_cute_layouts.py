@@ -79,8 +79,8 @@ def test_float64_products(tables: Tables, tile: int, arch: int, orders: str) -> 
 MUTANTS = {
     "LBO of another chunk": (
         "gemm_wgmma.cuh",
-        "16 : NEXT_CHUNK * int(sizeof(Plane))",
-        "16 : EIGHT_ROWS",
+        "16 : NEXT_ATOM * int(sizeof(Plane))",
+        "16 : STRIDE_BYTES",
         lambda kernels: by_wgmma(128, 1, "KM", kernels),
     ),
     "SBO of four rows": (
@@ -97,14 +97,14 @@ MUTANTS = {
     ),
     "half a step along the contraction": (
         "gemm_wgmma.cuh",
-        "outer * ROW + step * WGMMA_K :",
-        "outer * ROW + step * WGMMA_K / 2 :",
+        "mn * ROW + step * WGMMA_K :",
+        "mn * ROW + step * WGMMA_K / 2 :",
         lambda kernels: by_wgmma(64, 1, "KM", kernels),
     ),
     "the second warpgroup begins too early": (
         "gemm_wgmma.cuh",
-        "outer * ROW + step * WGMMA_K :",
-        "outer / 2 * ROW + step * WGMMA_K :",
+        "mn * ROW + step * WGMMA_K :",
+        "mn / 2 * ROW + step * WGMMA_K :",
         lambda kernels: by_wgmma(64, 1, "KM", kernels),
     ),
     "rows of an accumulator exchanged": (
@@ -121,14 +121,14 @@ MUTANTS = {
     ),
     "quarters of a fragment exchanged": (
         "fragments.cuh",
-        "lane >> UPPER_OUTER & 1",
-        "lane >> (7 - UPPER_OUTER) & 1",
+        "lane >> UPPER_MN_BIT & 1",
+        "lane >> (7 - UPPER_MN_BIT) & 1",
         lambda kernels: by_mma(64, 1, "KM", kernels),
     ),
     "chunks of another row's exchange": (
         "fragments.cuh",
-        "^ T::exchange(row);",
-        "^ T::exchange(row + 1);",
+        "^ T::swizzle(row);",
+        "^ T::swizzle(row + 1);",
         lambda kernels: by_mma(64, 1, "KM", kernels),
     ),
     "halves of a warp's sums exchanged": (
@@ -139,14 +139,14 @@ MUTANTS = {
     ),
     "float64 terms of other lanes": (
         "gemm_dmma.cuh",
-        "q = threadIdx.x % 4;",
-        "q = threadIdx.x / 8 % 4;",
+        "k = threadIdx.x % 4;",
+        "k = threadIdx.x / 8 % 4;",
         lambda kernels: by_dmma(64, "KM", kernels=kernels),
     ),
     "float64 halves of a piece exchanged": (
         "gemm_dmma.cuh",
-        "piece * PIECE + half * 2, q",
-        "piece * PIECE + (1 - half) * 2, q",
+        "fragment * FRAGMENT + half * 2, k",
+        "fragment * FRAGMENT + (1 - half) * 2, k",
         lambda kernels: by_dmma(64, "KM", kernels=kernels),
     ),
 }

@@ -98,8 +98,8 @@ def promised(subject: Subject) -> Counts:
         }
     if kernel in WGMMA_PRODUCTS:
         planes = of["PLANES"]
-        sides = (("LEFT_ACROSS", of["BLOCK_M"]), ("RIGHT_ACROSS", of["BLOCK_N"]))
-        boxes = [extent // of["CHUNK"] if across in macros else 1 for across, extent in sides]
+        sides = (("LEFT_MN_MAJOR", of["BLOCK_M"]), ("RIGHT_MN_MAJOR", of["BLOCK_N"]))
+        boxes = [extent // of["ATOM_MN"] if across in macros else 1 for across, extent in sides]
         return {
             "tensor": of["BLOCK_K"] // 16 * planes * (planes + 1) // 2,
             "bulk_copy": planes * sum(boxes),
@@ -140,8 +140,8 @@ def promised(subject: Subject) -> Counts:
         }
     if kernel == "dense_sigmoid_backward_fused_ffma":
         side = of["OUTPUTS"] // 16  # of a thread's share of dw; of dx it is 4 × 4
-        ahead = of["QUADS_AHEAD"]
-        rows = of["ROWS_AHEAD_SM120" if subject.arch == "sm_120" else "ROWS_AHEAD"]
+        ahead = of["DX_UNROLL"]
+        rows = of["DW_UNROLL_SM120" if subject.arch == "sm_120" else "DW_UNROLL"]
         return {
             "load_128": 3 * 4 + 1,  # dy, saved and x; w
             "store_128": 4 + 2 * side * side // 4,  # dx; dw and its partial sums

@@ -25,7 +25,7 @@ ELEMENTS = {
     "bfloat16": "ELEMENT_BF16",
 }
 HALVES = ("float16", "bfloat16")
-ACROSS = ((), ("LEFT_ACROSS",), ("RIGHT_ACROSS",), ("LEFT_ACROSS", "RIGHT_ACROSS"))
+MAJORS = ((), ("LEFT_MN_MAJOR",), ("RIGHT_MN_MAJOR",), ("LEFT_MN_MAJOR", "RIGHT_MN_MAJOR"))
 LOGITS = ((), ("FROM_LOGITS",))
 LABELS = ("PLANES", "BLOCK_N", "OUTPUTS")  # macros that tell the configurations of a family apart
 
@@ -100,11 +100,11 @@ def _on_tensor_cores(dtype: str, results: tuple[tuple[str, ...], ...]) -> Iterat
     for algorithm in ("dmma",) if dtype == "float64" else ("mma", "wgmma"):
         for planes in (3, 2, 1) if dtype == "float32" else (1,):
             for one in tiles(algorithm, dtype, planes):
-                for across in ACROSS:
-                    forward = (element, *across)
+                for majors in MAJORS:
+                    forward = (element, *majors)
                     yield Instantiation(f"dense_sigmoid_{algorithm}", forward, one)
                     for result in results:
-                        chosen = (element, *result, *across)
+                        chosen = (element, *result, *majors)
                         yield Instantiation(f"matmul_backward_{algorithm}", chosen, one)
 
 

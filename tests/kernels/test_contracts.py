@@ -19,14 +19,14 @@ FIELDS = ("shapes", "launch", "shared", "requires", "traffic", "order")
 MACHINES = ("ffma", "mma", "dmma", "wgmma")  # what the last word of a stem may name
 ROWS = compile_gate.read_table(compile_gate.TABLE.read_text("utf-8")).rows
 
-FLAG = re.compile(r"(\w+_)?(along|packed)|accumulate(_\w+)?")
+FLAG = re.compile(r"(\w+_)?(k_major|packed)|accumulate(_\w+)?")
 FAST_MATH = re.compile(
     r"\b__(expf|exp10f|logf|log2f|log10f|powf|sinf|cosf|sincosf|tanf|tanhf|fdividef|frcp_\w+)\b"
     r"|\bh2?(exp|exp2|exp10|tanh_approx|rcp|rsqrt)\b|\.approx\b|\.ftz\b"
     r"|use_fast_math|fast_math|-ftz=true|ftz=True|prec_(div|sqrt)=(False|false)|fmad=true"
 )
 DYNAMIC = re.compile(r"([\w ×+()]+) bytes, dynamic")
-EXTENTS = re.compile(r"n|m|k|rows|columns|contraction|splits|split_length|count|(\w+_)?stride")
+EXTENTS = re.compile(r"n|m|k|M|N|K|rows|columns|splits|split_length|count|(\w+_)?stride")
 
 
 class Kernel(NamedTuple):
@@ -263,7 +263,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) planted(Element* p, Offset
     [
         ("int accumulate", "Offset i = Offset(blockIdx.x) * THREADS;", ""),
         ("int dy_packed", "const Offset i = blockIdx.y * n; // int i = n * 2;", ""),
-        ("int b_along", "const int tiles = int((n + 63) / 64), odd = tiles % 2;", ""),
+        ("int b_k_major", "const int tiles = int((n + 63) / 64), odd = tiles % 2;", ""),
         ("int m", "", "planted: parameter int m"),
         ("unsigned row_stride", "", "planted: parameter unsigned row_stride"),
         ("int packed", "int rows = 3;", "int rows"),

@@ -16,8 +16,8 @@ MUTANTS = (
             "the tree begins one step late": ("half = blockDim.y / 2;", "half = blockDim.y / 4;"),
             "one lane too many adds": ("if (threadIdx.y < half)\n", "if (threadIdx.y <= half)\n"),
             "a lane's partner is in its own row": (
-                "lanes[e][lane + half * blockDim.x]",
-                "lanes[e][lane + half]",
+                "smem[e][thread + half * blockDim.x]",
+                "smem[e][thread + half]",
             ),
             "every lane writes the sum": ("if (threadIdx.y > 0) return;", ""),
             "the last split goes beyond the rows": (
@@ -58,8 +58,8 @@ MUTANTS = (
             ),
             "db is not added to": ("sums.accumulate, total", "false, total"),
             "half of the shared memory": (
-                "lanes[VECTOR][THREADS];",
-                "lanes[VECTOR][THREADS / 2];",
+                "smem[VECTOR][THREADS];",
+                "smem[VECTOR][THREADS / 2];",
             ),
         },
     ),
@@ -203,11 +203,11 @@ MUTANTS = (
                 "  Accumulator sum = 0;\n  if (index < count)\n",
                 "  Accumulator sum = 0;\n  if (index >= count) return 0;\n",
             ),
-            "every lane adds the splits after its first": ("s += LANES", "s += 1"),
+            "every lane adds the splits after its first": ("s += THREADS_PER_SUM", "s += 1"),
             "the last split is lost": ("s < splits;", "s + 1 < splits;"),
             "one split more": ("s < splits;", "s <= splits;"),
-            "the first lane is added twice": ("int lane = 1;", "int lane = 0;"),
-            "the last lane is lost": ("lane < LANES;", "lane < LANES - 1;"),
+            "the first lane is added twice": ("int thread = 1;", "int thread = 0;"),
+            "the last lane is lost": ("thread < THREADS_PER_SUM;", "thread < THREADS_PER_SUM - 1;"),
             "planes are as far apart as rows": (
                 "partial[s * count + index]",
                 "partial[s + index]",
@@ -233,8 +233,8 @@ MUTANTS = (
                 "index / rows * out_row + index % rows * out_column",
             ),
             "lanes and columns of the shared array are exchanged": (
-                "lanes[threadIdx.y][threadIdx.x] = sum;",
-                "lanes[threadIdx.x % LANES][threadIdx.x] = sum;",
+                "smem[threadIdx.y][threadIdx.x] = sum;",
+                "smem[threadIdx.x % THREADS_PER_SUM][threadIdx.x] = sum;",
             ),
             "out is not added to": ("out_column, accumulate, sum", "out_column, false, sum"),
         },

@@ -8,8 +8,8 @@ MUTANTS = (
         ("dmma.product",),
         {
             "no barrier before a stage is multiplied": (
-                "    __syncthreads();  // the stage has come",
-                "    // the stage has come",
+                "    __syncthreads();  // the stage has arrived",
+                "    // the stage has arrived",
             ),
             "a stage is multiplied while it comes": (
                 "cp_async_wait<STAGES - 2>",
@@ -24,23 +24,23 @@ MUTANTS = (
                 "now = 0;",
             ),
             "copies are not committed": ("    ptx::cp_async_commit();\n", ""),
-            "the last step is lost": ("q_left > 0; q_left", "q_left > BLOCK_K; q_left"),
+            "the last step is lost": ("k_left > 0; k_left", "k_left > BLOCK_K; k_left"),
             "tiles are copied as though they were nearer": (
-                "q_left_then = q_left - (STAGES - 1) * BLOCK_K",
-                "q_left_then = q_left",
+                "k_left_then = k_left - (STAGES - 1) * BLOCK_K",
+                "k_left_then = k_left",
             ),
             "the last tile is not copied": (
-                "q_left_then = q_left - (STAGES - 1) * BLOCK_K",
-                "q_left_then = q_left - STAGES * BLOCK_K",
+                "k_left_then = k_left - (STAGES - 1) * BLOCK_K",
+                "k_left_then = k_left - STAGES * BLOCK_K",
             ),
             "the left tile stays": ("    copy_left.from += copy_left.step;\n", ""),
             "the next tile is as though the walk were along": (
-                "step(BLOCK_K * operand.contraction_stride)",
+                "step(BLOCK_K * operand.k_stride)",
                 "step(BLOCK_K)",
             ),
             "every split is the first": ("first = blockIdx.y * split_length;", "first = 0;"),
             "the last split goes beyond the contraction": (
-                "first + split_length < contraction ? first + split_length : contraction",
+                "first + split_length < K ? first + split_length : K",
                 "first + split_length",
             ),
             "packs whatever the alignment": ("packed(operand.packed)", "packed(1)"),
@@ -71,28 +71,28 @@ MUTANTS = (
             ),
             "half of the rows are copied": ("row += ROW_STEP)", "row += 2 * ROW_STEP)"),
             "a row is as long as the other walk's": (
-                "row_stride(ALONG ? operand.outer_stride : operand.contraction_stride)",
-                "row_stride(ALONG ? operand.contraction_stride : operand.outer_stride)",
+                "row_stride(K_MAJOR ? operand.mn_stride : operand.k_stride)",
+                "row_stride(K_MAJOR ? operand.k_stride : operand.mn_stride)",
             ),
             "a thread begins at the other walk's index": (
-                "q = ALONG ? column : row;",
-                "q = ALONG ? row : column;",
+                "k = K_MAJOR ? column : row;",
+                "k = K_MAJOR ? row : column;",
             ),
             "outer indices are counted from the tile": (
-                "outer_end - outer < BLOCK ? int(outer_end - outer) : BLOCK",
-                "outer_end - outer0 < BLOCK ? int(outer_end - outer0) : BLOCK",
+                "mn_end - mn < BLOCK ? int(mn_end - mn) : BLOCK",
+                "mn_end - mn0 < BLOCK ? int(mn_end - mn0) : BLOCK",
             ),
             "odd rows are not shifted where they are read": (
-                "T::place(outer, q) : T::place(q, outer)",
-                "outer * T::PITCH + q : q * T::PITCH + outer",
+                "T::offset(mn, k) : T::offset(k, mn)",
+                "mn * T::PITCH + k : k * T::PITCH + mn",
             ),
             "the second half of a piece is the first": (
-                "piece * PIECE + half * 2, q",
-                "piece * PIECE, q",
+                "fragment * FRAGMENT + half * 2, k",
+                "fragment * FRAGMENT, k",
             ),
             "halves lie one after the other": (
-                "piece * PIECE + half * 2, q",
-                "piece * PIECE + half * 8, q",
+                "fragment * FRAGMENT + half * 2, k",
+                "fragment * FRAGMENT + half * 8, k",
             ),
             "a lane's rows lie one after the other": ("g / 2 * 4 + g % 2", "g"),
             "warps share the columns as they do the rows": (
@@ -116,14 +116,14 @@ MUTANTS = (
                 "read_right.load(right_tile, j / 2, j % 2, 0)",
             ),
             "all columns are multiplied by the first": ("(sum[j], a, b[j])", "(sum[j], a, b[0])"),
-            "one row more is written": ("if (row < rows) store", "if (row <= rows) store"),
+            "one row more is written": ("if (row < M) store", "if (row <= M) store"),
             "the sums stay where they are": (
                 "= sum[p / 2][j][p % 2][e];",
                 "= sum[(p - 1) / 2][j][(p - 1) % 2][e];",
             ),
             "rows of C lie one after the other": (
-                "h / 2 * PIECE + h % 2 * 2 + outer",
-                "h * 2 + outer",
+                "h / 2 * FRAGMENT + h % 2 * 2 + mn",
+                "h * 2 + mn",
             ),
             "columns of C are exchanged": (
                 "{sum[0][2 * j][0][0], sum[0][2 * j][0][1], sum[0][2 * j + 1][0][0],",
@@ -137,8 +137,8 @@ MUTANTS = (
         {
             "a stride of 32 bits": ("  Offset row_stride, step;", "  int row_stride; Offset step;"),
             "a row of 32 bits": (
-                "const Offset row = row0 + share_row",
-                "const int row = int(row0) + share_row",
+                "const Offset row = row0 + warp_row",
+                "const int row = int(row0) + warp_row",
             ),
         },
     ),
@@ -147,37 +147,37 @@ MUTANTS = (
         ("dmma.product",),
         {
             "rows and contraction of A are exchanged": (
-                "Left{a, a_row, a_contraction,",
-                "Left{a, a_contraction, a_row,",
+                "Left{a, a_m, a_k,",
+                "Left{a, a_k, a_m,",
             ),
             "columns and contraction of B are exchanged": (
-                "Right{b, b_column, b_contraction,",
-                "Right{b, b_contraction, b_column,",
+                "Right{b, b_n, b_k,",
+                "Right{b, b_k, b_n,",
             ),
-            "A is in packs where B is": ("a_contraction, a_packed}", "a_contraction, b_packed}"),
-            "B is in packs where A is": ("b_contraction, b_packed}", "b_contraction, a_packed}"),
+            "A is in packs where B is": ("a_k, a_packed}", "a_k, b_packed}"),
+            "B is in packs where A is": ("b_k, b_packed}", "b_k, a_packed}"),
             "C is in packs where A is": (
                 "partial, c_packed, accumulate}",
                 "partial, a_packed, accumulate}",
             ),
             "rows and columns of C are exchanged": (
-                "{c, c_row, c_column, partial",
-                "{c, c_column, c_row, partial",
+                "{c, c_m, c_n, partial",
+                "{c, c_n, c_m, partial",
             ),
             "C is not added to": ("c_packed, accumulate}", "c_packed, 0}"),
-            "splits have no place for their sums": ("c_column, partial,", "c_column, nullptr,"),
-            "as many columns as rows": ("accumulate}, rows, columns,", "accumulate}, rows, rows,"),
+            "splits have no place for their sums": ("c_n, partial,", "c_n, nullptr,"),
+            "as many columns as rows": ("accumulate}, M, N,", "accumulate}, M, M,"),
             "the last term is lost": (
-                "contraction, split_length, S",
-                "contraction - 1, split_length, S",
+                "K, split_length, Identity",
+                "K - 1, split_length, Identity",
             ),
-            "a split is one step": ("split_length, Same{}", "BLOCK_K, Same{}"),
+            "a split is one step": ("split_length, Identity{}", "BLOCK_K, Identity{}"),
         },
     ),
     *planted(
         "matmul_backward_dmma.cu",
         (),
-        {"a stride of 32 bits": ("Offset c_row,", "int c_row,")},
+        {"a stride of 32 bits": ("Offset c_m,", "int c_m,")},
     ),
     *planted(
         "dense_sigmoid_dmma.cu",
@@ -199,7 +199,7 @@ MUTANTS = (
             "the bias has no stride": ("{b, b_stride, m}", "{b, 1, m}"),
             "as much bias as there are rows": ("{b, b_stride, m}", "{b, b_stride, n}"),
             "no bias": ("{b, b_stride, m}", "{nullptr, b_stride, m}"),
-            "no sigmoid": ("BiasSigmoid{b, b_stride, m}", "Same{}"),
+            "no sigmoid": ("BiasSigmoid{b, b_stride, m}", "Identity{}"),
         },
     ),
     *planted(

@@ -35,7 +35,7 @@ MUTANTS = (
                 "const Offset end = dy.whole(column, m) && saved.whole(column, m) ? row_end : 0;",
                 "const Offset end = dy.whole(column, m) ? row_end : 0;",
             ),
-            "the last lane is lost": ("lane < LANES;", "lane < LANES - 1;"),
+            "the last lane is lost": ("thread < THREADS_PER_SUM;", "thread < THREADS_PER_SUM - 1;"),
             "every split of dw is the first": ("(blockIdx.y * k + row) * m", "row * m"),
             "rows beyond dw are written": ("if (row >= k) return;", ""),
             "dw is not added to": ("dw_packed, accumulate_dw, value", "dw_packed, false, value"),
@@ -50,7 +50,7 @@ MUTANTS = (
         ONE_LAUNCH,
         {
             "no barrier before the next rows": (
-                "    __syncthreads();  // nobody reads the rows before\n",
+                "    __syncthreads();  // no thread reads the rows before\n",
                 "",
             ),
             "no barrier after the next rows": (
@@ -62,7 +62,7 @@ MUTANTS = (
                 "gradient.gather(dz_tile);",
             ),
             "quads of w are stored where they are not read": (
-                "quad_at(w_tile + place_in_w(row, at)) =",
+                "quad_at(w_tile + swizzled(row, at)) =",
                 "quad_at(w_tile + row * BLOCK + at * 4) =",
             ),
             "the last outputs are lost": ("q < outputs;", "q + 4 < outputs;"),
@@ -93,7 +93,7 @@ MUTANTS = (
         ONE_LAUNCH,
         {
             "no barrier before the next rows": (
-                "__syncthreads();  // nobody reads the rows before, and their dx",
+                "__syncthreads();  // no thread reads the rows before, and their dx",
                 "//",
             ),
             "no barrier after the next rows": (
@@ -101,8 +101,8 @@ MUTANTS = (
                 "      });\n  }",
             ),
             "no barrier after the sums of threads": (
-                "gradient.gather(lanes);\n    __syncthreads();",
-                "gradient.gather(lanes);",
+                "gradient.gather(smem);\n    __syncthreads();",
+                "gradient.gather(smem);",
             ),
             "lanes bring dz of dx as they bring w": (
                 "FragmentReader<true, OUTPUTS, 3> dz_of_dx",
@@ -141,8 +141,8 @@ MUTANTS = (
         {
             "all planes are in one place": ("p + plane * PLANE + Rows", "p + Rows"),
             "halves of a chunk are in one place": (
-                "place(r, c / CHUNK) + c % CHUNK;",
-                "place(r, c / CHUNK);",
+                "offset(r, c / CHUNK) + c % CHUNK;",
+                "offset(r, c / CHUNK);",
             ),
             "left planes are the first": ("left_tile + p * left_plane,", "left_tile,"),
             "right planes are the first": ("right_tile + p * right_plane,", "right_tile,"),
@@ -179,11 +179,14 @@ MUTANTS = (
                 "int(inputs_left) / MMA_M",
             ),
             "sums keep the scale of planes": ("sum *= UNSHIFT * UNSHIFT;", "sum *= UNSHIFT;"),
-            "what is not finite is left": ("if (!is_finite(sum)) broken", "if (false) broken"),
+            "what is not finite is left": (
+                "if (!is_finite(sum)) nonfinite",
+                "if (false) nonfinite",
+            ),
             "the sum beside is replaced": ("if (at == one) v[", "if (at == one + 1) v["),
             "the row of a piece is that of another": (
-                "plain(row(one / 4 / N, one % 4)",
-                "plain(row(0, one % 4)",
+                "exact(row(one / 4 / N, one % 4)",
+                "exact(row(0, one % 4)",
             ),
             "dx of the next rows replaces": (
                 "layer.dx(row0 - STEP_ROWS + dx_row + r",
@@ -215,7 +218,7 @@ MUTANTS = (
                 "dx_packed, 0, pair.v",
             ),
             "no barrier before the next planes": (
-                "__syncthreads();  // nobody reads the rows before, and their dx",
+                "__syncthreads();  // no thread reads the rows before, and their dx",
                 "//",
             ),
             "no barrier after the next planes": (

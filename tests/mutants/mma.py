@@ -11,29 +11,29 @@ MUTANTS = (
         ("mma.product",),
         {
             "chunks are exchanged only where they are written": (
-                "+ upper_outer) ^ T::exchange(row)",
-                "+ upper_outer)",
+                "+ upper_mn) ^ T::swizzle(row)",
+                "+ upper_mn)",
             ),
             "pieces are added to exchanged chunks": (
                 "(chunk ^ right * (16 / CHUNK))",
                 "((chunk + right * (16 / CHUNK)) % T::CHUNKS)",
             ),
             "tiles along the contraction are transposed": (
-                "    if (ALONG)\n      ptx::ldmatrix",
-                "    if (!ALONG)\n      ptx::ldmatrix",
+                "    if (K_MAJOR)\n      ptx::ldmatrix",
+                "    if (!K_MAJOR)\n      ptx::ldmatrix",
             ),
             "no tile is transposed": ("ldmatrix_x4_trans", "ldmatrix_x4"),
             "the upper rows of a piece are the lower": (
-                "share + 8 * upper_outer : 8 * upper_q",
-                "share : 8 * upper_q",
+                "warp_mn + 8 * upper_mn : 8 * upper_k",
+                "warp_mn : 8 * upper_k",
             ),
             "the upper terms of a piece are the lower": (
-                "share + 8 * upper_outer : 8 * upper_q",
-                "share + 8 * upper_outer : 0",
+                "warp_mn + 8 * upper_mn : 8 * upper_k",
+                "warp_mn + 8 * upper_mn : 0",
             ),
             "a piece down is a piece to the right": (
-                "down = ALONG ? i : s, right = ALONG ? s : i",
-                "down = ALONG ? s : i, right = ALONG ? i : s",
+                "down = K_MAJOR ? i : s, right = K_MAJOR ? s : i",
+                "down = K_MAJOR ? s : i, right = K_MAJOR ? i : s",
             ),
             "products are those of the other 16-bit format": (
                 "#if defined(PLANES_BF16)",
@@ -46,7 +46,7 @@ MUTANTS = (
         ("dense_sigmoid_backward in one launch",),
         {
             "chunks are placed as though none were exchanged": (
-                "row * COLUMNS + (chunk ^ exchange(row)) * CHUNK",
+                "row * COLUMNS + (chunk ^ swizzle(row)) * CHUNK",
                 "row * COLUMNS + chunk * CHUNK",
             ),
         },
@@ -57,8 +57,8 @@ MUTANTS = (
         {
             # stages and barriers
             "no barrier before a stage is multiplied": (
-                "    __syncthreads();  // the stage has come",
-                "    // the stage has come",
+                "    __syncthreads();  // the stage has arrived",
+                "    // the stage has arrived",
             ),
             "a stage is multiplied while it comes": (
                 "cp_async_wait<STAGES - 2>",
@@ -81,14 +81,14 @@ MUTANTS = (
                 "  }\n  ptx::cp_async_commit();\n  int now",
             ),
             "the same stage is multiplied again": ("now = now + 1 < STAGES ? now + 1 : 0;", ""),
-            "the last step is lost": ("q0 < last; q0 +=", "q0 + BLOCK_K < last; q0 +="),
+            "the last step is lost": ("k0 < last; k0 +=", "k0 + BLOCK_K < last; k0 +="),
             "the last tile is not copied": (
-                "if (q0 + (STAGES - 1) * BLOCK_K < last)",
-                "if (q0 + STAGES * BLOCK_K < last)",
+                "if (k0 + (STAGES - 1) * BLOCK_K < last)",
+                "if (k0 + STAGES * BLOCK_K < last)",
             ),
             "every split is the first": ("first = blockIdx.y * split_length;", "first = 0;"),
             "the last split goes beyond the contraction": (
-                "first + split_length < contraction ? first + split_length : contraction",
+                "first + split_length < K ? first + split_length : K",
                 "first + split_length",
             ),
             "sums are written where a stage is still read": (
@@ -114,31 +114,31 @@ MUTANTS = (
                 "0 < rows_left",
             ),
             "the next tile along the contraction ends as the first": (
-                "    (ALONG ? columns_left : rows_left) -= BLOCK_K;\n",
+                "    (K_MAJOR ? columns_left : rows_left) -= BLOCK_K;\n",
                 "",
             ),
             "the next tile is along the row": (
-                "from += ALONG ? BLOCK_K : BLOCK_K * row_stride",
+                "from += K_MAJOR ? BLOCK_K : BLOCK_K * row_stride",
                 "from += BLOCK_K",
             ),
             "every plane is the first": ("from + p * plane_stride + i", "from + i"),
             "planes overlay each other": ("tiles + p * PLANE_TILE + to", "tiles + to"),
             "the columns of a tile end with its rows": (
-                "(ALONG ? q_end : outer_end) - column",
-                "(ALONG ? outer_end : q_end) - column",
+                "(K_MAJOR ? k_end : mn_end) - column",
+                "(K_MAJOR ? mn_end : k_end) - column",
             ),
             "chunks are exchanged only where they are read": (
-                "(c ^ T::exchange(r)) * CHUNK",
+                "(c ^ T::swizzle(r)) * CHUNK",
                 "c * CHUNK",
             ),
             # fragments
             "lanes bring A as they bring B": (
-                "Reader<LEFT_ALONG, 3> read_left",
-                "Reader<LEFT_ALONG, 4> read_left",
+                "Reader<LEFT_K_MAJOR, 3> read_left",
+                "Reader<LEFT_K_MAJOR, 4> read_left",
             ),
             "lanes bring B as they bring A": (
-                "Reader<RIGHT_ALONG, 4> read_right",
-                "Reader<RIGHT_ALONG, 3> read_right",
+                "Reader<RIGHT_K_MAJOR, 4> read_right",
+                "Reader<RIGHT_K_MAJOR, 3> read_right",
             ),
             "the columns of a pair are exchanged": (
                 "{b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]}",
@@ -215,7 +215,7 @@ MUTANTS = (
                 "j * MMA_N + lane % 4 * 2",
                 "j * 2 + lane % 4 * MMA_N",
             ),
-            "one row more is written": ("if (row >= rows ||", "if (row > rows ||"),
+            "one row more is written": ("if (row >= M ||", "if (row > M ||"),
         },
     ),
     *planted(
@@ -223,17 +223,17 @@ MUTANTS = (
         ("mma.product",),
         {
             "elements beyond the last column are scaled": (
-                "      if (column + e < columns)\n        pack.v[e]",
+                "      if (column + e < N) pack.v[e]",
                 "      pack.v[e]",
             ),
             "what is not finite stays": ("  if (finite) {", "  if (true) {"),
             "finite sums beside others are not scaled": (
-                "is_finite(sums[e]) ? brought_to_scale(left, right, row, column + e, sums[e])",
+                "is_finite(sums[e]) ? rescaled(left, right, row, column + e, sums[e])",
                 "is_finite(sums[e]) ? sums[e]",
             ),
             "finite sums beside others are repaired": ("is_finite(sums[e]) ?", "false ?"),
             "elements beyond the last column are repaired": (
-                "e < 4 && column + e < columns;",
+                "e < 4 && column + e < N;",
                 "e < 4;",
             ),
             "a split is repaired with all before it": (
@@ -245,13 +245,13 @@ MUTANTS = (
                 "row, column, first, last);",
             ),
             "a plain sum ends at an infinity": (
-                "q < last && sum == sum;",
-                "q < last && is_finite(sum);",
+                "k < last && sum == sum;",
+                "k < last && is_finite(sum);",
             ),
-            "a plain sum has the row of A in B": ("right.value(column, q)", "right.value(row, q)"),
+            "a plain sum has the row of A in B": ("right.value(column, k)", "right.value(row, k)"),
             "values behind planes are across where they are along": (
-                "ALONG ? outer * row_stride + q : q * row_stride + outer",
-                "ALONG ? q * row_stride + outer : outer * row_stride + q",
+                "K_MAJOR ? mn * row_stride + k : k * row_stride + mn",
+                "K_MAJOR ? k * row_stride + mn : mn * row_stride + k",
             ),
             "the value behind planes is the first of them": ("at[i * plane_stride]", "at[0]"),
             "only rows have exponents": (
@@ -363,24 +363,24 @@ MUTANTS = (
                 "partial, 1, accumulate}",
             ),
             "rows and columns of C are exchanged": (
-                "{c, c_row, c_column, partial",
-                "{c, c_column, c_row, partial",
+                "{c, c_m, c_n, partial",
+                "{c, c_n, c_m, partial",
             ),
             "C is not added to": ("c_packed, accumulate}", "c_packed, 0}"),
             "C is always added to": ("c_packed, accumulate}", "c_packed, 1}"),
-            "splits have no place for their sums": ("c_column, partial,", "c_column, nullptr,"),
-            "as many columns as rows": ("accumulate}, rows, columns,", "accumulate}, rows, rows,"),
+            "splits have no place for their sums": ("c_n, partial,", "c_n, nullptr,"),
+            "as many columns as rows": ("accumulate}, M, N,", "accumulate}, M, M,"),
             "the last term is lost": (
-                "contraction, split_length, S",
-                "contraction - 1, split_length, S",
+                "K, split_length, Identity",
+                "K - 1, split_length, Identity",
             ),
-            "a split is one step": ("split_length, Same{}", "BLOCK_K, Same{}"),
+            "a split is one step": ("split_length, Identity{}", "BLOCK_K, Identity{}"),
         },
     ),
     *planted(
         "matmul_backward_mma.cu",
         (),
-        {"a stride of 32 bits": ("Offset c_row,", "int c_row,")},
+        {"a stride of 32 bits": ("Offset c_m,", "int c_m,")},
     ),
     *planted(
         "dense_sigmoid_mma.cu",
@@ -407,7 +407,7 @@ MUTANTS = (
             "the bias has no stride": ("{b, b_stride, m}", "{b, 1, m}"),
             "as much bias as there are rows": ("{b, b_stride, m}", "{b, b_stride, n}"),
             "no bias": ("{b, b_stride, m}", "{nullptr, b_stride, m}"),
-            "no sigmoid": ("BiasSigmoid{b, b_stride, m}", "Same{}"),
+            "no sigmoid": ("BiasSigmoid{b, b_stride, m}", "Identity{}"),
         },
     ),
     *planted(
@@ -420,21 +420,21 @@ MUTANTS = (
         ("matmul_backward", "matmul_backward on tensor cores"),
         {
             "all splits are written to one plane": (
-                "target.partial + split * rows * columns + row * columns",
-                "target.partial + row * columns",
+                "target.partial + split * M * N + row * N",
+                "target.partial + row * N",
             ),
             "all rows of partial sums are the first": (
-                "target.partial + split * rows * columns + row * columns",
-                "target.partial + split * rows * columns",
+                "target.partial + split * M * N + row * N",
+                "target.partial + split * M * N",
             ),
             "partial sums have the rows of C": (
-                "rows * columns + row * columns",
-                "rows * columns + row * target.row_stride",
+                "M * N + row * N",
+                "M * N + row * target.row_stride",
             ),
-            "partial sums are stored in packs that are not aligned": ("columns % 4 == 0", "true"),
+            "partial sums are stored in packs that are not aligned": ("N % 4 == 0", "true"),
             "partial sums are added to what was there": (
-                "columns % 4 == 0, false, value",
-                "columns % 4 == 0, true, value",
+                "N % 4 == 0, false, value",
+                "N % 4 == 0, true, value",
             ),
             "two splits are taken for one": ("splits > 1)", "splits > 2)"),
             "one split is taken for two": ("splits > 1)", "splits > 0)"),
@@ -452,7 +452,7 @@ MUTANTS = (
                 "true, target.accumulate",
             ),
             "elements beyond the last column are written": (
-                "column, columns,\n              target.packed",
+                "column, N,\n              target.packed",
                 "column, column + 4,\n              target.packed",
             ),
         },
@@ -461,10 +461,10 @@ MUTANTS = (
         "target.cuh",
         ("dense_sigmoid", "dense_sigmoid on tensor cores"),
         {
-            "the epilogue is left out": ("    finish(column, value);\n", ""),
+            "the epilogue is left out": ("    epilogue(column, value);\n", ""),
             "the epilogue has the columns of the first tile": (
-                "    finish(column, value);",
-                "    finish(column % 64, value);",
+                "    epilogue(column, value);",
+                "    epilogue(column % 64, value);",
             ),
         },
     ),
@@ -473,8 +473,8 @@ MUTANTS = (
         (),
         {
             "planes at an offset of 32 bits": (
-                "target.partial + split * rows * columns + row * columns",
-                "target.partial + int(split * rows * columns) + row * columns",
+                "target.partial + split * M * N + row * N",
+                "target.partial + int(split * M * N) + row * N",
             ),
         },
     ),

@@ -164,8 +164,8 @@ MUTANTS = (
             "dy is taken for y": ("widen_pack(loaded.saved, s)", "widen_pack(loaded.dy, s)"),
             "y has the columns of dy": ("column * saved_column]", "column * dy_column]"),
             "db sums what is brought up": (
-                "brought_up[e] = scaled(value[e], exponent);",
-                "brought_up[e] = value[e] = scaled(value[e], exponent);",
+                "scaled_value[e] = scaled(value[e], exponent);",
+                "scaled_value[e] = value[e] = scaled(value[e], exponent);",
             ),
             "packs by row have the exponent of the column": (
                 "const int exponent = row_exponents[row];",
@@ -307,7 +307,7 @@ MUTANTS = (
                 "part * count + index",
                 "part * parts + index",
             ),
-            "the last lane is lost": ("lane < LANES;", "lane < LANES - 1;"),
+            "the last lane is lost": ("thread < THREADS_PER_SUM;", "thread < THREADS_PER_SUM - 1;"),
             "exponents beyond the last are written": (
                 "if (threadIdx.y > 0 || index >= count) return;",
                 "if (threadIdx.y > 0) return;",

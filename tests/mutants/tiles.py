@@ -7,31 +7,31 @@ MUTANTS = planted(
     ("dmma.product",),
     {
         "the last rows of tiles are taken for many": (
-            "height = left < TILE_GROUP ? left : TILE_GROUP",
+            "height = rows_left < TILE_GROUP ? rows_left : TILE_GROUP",
             "height = TILE_GROUP",
         ),
         "all rows of tiles are one group": (
-            "height = left < TILE_GROUP ? left : TILE_GROUP",
-            "height = left",
+            "height = rows_left < TILE_GROUP ? rows_left : TILE_GROUP",
+            "height = rows_left",
         ),
         "tiles are walked as though there were one group": (
-            "inside = tile % (TILE_GROUP * across)",
+            "inside = tile % (TILE_GROUP * tiles_n)",
             "inside = tile",
         ),
         "every group is the first": (
-            "group = tile / (TILE_GROUP * across)",
+            "group = tile / (TILE_GROUP * tiles_n)",
             "group = 0",
         ),
         "tiles down and across are exchanged": (
-            "tile / (TILE_GROUP * across)",
-            "tile / (TILE_GROUP * down)",
+            "tile / (TILE_GROUP * tiles_n)",
+            "tile / (TILE_GROUP * tiles_m)",
         ),
-        "the last tile down is lost": ("down = (rows + HEIGHT - 1)", "down = (rows - 1)"),
+        "the last tile down is lost": ("tiles_m = (M + TILE_M - 1)", "tiles_m = (M - 1)"),
         "the last tile across is lost": (
-            "across = (columns + WIDTH - 1)",
-            "across = (columns - 1)",
+            "tiles_n = (N + TILE_N - 1)",
+            "tiles_n = (N - 1)",
         ),
         "rows begin at the group": ("group * TILE_GROUP + inside % height", "inside % height"),
-        "a column of tiles is a row": ("inside / height * WIDTH", "inside % height * WIDTH"),
+        "a column of tiles is a row": ("inside / height * TILE_N", "inside % height * TILE_N"),
     },
 )

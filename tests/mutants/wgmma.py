@@ -19,35 +19,36 @@ MUTANTS = (
             ),
             "mbarriers are not fenced": ("    ptx::fence_mbar_init();\n", ""),
             "a block goes while others tell it of stages": (
-                "s < STAGES; ++s, turn.next())",
-                "s < 0; ++s, turn.next())",
+                "s < STAGES; ++s, state.advance())",
+                "s < 0; ++s, state.advance())",
             ),
             "the last stage is not waited for at the end": (
-                "s < STAGES; ++s, turn.next())",
-                "s < STAGES - 1; ++s, turn.next())",
+                "s < STAGES; ++s, state.advance())",
+                "s < STAGES - 1; ++s, state.advance())",
             ),
             "one stage is waited for at the end": (
-                "s < STAGES; ++s, turn.next())",
+                "s < STAGES; ++s, state.advance())",
                 "s < STAGES; ++s)",
             ),
             "the first block does not wait at the end": (
-                "s < STAGES; ++s, turn.next())",
-                "s < STAGES && place.down + place.across > 0; ++s, turn.next())",
+                "s < STAGES; ++s, state.advance())",
+                "s < STAGES && coord.m + coord.n > 0; ++s, state.advance())",
             ),
             "clusters of four do not wait at the end": (
                 "if (CLUSTER > 1) {  // until",
                 "if (CLUSTER_N == 1) {  // until",
             ),
             "the producer waits for the wrong phase at the end": (
-                "turn.next())\n          ptx::mbar_wait(&empty[turn.stage], turn.phase ^ 1);\n",
-                "turn.next())\n          ptx::mbar_wait(&empty[turn.stage], turn.phase);\n",
+                "state.advance())\n"
+                "          ptx::mbar_wait(&empty[state.stage], state.phase ^ 1);\n",
+                "state.advance())\n          ptx::mbar_wait(&empty[state.stage], state.phase);\n",
             ),
             "the producer waits for the wrong phase": (
-                "turn.phase ^ 1);\n          ptx::mbar_expect_tx",
-                "turn.phase);\n          ptx::mbar_expect_tx",
+                "state.phase ^ 1);\n          ptx::mbar_expect_tx",
+                "state.phase);\n          ptx::mbar_expect_tx",
             ),
             "the producer does not wait": (
-                "          ptx::mbar_wait(&empty[turn.stage], turn.phase ^ 1);\n"
+                "          ptx::mbar_wait(&empty[state.stage], state.phase ^ 1);\n"
                 "          ptx::mbar_expect_tx",
                 "          ptx::mbar_expect_tx",
             ),
@@ -72,11 +73,11 @@ MUTANTS = (
                 "ptx::mbar_arrive(empty);",
             ),
             "consumers wait for the wrong phase": (
-                "mbar_wait(&full[turn.stage], turn.phase)",
-                "mbar_wait(&full[turn.stage], turn.phase ^ 1)",
+                "mbar_wait(&full[state.stage], state.phase)",
+                "mbar_wait(&full[state.stage], state.phase ^ 1)",
             ),
             "consumers do not wait": (
-                "    ptx::mbar_wait(&full[turn.stage], turn.phase);\n",
+                "    ptx::mbar_wait(&full[state.stage], state.phase);\n",
                 "",
             ),
             "phases never change": ("      phase ^= 1;\n", ""),
@@ -86,12 +87,13 @@ MUTANTS = (
                 "mbar_expect_tx(barrier, STAGE_BYTES / 2)",
             ),
             "a stage is released while it is multiplied": (
-                "    ptx::wgmma_wait(part);\n    if (weight == 0) release(",
-                "    if (weight == 0) ptx::wgmma_wait<1>();\n    if (weight == 0) release(",
+                "    ptx::wgmma_wait(part);\n    if (weight == 0) consumer_release(",
+                "    if (weight == 0) ptx::wgmma_wait<1>();\n"
+                "    if (weight == 0) consumer_release(",
             ),
             "a stage is released after its smallest weight": (
-                "if (weight == 0) release",
-                "if (weight == PLANE_COUNT - 1) release",
+                "if (weight == 0) consumer_release",
+                "if (weight == PLANE_COUNT - 1) consumer_release",
             ),
             "a stage is empty when a warp of each consumer has multiplied it": (
                 "(CLUSTER_M + CLUSTER_N - 1) * CONSUMERS * 4)",
@@ -106,11 +108,11 @@ MUTANTS = (
                 "ptx::mbar_arrive(empty);",
             ),
             "blocks of one row of tiles are not told": (
-                "full, empty, place.row() | place.column()",
-                "full, empty, place.column()",
+                "full, empty, coord.left_mask() | coord.right_mask()",
+                "full, empty, coord.right_mask()",
             ),
             # products
-            "no fence before products": ("    if (afresh) ptx::wgmma_fence(part);\n", ""),
+            "no fence before products": ("    if (zeroed) ptx::wgmma_fence(part);\n", ""),
             "products are not committed": (
                 "    if (weight > 1) continue;  // the next products are added to these\n"
                 "    ptx::wgmma_commit();\n",
@@ -138,14 +140,14 @@ MUTANTS = (
                 "weight = PLANE_COUNT > 2 ? 1 : PLANE_COUNT - 1; weight >= 0",
             ),
             "what is promoted stays": (
-                "afresh = weight == 0 || weight == PLANE_COUNT - 1",
-                "afresh = weight == PLANE_COUNT - 1",
+                "zeroed = weight == 0 || weight == PLANE_COUNT - 1",
+                "zeroed = weight == PLANE_COUNT - 1",
             ),
-            "parts begin with what was there": ("!(afresh && s == 0 && p == 0)", "1"),
-            "every step begins afresh": ("!(afresh && s == 0 && p == 0)", "!(afresh && p == 0)"),
-            "the smallest products are begun afresh": (
-                "afresh = weight == 0 || weight == PLANE_COUNT - 1;",
-                "afresh = true;",
+            "parts begin with what was there": ("!(zeroed && s == 0 && p == 0)", "1"),
+            "every step begins from zero": ("!(zeroed && s == 0 && p == 0)", "!(zeroed && p == 0)"),
+            "the smallest products are begun from zero": (
+                "zeroed = weight == 0 || weight == PLANE_COUNT - 1;",
+                "zeroed = true;",
             ),
             "a promotion without its weight": ("weight == 1 ? WEIGHT : 1.0f", "1.0f"),
             "a promotion forgets the sum": (
@@ -159,8 +161,8 @@ MUTANTS = (
             ),
             # of one plane
             "the last stage of a part is lost": (
-                "for (Offset q = first; q < last; q += BLOCK_K) {",
-                "for (Offset q = first; q + BLOCK_K < last; q += BLOCK_K) {",
+                "for (Offset k = first; k < last; k += BLOCK_K) {",
+                "for (Offset k = first; k + BLOCK_K < last; k += BLOCK_K) {",
             ),
             "no fence before a stage of one plane": (
                 "    ptx::wgmma_fence(part);\n#pragma",
@@ -173,97 +175,105 @@ MUTANTS = (
             "nobody waits for the stage before": ("    ptx::wgmma_wait<1>();\n", ""),
             "all but two stages are waited for": ("ptx::wgmma_wait<1>();", "ptx::wgmma_wait<2>();"),
             "the stage that is multiplied is released": (
-                "if (q > first) release(&ring.empty[before]",
-                "if (q > first) release(&ring.empty[ring.turn.stage]",
+                "if (k > first) consumer_release(&pipeline.empty[before]",
+                "if (k > first) consumer_release(&pipeline.empty[pipeline.state.stage]",
             ),
             "the stage before is not released": (
-                "    if (q > first) release(&ring.empty[before], ring.sharing);\n",
+                "    if (k > first) consumer_release(&pipeline.empty[before], "
+                "pipeline.release_mask);\n",
                 "",
             ),
-            "the first stage is always the one before": ("    before = ring.turn.stage;\n", ""),
-            "a part's only stage is the last one too": ("if (q > first) release", "release"),
+            "the first stage is always the one before": (
+                "    before = pipeline.state.stage;\n",
+                "",
+            ),
+            "a part's only stage is the last one too": (
+                "if (k > first) consumer_release",
+                "consumer_release",
+            ),
             "all stages are the first": (
-                "    before = ring.turn.stage;\n    ring.turn.next();\n",
-                "    before = ring.turn.stage;\n",
+                "    before = pipeline.state.stage;\n    pipeline.state.advance();\n",
+                "    before = pipeline.state.stage;\n",
             ),
             "nobody waits for the end of a part": (
                 "  }\n  ptx::wgmma_wait(part);\n",
                 "  }\n",
             ),
             "the last stage of a part is not released": (
-                "  ptx::wgmma_wait(part);\n  release(&ring.empty[before], ring.sharing);\n",
+                "  ptx::wgmma_wait(part);\n"
+                "  consumer_release(&pipeline.empty[before], pipeline.release_mask);\n",
                 "  ptx::wgmma_wait(part);\n",
             ),
-            "a part begins with what was there": ("s > 0 || q > first);", "1);"),
-            "every stage begins afresh": ("s > 0 || q > first);", "s > 0);"),
-            "every product begins afresh": ("s > 0 || q > first);", "q > first);"),
+            "a part begins with what was there": ("s > 0 || k > first);", "1);"),
+            "every stage begins from zero": ("s > 0 || k > first);", "s > 0);"),
+            "every product begins from zero": ("s > 0 || k > first);", "k > first);"),
             "a part is not promoted": ("        promote(part, 1, sum);\n", ""),
             "the first part is the whole contraction": (
-                "terms = rest < MAX_PART ? rest : MAX_PART",
+                "terms = rest < INTERVAL ? rest : INTERVAL",
                 "terms = rest",
             ),
-            "there is one part": ("if (IN_ONE_PART) break;", "break;"),
+            "there is one part": ("if (SINGLE_INTERVAL) break;", "break;"),
             # descriptors
             "rows of 64 bytes are swizzled as those of 128": ("ROW == 64 ? 1 : 2", "1"),
             "rows of 128 bytes are swizzled as those of 64": ("ROW == 64 ? 1 : 2", "2"),
             "nothing is swizzled": ("SWIZZLE << 62", "0ull << 62"),
-            "eight rows are as long as four": ("EIGHT_ROWS = 8 * ROW", "EIGHT_ROWS = 4 * ROW"),
+            "eight rows are as long as four": ("STRIDE_BYTES = 8 * ROW", "STRIDE_BYTES = 4 * ROW"),
             "the next chunk is the next eight rows": (
-                "leading = ALONG ? 16 : NEXT_CHUNK * int(sizeof(Plane))",
-                "leading = ALONG ? 16 : EIGHT_ROWS",
+                "leading = K_MAJOR ? 16 : NEXT_ATOM * int(sizeof(Plane))",
+                "leading = K_MAJOR ? 16 : STRIDE_BYTES",
             ),
             "a step along is half a step": (
-                "outer * ROW + step * WGMMA_K",
-                "outer * ROW + step * 8",
+                "mn * ROW + step * WGMMA_K",
+                "mn * ROW + step * 8",
             ),
             "a step across is half a step": ("step * WGMMA_K * ROW;", "step * 8 * ROW;"),
             "both warpgroups have the first rows along": (
-                "outer * ROW + step * WGMMA_K",
+                "mn * ROW + step * WGMMA_K",
                 "step * WGMMA_K",
             ),
             "both warpgroups have the first rows across": (
-                "outer / CHUNK * NEXT_CHUNK + step",
+                "mn / ATOM_MN * NEXT_ATOM + step",
                 "step",
             ),
             "all planes are the first": ("at = tile + plane * PLANE;", "at = tile;"),
             # copies
             "TMA brings the first plane alone": (
-                "int(row), p, full, blocks)",
-                "int(row), 0, full, blocks)",
+                "int(row), p, full, mask)",
+                "int(row), 0, full, mask)",
             ),
             "a block by itself brings the first plane alone": (
                 "int(row), p, full);",
                 "int(row), 0, full);",
             ),
             "planes overlay each other": ("to + p * PLANE + c", "to + c"),
-            "chunks overlay each other": ("c * NEXT_CHUNK + part", "part"),
-            "parts overlay each other": (" + part * PART * ROW;", ";"),
-            "all chunks are the first": ("q : outer + c * CHUNK;", "q : outer;"),
-            "all parts are the first": ("outer : q) + part * PART;", "outer : q);"),
+            "chunks overlay each other": ("c * NEXT_ATOM + slice", "slice"),
+            "parts overlay each other": ("+ slice * SLICE * ROW;", ";"),
+            "all chunks are the first": ("k : mn + c * ATOM_MN;", "k : mn;"),
+            "all parts are the first": ("mn : k) + slice * SLICE;", "mn : k);"),
             "rows and columns of a box are exchanged": (
-                "column = ALONG ? q : outer",
-                "column = !ALONG ? q : outer",
+                "column = K_MAJOR ? k : mn",
+                "column = !K_MAJOR ? k : mn",
             ),
             # clusters
             "blocks of a row of tiles are taken for those of a column": (
-                "1u << (i * CLUSTER_M + down)",
-                "1u << (i + down * CLUSTER_M)",
+                "1u << (i * CLUSTER_M + m)",
+                "1u << (i + m * CLUSTER_M)",
             ),
-            "all columns of tiles are the first": ("<< across * CLUSTER_M", "<< 0"),
+            "all columns of tiles are the first": ("<< n * CLUSTER_M", "<< 0"),
             "blocks have their row's place in both ways": (
-                "across = rank / CLUSTER_M;",
-                "across = rank % CLUSTER_M;",
+                "n = rank / CLUSTER_M;",
+                "n = rank % CLUSTER_M;",
             ),
             "a block brings the part of the other operand": (
-                "share.row0, q, place.across,",
-                "share.row0, q, place.down,",
+                "work.row0, k, coord.n,",
+                "work.row0, k, coord.m,",
             ),
             "all blocks of a cluster have its first row of tiles": (
-                "    row0 += place.down * BLOCK_M;\n",
+                "    row0 += coord.m * BLOCK_M;\n",
                 "",
             ),
             "all blocks of a cluster have its first column of tiles": (
-                "    column0 += place.across * BLOCK_N;\n",
+                "    column0 += coord.n * BLOCK_N;\n",
                 "",
             ),
             "every block begins with a tile of its own": (
@@ -272,25 +282,25 @@ MUTANTS = (
             ),
             "clusters step as blocks": ("step = gridDim.x / CLUSTER", "step = gridDim.x"),
             "the last cluster across is lost": (
-                "(columns + CLUSTER_N * BLOCK_N - 1)",
-                "(columns + BLOCK_N - 1)",
+                "(N + CLUSTER_N * BLOCK_N - 1)",
+                "(N + BLOCK_N - 1)",
             ),
             "the last cluster down is lost": (
-                "(rows + CLUSTER_M * BLOCK_M - 1)",
-                "(rows + BLOCK_M - 1)",
+                "(M + CLUSTER_M * BLOCK_M - 1)",
+                "(M + BLOCK_M - 1)",
             ),
             # splits, and where sums go
             "every split is the first": ("first = split * split_length;", "first = 0;"),
             "the last split goes beyond the contraction": (
-                "first + split_length < contraction ? first + split_length : contraction",
+                "first + split_length < K ? first + split_length : K",
                 "first + split_length",
             ),
             "the last step is lost": (
-                "q < share.last; q += PLANE_COUNT",
-                "q + BLOCK_K < share.last; q += PLANE_COUNT",
+                "k < work.last; k += INTERVAL",
+                "k + BLOCK_K < work.last; k += INTERVAL",
             ),
             "all sums are of the first split": (
-                "store_sums(target, share.split",
+                "store_sums(target, work.split",
                 "store_sums(target, 0",
             ),
             "a strip is overwritten while it is read": (
@@ -301,13 +311,13 @@ MUTANTS = (
                 "    __syncwarp();\n#pragma unroll 1\n    for (int quad",
                 "#pragma unroll 1\n    for (int quad",
             ),
-            "a strip lacks its last columns": ("c < STRIP)", "c < STRIP - 8)"),
+            "a strip lacks its last columns": ("c < EPILOGUE_N)", "c < EPILOGUE_N - 8)"),
             "the lower rows of a product are nearer": ("r = at % 4 / 2 * 8", "r = at % 4 / 2 * 4"),
-            "warps have eight rows": ("share.row0 + consumer * 16", "share.row0 + consumer * 8"),
-            "one row more is written": ("if (row >= rows ||", "if (row > rows ||"),
+            "warps have eight rows": ("work.row0 + consumer * 16", "work.row0 + consumer * 8"),
+            "one row more is written": ("if (row >= M ||", "if (row > M ||"),
             "the last strip is left out": (
-                "share.column0 + c0 < columns",
-                "share.column0 + c0 + STRIP < columns",
+                "work.column0 + c0 < N",
+                "work.column0 + c0 + EPILOGUE_N < N",
             ),
         },
     ),
@@ -339,24 +349,24 @@ MUTANTS = (
                 "partial, 1, accumulate}",
             ),
             "rows and columns of C are exchanged": (
-                "{c, c_row, c_column, partial",
-                "{c, c_column, c_row, partial",
+                "{c, c_m, c_n, partial",
+                "{c, c_n, c_m, partial",
             ),
             "C is not added to": ("c_packed, accumulate}", "c_packed, 0}"),
             "C is always added to": ("c_packed, accumulate}", "c_packed, 1}"),
-            "splits have no place for their sums": ("c_column, partial,", "c_column, nullptr,"),
-            "as many columns as rows": ("accumulate}, rows, columns,", "accumulate}, rows, rows,"),
+            "splits have no place for their sums": ("c_n, partial,", "c_n, nullptr,"),
+            "as many columns as rows": ("accumulate}, M, N,", "accumulate}, M, M,"),
             "the contraction is a step shorter": (
-                "contraction, split_length, splits, S",
-                "contraction - BLOCK_K, split_length, splits, S",
+                "K, split_length, splits, Identity",
+                "K - BLOCK_K, split_length, splits, Identity",
             ),
-            "one split": ("split_length, splits, Same{}", "split_length, 1, Same{}"),
+            "one split": ("split_length, splits, Identity{}", "split_length, 1, Identity{}"),
         },
     ),
     *planted(
         "matmul_backward_wgmma.cu",
         (),
-        {"a stride of 32 bits": ("Offset c_row,", "int c_row,")},
+        {"a stride of 32 bits": ("Offset c_m,", "int c_m,")},
     ),
     *planted(
         "dense_sigmoid_wgmma.cu",
@@ -378,7 +388,7 @@ MUTANTS = (
             "the bias has no stride": ("{b, b_stride, m}", "{b, 1, m}"),
             "as much bias as there are rows": ("{b, b_stride, m}", "{b, b_stride, n}"),
             "no bias": ("{b, b_stride, m}", "{nullptr, b_stride, m}"),
-            "no sigmoid": ("BiasSigmoid{b, b_stride, m}", "Same{}"),
+            "no sigmoid": ("BiasSigmoid{b, b_stride, m}", "Identity{}"),
         },
     ),
     *planted(
