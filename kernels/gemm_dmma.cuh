@@ -74,7 +74,7 @@ struct TileCopy {
   const Element* from;
   Offset row_stride, step;  // step: to the next tile
   int packed;
-  int k, to;    // the thread's first element in a tile
+  int kk, to;    // the thread's first element in a tile
   int mn_left;  // indices of M or N from there on
 
   __device__ __forceinline__ TileCopy(const Operand<K_MAJOR>& operand, Offset mn0, Offset k0,
@@ -85,17 +85,17 @@ struct TileCopy {
     const int element = packed ? 2 * threadIdx.x : threadIdx.x;
     const int row = element / T::COLUMNS, column = element % T::COLUMNS;
     const Offset mn = mn0 + (K_MAJOR ? row : column);
-    k = K_MAJOR ? column : row;
+    kk = K_MAJOR ? column : row;
     to = T::offset(row, column);
-    from = operand.p + mn * operand.mn_stride + (k0 + k) * operand.k_stride;
+    from = operand.p + mn * operand.mn_stride + (k0 + kk) * operand.k_stride;
     mn_left = mn_end - mn < BLOCK ? int(mn_end - mn) : BLOCK;
   }
 
   // Issues the copy of one pack, if `packed`.
   __device__ __forceinline__ void start_pack(Element* tile, int number, int k_left) const {
     if (!packed) return;
-    const int rows_left = K_MAJOR ? mn_left : k_left - k;
-    const int columns_left = K_MAJOR ? k_left - k : mn_left;
+    const int rows_left = K_MAJOR ? mn_left : k_left - kk;
+    const int columns_left = K_MAJOR ? k_left - kk : mn_left;
     const int row = number * 2 * ROW_STEP;
     const int bytes = columns_left > 1 ? 16 : columns_left == 1 ? 8 : 0;
     ptx::cp_async16(tile + to + row * T::PITCH, from + row * row_stride,
@@ -105,8 +105,8 @@ struct TileCopy {
   // registers of the accumulators.
   __device__ __forceinline__ void start_elements(Element* tile, int k_left) const {
     if (packed) return;
-    const int rows_left = K_MAJOR ? mn_left : k_left - k;
-    const int columns_left = K_MAJOR ? k_left - k : mn_left;
+    const int rows_left = K_MAJOR ? mn_left : k_left - kk;
+    const int columns_left = K_MAJOR ? k_left - kk : mn_left;
 #pragma unroll 1
     for (int row = 0; row < T::ROWS; row += ROW_STEP)
       ptx::cp_async8(tile + to + row * T::PITCH, from + row * row_stride,
@@ -121,14 +121,14 @@ struct Reader {
   int from;
 
   __device__ __forceinline__ explicit Reader(int mn) {
-    const int k = threadIdx.x % 4;
-    from = K_MAJOR ? T::offset(mn, k) : T::offset(k, mn);
+    const int kk = threadIdx.x % 4;
+    from = K_MAJOR ? T::offset(mn, kk) : T::offset(kk, mn);
   }
   // The element of a half of a fragment in the s-th MMA_K of K.
   __device__ __forceinline__ Element load(const Element* tile, int fragment, int half,
                                           int s) const {
-    const int mn = fragment * FRAGMENT + half * 2, k = s * MMA_K;  // an even number of rows
-    return tile[from + (K_MAJOR ? mn * T::PITCH + k : k * T::PITCH + mn)];
+    const int mn = fragment * FRAGMENT + half * 2, kk = s * MMA_K;  // an even number of rows
+    return tile[from + (K_MAJOR ? mn * T::PITCH + kk : kk * T::PITCH + mn)];
   }
 };
 

@@ -48,7 +48,7 @@ struct Operand {
   }
 };
 
-// Copies an operand's tile from global memory by way of registers to tile[k][mn] in shared memory.
+// Copies an operand's tile from global memory by way of registers to tile[kk][mn] in shared memory.
 template <typename Source>
 struct Stage {
   Accumulator value[QUADS][4];
@@ -57,32 +57,32 @@ struct Stage {
                                        Offset k_end) {
 #pragma unroll
     for (int h = 0; h < QUADS; ++h) {
-      int mn, k;
-      coordinates(source.k_major, h, mn, k);
-      source.load(mn0 + mn, k0 + k, mn_end, k_end, value[h]);
+      int mn, kk;
+      coordinates(source.k_major, h, mn, kk);
+      source.load(mn0 + mn, k0 + kk, mn_end, k_end, value[h]);
     }
   }
   __device__ __forceinline__ void store(int k_major, Accumulator (*tile)[PITCH]) const {
 #pragma unroll
     for (int h = 0; h < QUADS; ++h) {
-      int mn, k;
-      coordinates(k_major, h, mn, k);
+      int mn, kk;
+      coordinates(k_major, h, mn, kk);
       if (k_major) {
 #pragma unroll
-        for (int e = 0; e < 4; ++e) tile[k + e][mn] = value[h][e];
+        for (int e = 0; e < 4; ++e) tile[kk + e][mn] = value[h][e];
       } else {
         Pack<Accumulator, 4> pack;
 #pragma unroll
         for (int e = 0; e < 4; ++e) pack.v[e] = value[h][e];
-        *reinterpret_cast<Pack<Accumulator, 4>*>(&tile[k][mn]) = pack;
+        *reinterpret_cast<Pack<Accumulator, 4>*>(&tile[kk][mn]) = pack;
       }
     }
   }
-  // Of the first element of this thread's vector h: mn in [0, BLOCK), k in [0, BLOCK_K).
-  static __device__ __forceinline__ void coordinates(int k_major, int h, int& mn, int& k) {
+  // Of the first element of this thread's vector h: mn in [0, BLOCK), kk in [0, BLOCK_K).
+  static __device__ __forceinline__ void coordinates(int k_major, int h, int& mn, int& kk) {
     const int quad = h * THREADS + threadIdx.x;
     mn = k_major ? quad / (BLOCK_K / 4) : quad % (BLOCK / 4) * 4;
-    k = k_major ? quad % (BLOCK_K / 4) * 4 : quad / (BLOCK / 4);
+    kk = k_major ? quad % (BLOCK_K / 4) * 4 : quad / (BLOCK / 4);
   }
 };
 
@@ -122,14 +122,14 @@ __device__ __forceinline__ void gemm_ffma(const Left& left, const Right& right,
       right_stage.load(right, column0, k0 + BLOCK_K, N, last);
     }
 #pragma unroll
-    for (int k = 0; k < BLOCK_K; ++k) {
+    for (int kk = 0; kk < BLOCK_K; ++kk) {
       Accumulator a[THREAD_TILE], b[THREAD_TILE];
 #pragma unroll
       for (int h = 0; h < QUADS; ++h) {
         const auto a4 = *reinterpret_cast<const Pack<Accumulator, 4>*>(
-            &left_tile[now][k][h * (BLOCK / QUADS) + ty * 4]);
+            &left_tile[now][kk][h * (BLOCK / QUADS) + ty * 4]);
         const auto b4 = *reinterpret_cast<const Pack<Accumulator, 4>*>(
-            &right_tile[now][k][h * (BLOCK / QUADS) + tx * 4]);
+            &right_tile[now][kk][h * (BLOCK / QUADS) + tx * 4]);
 #pragma unroll
         for (int e = 0; e < 4; ++e) {
           a[h * 4 + e] = a4.v[e];

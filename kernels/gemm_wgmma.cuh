@@ -119,21 +119,21 @@ struct PipelineState {
 
 // A CTA's coordinates in its cluster.
 struct ClusterCoord {
-  int m, n;
+  int cta_m, cta_n;
   __device__ __forceinline__ ClusterCoord() {
     const int rank = CLUSTER > 1 ? int(ptx::cluster_rank()) : 0;
-    m = rank % CLUSTER_M;
-    n = rank / CLUSTER_M;
+    cta_m = rank % CLUSTER_M;
+    cta_n = rank / CLUSTER_M;
   }
   // Multicast masks: the CTAs adjacent in N, which share A, and those adjacent in M, which share B.
   __device__ __forceinline__ unsigned left_mask() const {
     unsigned mask = 0;
 #pragma unroll
-    for (int i = 0; i < CLUSTER_N; ++i) mask |= 1u << (i * CLUSTER_M + m);
+    for (int i = 0; i < CLUSTER_N; ++i) mask |= 1u << (i * CLUSTER_M + cta_m);
     return mask;
   }
   __device__ __forceinline__ unsigned right_mask() const {
-    return ((1u << CLUSTER_M) - 1) << n * CLUSTER_M;
+    return ((1u << CLUSTER_M) - 1) << cta_n * CLUSTER_M;
   }
 };
 
@@ -150,8 +150,8 @@ struct WorkTile {
     const Offset tiles = cluster_tiles(M, N);
     split = index / tiles;
     tile_origin<CLUSTER_M * BLOCK_M, CLUSTER_N * BLOCK_N>(index % tiles, M, N, row0, column0);
-    row0 += coord.m * BLOCK_M;
-    column0 += coord.n * BLOCK_N;
+    row0 += coord.cta_m * BLOCK_M;
+    column0 += coord.cta_n * BLOCK_N;
     first = split * split_length;
     last = first + split_length < K ? first + split_length : K;
   }
@@ -335,10 +335,10 @@ __device__ __forceinline__ void gemm_wgmma(const TensorMap& left_map, const Tens
           ptx::mbar_wait(&empty[state.stage], state.phase ^ 1);
           ptx::mbar_expect_tx(barrier, STAGE_BYTES);
           WgmmaTile<LEFT_K_MAJOR, BLOCK_M, CLUSTER_N>::load(
-              stage, &left_map, work.row0, k, coord.n, (unsigned short)coord.left_mask(),
+              stage, &left_map, work.row0, k, coord.cta_n, (unsigned short)coord.left_mask(),
               barrier);
           WgmmaTile<RIGHT_K_MAJOR, BLOCK_N, CLUSTER_M>::load(
-              stage + LEFT_STAGE, &right_map, work.column0, k, coord.m,
+              stage + LEFT_STAGE, &right_map, work.column0, k, coord.cta_m,
               (unsigned short)coord.right_mask(), barrier);
           state.advance();
         }

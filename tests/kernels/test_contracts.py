@@ -96,7 +96,7 @@ def faults_of_offsets(text: str) -> list[str]:
             if not ("*" in kind or kind.split()[-1] in ("Offset", "TensorMap") or flag):
                 found.append(f"{kernel.symbol}: parameter {parameter}")
     integer = r"\b(?:int|unsigned|uint32_t|int32_t)\b"
-    declared = re.findall(rf"{integer}\s+(\w+)", plain)
+    declared = re.findall(rf"{integer}\s+(\w+)", re.sub(r"template <[^>]*>", "", plain))
     found += [f"int {name}" for name in declared if EXTENTS.fullmatch(name)]
     narrowed = re.findall(rf"{integer}\s+\w+\s*=([^;]*);", plain)
     narrowed += re.findall(rf"{integer}(\((?:[^()]|\([^()]*\))*\))", plain)

@@ -75,24 +75,24 @@ MUTANTS = (
                 "row_stride(K_MAJOR ? operand.k_stride : operand.mn_stride)",
             ),
             "a thread begins at the other walk's index": (
-                "k = K_MAJOR ? column : row;",
-                "k = K_MAJOR ? row : column;",
+                "kk = K_MAJOR ? column : row;",
+                "kk = K_MAJOR ? row : column;",
             ),
             "outer indices are counted from the tile": (
                 "mn_end - mn < BLOCK ? int(mn_end - mn) : BLOCK",
                 "mn_end - mn0 < BLOCK ? int(mn_end - mn0) : BLOCK",
             ),
             "odd rows are not shifted where they are read": (
-                "T::offset(mn, k) : T::offset(k, mn)",
-                "mn * T::PITCH + k : k * T::PITCH + mn",
+                "T::offset(mn, kk) : T::offset(kk, mn)",
+                "mn * T::PITCH + kk : kk * T::PITCH + mn",
             ),
             "the second half of a piece is the first": (
-                "fragment * FRAGMENT + half * 2, k",
-                "fragment * FRAGMENT, k",
+                "fragment * FRAGMENT + half * 2, kk",
+                "fragment * FRAGMENT, kk",
             ),
             "halves lie one after the other": (
-                "fragment * FRAGMENT + half * 2, k",
-                "fragment * FRAGMENT + half * 8, k",
+                "fragment * FRAGMENT + half * 2, kk",
+                "fragment * FRAGMENT + half * 8, kk",
             ),
             "a lane's rows lie one after the other": ("g / 2 * 4 + g % 2", "g"),
             "warps share the columns as they do the rows": (

@@ -27,14 +27,14 @@ MUTANTS = (
                 "first + split_length",
             ),
             "every split is the first": ("first = blockIdx.y * split_length;", "first = 0;"),
-            "one product of a step is lost": ("k < BLOCK_K; ++k", "k < BLOCK_K - 1; ++k"),
+            "one product of a step is lost": ("kk < BLOCK_K; ++kk", "kk < BLOCK_K - 1; ++kk"),
             "products are not added up": (
                 "multiply_add(a[i], b[j], sum[i][j])",
                 "multiply_add(a[i], b[j], 0)",
             ),
             "no transposition on the way to shared memory": (
-                "tile[k + e][mn] = value[h][e]",
-                "tile[k][mn + e] = value[h][e]",
+                "tile[kk + e][mn] = value[h][e]",
+                "tile[kk][mn + e] = value[h][e]",
             ),
             "threads place quads across the tile wrongly": (
                 "quad % (BLOCK / 4) * 4;",

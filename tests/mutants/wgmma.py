@@ -32,7 +32,7 @@ MUTANTS = (
             ),
             "the first block does not wait at the end": (
                 "s < STAGES; ++s, state.advance())",
-                "s < STAGES && coord.m + coord.n > 0; ++s, state.advance())",
+                "s < STAGES && coord.cta_m + coord.cta_n > 0; ++s, state.advance())",
             ),
             "clusters of four do not wait at the end": (
                 "if (CLUSTER > 1) {  // until",
@@ -256,24 +256,24 @@ MUTANTS = (
             ),
             # clusters
             "blocks of a row of tiles are taken for those of a column": (
-                "1u << (i * CLUSTER_M + m)",
-                "1u << (i + m * CLUSTER_M)",
+                "1u << (i * CLUSTER_M + cta_m)",
+                "1u << (i + cta_m * CLUSTER_M)",
             ),
-            "all columns of tiles are the first": ("<< n * CLUSTER_M", "<< 0"),
+            "all columns of tiles are the first": ("<< cta_n * CLUSTER_M", "<< 0"),
             "blocks have their row's place in both ways": (
-                "n = rank / CLUSTER_M;",
-                "n = rank % CLUSTER_M;",
+                "cta_n = rank / CLUSTER_M;",
+                "cta_n = rank % CLUSTER_M;",
             ),
             "a block brings the part of the other operand": (
-                "work.row0, k, coord.n,",
-                "work.row0, k, coord.m,",
+                "work.row0, k, coord.cta_n,",
+                "work.row0, k, coord.cta_m,",
             ),
             "all blocks of a cluster have its first row of tiles": (
-                "    row0 += coord.m * BLOCK_M;\n",
+                "    row0 += coord.cta_m * BLOCK_M;\n",
                 "",
             ),
             "all blocks of a cluster have its first column of tiles": (
-                "    column0 += coord.n * BLOCK_N;\n",
+                "    column0 += coord.cta_n * BLOCK_N;\n",
                 "",
             ),
             "every block begins with a tile of its own": (
