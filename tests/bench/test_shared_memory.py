@@ -12,8 +12,7 @@ from gpugrad.gpu.arguments import defines, flags, integers
 from gpugrad.planning.choice import fused_layer
 from gpugrad.planning.configurations import FUSED
 from gpugrad.planning.problem import Problem
-from tests.emulator import uninitialised
-from tests.emulator.wavefronts import Requests
+from tests.emulator import Requests, uninitialised
 from tests.support import emulator_runtime
 from tests.support.cases import dtype_of
 

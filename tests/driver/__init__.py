@@ -14,9 +14,11 @@ from .control import (
     set_order,
     visible,
 )
+from .library import TensorMapFields
 
 __all__ = [
     "Order",
+    "TensorMapFields",
     "calls",
     "finish",
     "idle",

@@ -3,10 +3,9 @@
 import _thread
 import functools
 import re
-import struct
 import traceback
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -16,11 +15,10 @@ from tests.kernels.instantiations import INSTANTIATIONS
 from tests.support.emulator_runtime import module
 
 from . import cupy_kernels, cupy_sources, memory
-from .library import Launch, library
+from .library import ForeignTensorMapError, Launch, TensorMapFields, library
 
 LAUNCH_FAILED, ILLEGAL_ADDRESS = 719, 700
 CUBIN = re.compile(r"(\w+)-([0-9a-f]{24})")  # as gpugrad.gpu.cache names them
-TENSOR_MAP = struct.Struct("<8sQ4Q5I5HH2I")  # TensorMapRecord in native/control.h
 CAPABILITY = "90"
 
 
@@ -37,7 +35,7 @@ def run(launch: Launch) -> int:
     except memory.IllegalAddressError as error:
         library().played_refuse(f"{name}: {error}".encode())
         return ILLEGAL_ADDRESS
-    except (EmulatorError, cupy_sources.NotPlayedError) as error:
+    except (EmulatorError, ForeignTensorMapError, cupy_sources.NotPlayedError) as error:
         library().played_refuse(str(error).encode())
         return LAUNCH_FAILED
     except KeyboardInterrupt:  # which cannot pass through C: the main thread gets it later
@@ -83,28 +81,6 @@ def _tensor_map(value: bytes, device: int) -> Any:
     shape, steps = found.extents[::-1], (*found.strides[::-1], item)
     array = memory.view(found.address, device, shape, steps, f"u{item}")
     return TensorMap(array, found.box[::-1], found.swizzle)
-
-
-class TensorMapFields(NamedTuple):
-    """What the driver has been told of an array, innermost dimension first."""
-
-    address: int
-    extents: tuple[int, ...]
-    strides: tuple[int, ...]  # bytes, of all dimensions but the innermost
-    box: tuple[int, ...]
-    item_bytes: int
-    swizzle: int  # bytes
-
-    @classmethod
-    def read(cls, value: bytes) -> "TensorMapFields":
-        """Read the 128 bytes of a map."""
-        magic, address, *rest = TENSOR_MAP.unpack(value[: TENSOR_MAP.size])
-        if magic.rstrip(b"\0") != b"played":
-            raise EmulatorError("a tensor map that this driver has not encoded")
-        strides, last, box = rest[:4], rest[4:9], rest[9:14]
-        rank, item_bytes, swizzle = rest[14:]
-        extents = tuple(index + 1 for index in last[:rank])
-        return cls(address, extents, (*strides[: rank - 1],), (*box[:rank],), item_bytes, swizzle)
 
 
 def instantiation(path: str) -> tuple[str, tuple[str, ...]]:

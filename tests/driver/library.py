@@ -2,13 +2,16 @@
 
 import ctypes
 import functools
+import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from tests.emulator import cache, toolchain
 
 NATIVE = Path(__file__).resolve().parent / "native"
 NAME = "libcuda.so.1"
+TENSOR_MAP = struct.Struct("<8sQ4Q5I5HH2I")  # TensorMapRecord in native/control.h
 FLAGS = ("-std=c++17", "-O2", "-fPIC", "-Wall", "-Wextra", "-Wno-missing-field-initializers")
 
 
@@ -37,6 +40,32 @@ class Launch(ctypes.Structure):
         """Return the bytes of each parameter."""
         given = self.parameters[: self.parameter_count]
         return [ctypes.string_at(one.value, one.size) for one in given]
+
+
+class ForeignTensorMapError(Exception):
+    """128 bytes that are no tensor map of this driver."""
+
+
+class TensorMapFields(NamedTuple):
+    """The array and the box that a tensor map was encoded for, innermost dimension first."""
+
+    address: int
+    extents: tuple[int, ...]
+    strides: tuple[int, ...]  # bytes, of all dimensions but the innermost
+    box: tuple[int, ...]
+    item_bytes: int
+    swizzle: int  # bytes
+
+    @classmethod
+    def read(cls, value: bytes) -> "TensorMapFields":
+        """Read the 128 bytes of a map."""
+        magic, address, *rest = TENSOR_MAP.unpack(value[: TENSOR_MAP.size])
+        if magic.rstrip(b"\0") != b"played":
+            raise ForeignTensorMapError("a tensor map that this driver has not encoded")
+        strides, last, box = rest[:4], rest[4:9], rest[9:14]
+        rank, item_bytes, swizzle = rest[14:]
+        extents = tuple(index + 1 for index in last[:rank])
+        return cls(address, extents, (*strides[: rank - 1],), (*box[:rank],), item_bytes, swizzle)
 
 
 RUN = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(Launch))

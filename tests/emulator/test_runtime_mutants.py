@@ -23,8 +23,8 @@ from tests.emulator import (
     test_wgmma_layouts,
 )
 from tests.emulator.subjects.cases import FOLDER, sum_tiles
+from tests.emulator.test_measured_products import expect_measured
 from tests.emulator.test_planted_hopper_errors import FILE
-from tests.independent_truth.test_measured_products import expect_measured
 
 Check = Callable[[], None]
 

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from tests.emulator import EmulatorError, Module, uninitialised
-from tests.emulator.wavefronts import Requests
+from tests.emulator import EmulatorError, Module, Requests, uninitialised
 
 SOURCE = """
 struct alignas(8) Pair { float v[2]; };

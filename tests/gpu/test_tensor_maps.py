@@ -12,7 +12,6 @@ from gpugrad.gpu.plane_operands import operand
 from gpugrad.planning.configurations import WGMMA
 from tests import driver, emulator
 from tests.conftest import ON_A_GPU
-from tests.driver.execution import TensorMapFields
 from tests.support.emulator_runtime import EmulatorRuntime
 from tests.support.planes import TestProgram
 
@@ -63,11 +62,11 @@ def test_layout_passed_to_the_driver(encoder):
     array = device_array()
     value = encode(array, (3, 4, 64), 128)
     assert len(value) == tensor_maps.BYTES
-    assert TensorMapFields.read(value) == (
+    assert driver.TensorMapFields.read(value) == (
         *(array.data.ptr, (7, 5, 3), (16, 80), (64, 4, 3)),
         *(2, 128),
     )
-    assert TensorMapFields.read(encode(array, (1, 128, 32), 64)).swizzle == 64
+    assert driver.TensorMapFields.read(encode(array, (1, 128, 32), 64)).swizzle == 64
 
 
 @pytest.mark.skipif(ON_A_GPU, reason="needs a GPU that is played, and counts calls")

@@ -1,5 +1,5 @@
-"""What the emulator and the kernels believe together, against sources that share nothing of theirs.
+"""Kernels and emulator against sources that share nothing with either: see README.md."""
 
-Layouts against the CuTe headers, rounding against products that an H200 computed, and the protocol
-of the pipeline of kernels/gemm_wgmma.cuh against a model of its own.
-"""
+from .cute import LEADING, MAJORS, Tables, layouts
+
+__all__ = ["LEADING", "MAJORS", "Tables", "layouts"]

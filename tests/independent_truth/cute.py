@@ -9,13 +9,16 @@ import numpy as np
 
 from tests.emulator import cache, toolchain
 
+Tables = dict[str, np.ndarray]
+LEADING = 0x3FFF << 16  # the bits of LBO in a matrix descriptor
+MAJORS = {"K": "K", "M": "MN"}  # CuTe's names for the orders of operands
 PROGRAM = Path(__file__).with_name("cute_layouts.cpp")
 FLAGS = ("-std=c++17", "-O1", "-w")  # with -O0 it takes twice as long to compile
 
 
 @functools.cache
-def layouts() -> dict[str, np.ndarray]:
-    """The tables that cute_layouts.cpp prints, by their names."""
+def layouts() -> Tables:
+    """Return the tables that cute_layouts.cpp prints, by their names."""
     program = PROGRAM.read_text(encoding="utf-8")
     version = metadata.version("nvidia-cutlass")  # PackageNotFoundError names what is missing
     key = cache.key(program, version, toolchain.fingerprint(), *FLAGS)

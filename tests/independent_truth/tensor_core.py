@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .cute import LEADING, MAJORS, Tables
 from .recording import MEMORY, RIGHT, Recording
 
-Tables = dict[str, np.ndarray]
 REGISTERS = {  # m, n, k; values of a lane in A and in B; values in a register
     "mma_f16": ((16, 8, 16), (8, 4), 2),
     "mma_bf16": ((16, 8, 16), (8, 4), 2),
@@ -17,8 +17,6 @@ REGISTERS = {  # m, n, k; values of a lane in A and in B; values in a register
 }
 WGMMA_M, WGMMA_K = 64, 16
 PATTERN = 1024  # bytes after which any swizzle repeats
-LEADING = 0x3FFF << 16  # the bits of LBO
-MAJORS = {"K": "K", "M": "MN"}  # what CuTe calls the orders of operands
 
 
 @dataclass(frozen=True)

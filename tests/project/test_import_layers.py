@@ -14,6 +14,8 @@ FRAMEWORKS = {"cupy", "cupyx", "cuda", "torch", "jax", "autograd"}
 ADAPTERS = {"torch", "jax", "autograd"}  # gpugrad.torch adapts torch, and so on
 OUTSIDE = {"rich", "sklearn", "matplotlib"}
 MODULES = sorted(ROOT.rglob("*.py"))
+TESTS = ROOT.parent / "tests"
+COMPONENTS = ("emulator", "driver", "independent_truth")  # of the tests, with a face each
 OF_THE_PACKAGE = {  # what these may import of it: a plan is arithmetic, a profile knows no backend
     "errors": set(),
     "operations": {"errors"},
@@ -93,6 +95,43 @@ def test_frameworks_are_imported_by_who_needs_them(path):
         top = imported.split(".")[0]
         if top in FRAMEWORKS:
             assert own == top or (own == "gpu" and top not in ADAPTERS)
+
+
+def past_faces(text, own=""):
+    """What a text imports of a component of the tests that its face does not name."""
+    tree = ast.parse(text)
+    for component in set(COMPONENTS) - {own}:
+        face = ast.parse((TESTS / component / "__init__.py").read_text(encoding="utf-8"))
+        assigned = [node.value for node in face.body if isinstance(node, ast.Assign)]
+        public = ast.literal_eval(assigned[-1])  # __all__
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+            else:
+                continue
+            for name in names:
+                rest = name.removeprefix(f"tests.{component}.")
+                if rest != name and rest not in public:
+                    yield name
+
+
+@pytest.mark.parametrize("folder", ["bench", "gpugrad", "tests"])
+def test_components_of_the_tests_are_imported_by_their_faces(folder):
+    found = {}
+    for path in sorted((ROOT.parent / folder).rglob("*.py")):
+        parts = path.relative_to(ROOT.parent).parts
+        found[path] = list(past_faces(path.read_text(encoding="utf-8"), own=parts[1]))
+    assert found
+    assert not {path: names for path, names in found.items() if names}
+
+
+def test_an_import_past_a_face_is_found():
+    planted = "from tests.emulator import Module\nfrom tests.emulator.build import HERE\n"
+    assert list(past_faces(planted)) == ["tests.emulator.build.HERE"]
+    assert not list(past_faces(planted, own="emulator"))
+    assert list(past_faces("import tests.driver.library")) == ["tests.driver.library"]
 
 
 def test_the_package_itself_reaches_no_backend():
