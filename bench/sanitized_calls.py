@@ -146,7 +146,7 @@ def make(call: Call) -> None:
 @contextlib.contextmanager
 def planned(call: Call) -> Iterator[None]:
     """Have products planned with the algorithm and the tile of a call."""
-    choice = products_by(lambda _: (call.algorithm, call.planes), one_launch=call.one_launch)
+    choice = products_by(lambda _: (call.algorithm, call.planes), fused=call.one_launch)
     from_ = 1 if call.tile > SMALL_TILE else math.inf
     of_planes = configurations.WGMMA.get(call.planes, ())
     only = {call.planes: tuple(one for one in of_planes if call.tile == one.BLOCK_N)}

@@ -22,7 +22,7 @@ from tests.support.algorithms import (
     by_mma,
     by_multiply_adds,
     fused_path,
-    in_one_launch_from_planes,
+    fused_path_from_planes,
     on_tensor_cores,
     products_by,
 )
@@ -77,16 +77,16 @@ class EmulatedTensorCores(EmulatedBackend):
     name = "emulator-tensor-cores"
 
 
-class EmulatedOneLaunch(EmulatedBackend):
-    """The same, and all gradients of a layer from one launch wherever there is a kernel for it."""
+class EmulatedFused(EmulatedBackend):
+    """The same, and the fused backward kernels wherever there is one."""
 
-    name = "emulator-one-launch"
+    name = "emulator-fused"
 
 
-class EmulatedOneLaunchFromPlanes(EmulatedBackend):
+class EmulatedFusedFromPlanes(EmulatedBackend):
     """The same on tensor cores, from three planes of float32."""
 
-    name = "emulator-one-launch-from-planes"
+    name = "emulator-fused-planes"
 
 
 class CupyBackend(Backend):
@@ -127,25 +127,25 @@ class CupyTensorCores(CupyBackend):
     name = "cupy-tensor-cores"
 
 
-class CupyOneLaunch(CupyBackend):
-    """The same, and all gradients of a layer from one launch wherever there is a kernel for it."""
+class CupyFused(CupyBackend):
+    """The same, and the fused backward kernels wherever there is one."""
 
-    name = "cupy-one-launch"
+    name = "cupy-fused"
 
 
-class CupyOneLaunchFromPlanes(CupyBackend):
+class CupyFusedFromPlanes(CupyBackend):
     """The same on tensor cores, from three planes of float32."""
 
-    name = "cupy-one-launch-from-planes"
+    name = "cupy-fused-planes"
 
 
 ON_EMULATOR = (
     *(EmulatedBackend, EmulatedTensorCores),
-    *(EmulatedOneLaunch, EmulatedOneLaunchFromPlanes),
+    *(EmulatedFused, EmulatedFusedFromPlanes),
 )
-ON_CUPY = (CupyBackend, CupyTensorCores, CupyOneLaunch, CupyOneLaunchFromPlanes)
+ON_CUPY = (CupyBackend, CupyTensorCores, CupyFused, CupyFusedFromPlanes)
 BACKENDS = {one.name: one for one in (Backend, *ON_EMULATOR, *ON_CUPY)}
-IN_ONE_LAUNCH = {dtype for dtype, _ in FUSED}
+FUSED_DTYPES = {dtype for dtype, _ in FUSED}
 ON_A_GPU = not driver.is_installed() and dispatch.gpu_missing() is None
 NO_DRIVER: Exception | None = None  # why none can be played here
 if not ON_A_GPU:
@@ -164,7 +164,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what asks for `backend` on NumPy, on emulated kernels, and with CuPy.
 
     Tests marked as `products` run once more with the products on tensor cores, and those marked as
-    `layers` with all gradients of a layer from one launch.
+    `layers` with the fused backward kernels.
     """
     if "backend" in metafunc.fixturenames:
         devices = ["emulator", "cupy"]
@@ -172,9 +172,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if metafunc.definition.get_closest_marker("products"):
             names += [f"{name}-tensor-cores" for name in devices]
         if (layers := metafunc.definition.get_closest_marker("layers")) is not None:
-            names += [f"{name}-one-launch" for name in devices]
+            names += [f"{name}-fused" for name in devices]
             if layers.kwargs.get("planes", True):
-                names += [f"{name}-one-launch-from-planes" for name in devices]
+                names += [f"{name}-fused-planes" for name in devices]
         metafunc.parametrize("backend", names, indirect=True)
 
 
@@ -243,10 +243,10 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     exchanged: dict[str, Any] = {}
     if name.endswith("tensor-cores"):
         exchanged = products_by(on_tensor_cores if name.startswith("cupy") else by_mma)
-    elif name.endswith("one-launch"):
-        exchanged = products_by(fused_path, one_launch=True)
-    elif name.endswith("one-launch-from-planes"):
-        exchanged = products_by(in_one_launch_from_planes, one_launch=True)
+    elif name.endswith("fused"):
+        exchanged = products_by(fused_path, fused=True)
+    elif name.endswith("fused-planes"):
+        exchanged = products_by(fused_path_from_planes, fused=True)
     elif name == "emulator":
         exchanged = products_by(by_multiply_adds)
     for attribute, value in exchanged.items():
@@ -291,7 +291,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.loadscopereorder = False
     config.addinivalue_line("markers", "kernels: what kernels promise and a BLAS does not")
     config.addinivalue_line("markers", "products: on tensor cores too")
-    config.addinivalue_line("markers", "layers: all gradients of a layer from one launch too")
+    config.addinivalue_line("markers", "layers: the fused backward kernels too")
     config.addinivalue_line("markers", "host: what CuPy's arrays cannot be")
     config.addinivalue_line("markers", "gpu: runs on a GPU where there is one")
 
@@ -315,10 +315,10 @@ def _meant_for_its_backend(item: pytest.Item) -> bool:
     """Keep big cases from the emulator, and what a mark excludes from the others."""
     given = getattr(item, "callspec", None)
     name, _, way = (given.params.get("backend") or "").partition("-") if given else ("", "", "")
-    if given and way.startswith("one-launch"):
+    if given and way.startswith("fused"):
         op = given.params.get("name", "dense_sigmoid_backward")
         dtype = given.params.get("dtype", "float32")
-        dtypes = IN_ONE_LAUNCH if way == "one-launch" else {"float32"}
+        dtypes = FUSED_DTYPES if way == "fused" else {"float32"}
         if op != "dense_sigmoid_backward" or dtype not in dtypes:
             return False  # nothing but what the others compute
     emulated = name == "emulator" or (name == "cupy" and not ON_A_GPU)

@@ -35,7 +35,7 @@ from tests.gpu.test_plane_products import has_tensor_cores, rates
 from tests.support.algorithms import products_by
 from tests.support.cases import dtype_of
 from tests.support.emulator_runtime import EmulatorRuntime
-from tests.support.one_launch import expect_gradients, one_launch_from, upstream
+from tests.support.fused_layers import expect_gradients, fused_from, upstream
 
 SHORT = (EXACT_TERMS, max(256, 2 * EXACT_TERMS))  # sums of every family, none shorter
 RECOVERED = (RECOVERED_TERMS, 2 * RECOVERED_TERMS)  # the same in the fused kernel on Hopper
@@ -84,7 +84,7 @@ def layer_on_a_gpu(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     backend = BACKENDS["cupy"]()
     w = np.zeros((len(left), len(right)), np.float32)
     arrays = (backend.array(one) for one in (*upstream(right.T), left.T, w))
-    with one_launch_from(3):
+    with fused_from(3):
         return np.asarray(backend.numpy(gpugrad.dense_sigmoid_backward(*arrays).dw))
 
 
@@ -132,7 +132,7 @@ HOPPERS = tuple(
 @pytest.mark.parametrize("family", FAMILIES)
 def test_highest_of_fused_kernels_is_as_accurate_as_ffma(family, contraction, machine):
     row = Row(family, contraction)
-    ours, _ = table.errors(problems(row), one_launch_on(machine))
+    ours, _ = table.errors(problems(row), fused_on(machine))
     assert worse_by(ours, errors(machine, 0, row)[0]) <= CHANCE
 
 
@@ -142,12 +142,12 @@ def test_highest_of_fused_kernels_is_as_accurate_as_ffma(family, contraction, ma
 def test_high_of_fused_kernels_in_norm(family, contraction, machine):
     """Beyond what two planes may lose, no more than FFMA."""
     row = Row(family, contraction)
-    _, ours = table.errors(problems(row), one_launch_on(machine))
+    _, ours = table.errors(problems(row), fused_on(machine))
     _, plain = errors(machine, 0, row)
     assert ours.largest <= lost_in_planes(PLANES["high"], contraction) + plain.largest
 
 
-def one_launch_on(machine: str) -> table.Product:
+def fused_on(machine: str) -> table.Product:
     return layer_on_a_gpu if machine == "cupy" else table.fused_path(machine)
 
 
@@ -236,7 +236,7 @@ def test_the_model_computes_as_the_kernels_do(machine, family, planes):
 
 @pytest.mark.parametrize("outputs", [11, 100])
 @pytest.mark.parametrize("family", ["ordinary", "entries", "cancelling", "subnormal", "huge"])
-def test_the_model_computes_one_launch_as_the_kernel_does(machine, family, outputs):
+def test_the_model_computes_fused_as_the_kernel_does(machine, family, outputs):
     """Bit by bit, with one split and with several."""
     for rows in (40, 530):
         dz, w = draw(family, rows, 19, outputs, 0)
@@ -262,7 +262,7 @@ def test_dw_of_few_rows_uses_ffma_besides_the_fused_kernel(machine, accumulate):
     def compute(rows: int, wrt: tuple[str, ...]) -> Any:
         shapes = {"x": (rows, 19), "w": (19, 70), "b": (70,)}
         out = tuple(np.ones(shapes[one], np.float32) if one in wrt else None for one in every)
-        with one_launch_from(3, of_short_sums=False):
+        with fused_from(3, of_short_sums=False):
             return gpugrad.dense_sigmoid_backward(
                 *(one[:rows] for one in (*upstream(dz), x)),
                 w,
@@ -384,7 +384,7 @@ def test_non_finite_values_of_fused_kernels_are_those_of_ffma(machine, outputs):
     x = not_finite(20, outputs, 90)[0].T
     results = []
     for planes in (0, 3):
-        with one_launch_from(planes):
+        with fused_from(planes):
             results.append(gpugrad.dense_sigmoid_backward(*upstream(dz), x, w, device="gpu"))
     finite_of = [np.where(np.isfinite(one), one, 0) for one in (dz, w, x)]
     norms = exact(finite_of[0], finite_of[1]).norms, exact(finite_of[2].T, finite_of[0].T).norms

@@ -84,8 +84,8 @@ def test_rows_do_not_depend_on_the_number_of_launches(backend, dtype, layer, mon
         monkeypatch.setattr(dispatch, "runtime", lambda: EmulatorRuntime(arithmetic="hopper"))
     arrays = layer_arrays(layer, dtype)
     plan, found = import_module("gpugrad.planning.choice"), []
-    for one_launch in (True, False):
-        exchanged = algorithms.products_by(algorithms.fused_path, one_launch=one_launch)
+    for fused in (True, False):
+        exchanged = algorithms.products_by(algorithms.fused_path, fused=fused)
         for attribute, value in exchanged.items():
             monkeypatch.setattr(plan, attribute, value)
         cache.clear()

@@ -378,12 +378,12 @@ def test_the_tables_are_fresh():
         tables.loop_row(FLOAT64.on(RTX_4090), "dw", 64, RTX_4090),
     ]
     layers = [tables.layer_row(one.on(H200), H200) for one in (HIGHEST, HIGH, FLOAT64)]
-    one_launch = [tables.skinny_row(one, 64, H200) for one in skinny.PRECISIONS]
+    fused = [tables.skinny_row(one, 64, H200) for one in skinny.PRECISIONS]
     if f"by {compiler.version()}." in COMMITTED:
         stale = "python -m bench.model --update"
         assert set(shown(loops, tables.LOOPS)) <= set(ROWS), stale
         assert set(shown(layers, tables.LAYERS)) <= set(ROWS), stale
-        assert set(shown(one_launch, tables.SKINNY)) <= set(ROWS), stale
+        assert set(shown(fused, tables.SKINNY)) <= set(ROWS), stale
 
 
 def test_the_command_writes_between_the_markers(tmp_path, monkeypatch, capsys):

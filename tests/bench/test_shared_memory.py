@@ -90,9 +90,7 @@ def requests_of_a_layer(dtype: str, algorithm: str, tile: int) -> list[Requests]
     ("dtype", "algorithm", "tile"),
     [(*key, one.OUTPUTS) for key, sizes in FUSED.items() for one in sizes],
 )
-def test_layers_in_one_launch_are_free_of_bank_conflicts(
-    dtype: str, algorithm: str, tile: int
-) -> None:
+def test_layers_fused_are_free_of_bank_conflicts(dtype: str, algorithm: str, tile: int) -> None:
     """But for the sums of threads over eight columns, which are stored once a block."""
     found = requests_of_a_layer(dtype, algorithm, tile)
     left = conflicts(found)

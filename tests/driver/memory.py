@@ -1,4 +1,4 @@
-"""Device memory as NumPy sees it, for those who carry out launches."""
+"""Device memory as NumPy sees it, for launches."""
 
 import ctypes
 from collections.abc import Sequence

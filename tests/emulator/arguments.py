@@ -11,7 +11,7 @@ from .errors import EmulatorError
 from .tensor_maps import TensorMap
 from .uninitialised_arrays import poison_of
 
-MAX_ITEM = 8  # bytes that the checker tells apart at most
+MAX_ITEM = 8  # bytes that the checker distinguishes at most
 KINDS = {"b": "bool", "i": "int", "u": "uint", "f": "float"}
 
 
@@ -49,7 +49,7 @@ class Pointer:
         return int(self.memory.ctypes.data + self.offset)
 
     def elements(self, size: int) -> np.ndarray:
-        """The memory as elements of so many bytes, one of which begins at the address."""
+        """Return the memory as elements of so many bytes, one of which begins at the address."""
         if size not in (2, 4, 8):
             return self.memory
         first = self.offset % size
@@ -92,7 +92,7 @@ class Group:
 
     @property
     def item_bytes(self) -> int:
-        """Bytes that the checker tells apart: they divide all items and their offsets."""
+        """Bytes that the checker distinguishes: they divide all items and their offsets."""
         steps = [MAX_ITEM, self.size or MAX_ITEM]
         for extent in self.extents:
             steps += [extent.array.itemsize, extent.low - self.low]
@@ -100,7 +100,7 @@ class Group:
 
 
 def parse_signature(text: str, names: list[str]) -> list[Parameter]:
-    """The parameters that a signature such as "P4,p4,i8," lists."""
+    """Return the parameters that a signature such as "P4,p4,i8," lists."""
     found = re.findall(r"(\w)(\d+),", text)
     return [
         Parameter(index, names[index] if index < len(names) else "", kind, int(size))
@@ -109,7 +109,7 @@ def parse_signature(text: str, names: list[str]) -> list[Parameter]:
 
 
 def extent_of(parameter: Parameter, argument: Any) -> Extent | None:
-    """The memory of an array argument; None for anything else."""
+    """Return the memory of an array argument; None for anything else."""
     if isinstance(argument, Pointer):
         array = argument.elements(parameter.size)
         low, high = np.lib.array_utils.byte_bounds(array)
@@ -134,7 +134,7 @@ def extent_of(parameter: Parameter, argument: Any) -> Extent | None:
 
 
 def group_by_memory(extents: list[Extent]) -> list[Group]:
-    """Arrays that overlap come into one group."""
+    """Return the groups of arrays, those that overlap in one."""
     groups: list[Group] = []
     for extent in sorted(extents, key=lambda e: (e.low, e.high)):
         if groups and extent.low < groups[-1].high:
@@ -146,7 +146,7 @@ def group_by_memory(extents: list[Extent]) -> list[Group]:
 
 
 def mark_members(group: Group) -> np.ndarray | None:
-    """One byte an item of the group, 0 where it belongs to no array; None if all belong."""
+    """Return a byte an item of the group, 0 where no array has it; None if arrays have all."""
     step = group.item_bytes
     if not group.size or any(e.array.size * e.array.itemsize == group.size for e in group.extents):
         return None
@@ -163,13 +163,13 @@ def mark_members(group: Group) -> np.ndarray | None:
 
 
 def poison_of_group(group: Group) -> int | None:
-    """The poison byte if every array of the group was made by uninitialised()."""
+    """Return the poison byte if every array of the group was made by uninitialised()."""
     found = {poison_of(extent.array) for extent in group.extents}
     return found.pop() if len(found) == 1 else None
 
 
 def pack_scalar(parameter: Parameter, argument: Any) -> bytes:
-    """The bytes of an argument that is no array."""
+    """Return the bytes of an argument that is no array."""
     if parameter.is_pointer:
         is_null = isinstance(argument, np.unsignedinteger) and argument == 0
         if argument is not None and not is_null:

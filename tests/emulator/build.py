@@ -39,12 +39,12 @@ UNCHECKED = f'{EXPORT} __attribute__((no_sanitize("thread")))'  # called beside 
 
 @functools.cache
 def contents(folder: Path) -> str:
-    """All source texts of a folder, in order."""
+    """Return all source texts of a folder, in order."""
     return "".join(path.read_text(encoding="utf-8") for path in sorted(folder.iterdir()))
 
 
 def runtime_part(path: Path, flags: Sequence[str]) -> Path:
-    """One file of the runtime, compiled by itself."""
+    """Return one file of the runtime, compiled by itself."""
     headers = [one.read_text(encoding="utf-8") for one in sorted(path.parent.glob("*.h"))]
     headers.append((DEVICE / "runtime_calls.h").read_text(encoding="utf-8"))
     text = path.read_text(encoding="utf-8")
@@ -58,7 +58,7 @@ def runtime_part(path: Path, flags: Sequence[str]) -> Path:
 
 @functools.cache
 def runtime_object() -> Path:
-    """The runtime, compiled as one translation unit so that the checker is inlined."""
+    """Return the runtime, compiled as one translation unit so that the checker is inlined."""
     parts = sorted(RUNTIME.glob("*.cpp"))
     text = "".join(f'#include "{path}"\n' for path in parts)
     calls = (DEVICE / "runtime_calls.h").read_text(encoding="utf-8")
@@ -73,13 +73,13 @@ def runtime_object() -> Path:
 
 
 def kernel_flags(mode: str) -> tuple[str, ...]:
-    """Flags of every kernel source of a mode; a precompiled header serves only equal flags."""
+    """Return a mode's flags; a precompiled header serves only equal flags."""
     return (*LANGUAGE, *MODES[mode], *KERNEL_FLAGS)
 
 
 @functools.cache
 def precompiled_header(mode: str) -> Path:
-    """Folder with the precompiled cuda_on_cpu.h of a mode."""
+    """Return the folder with the precompiled cuda_on_cpu.h of a mode."""
     flags = kernel_flags(mode)
     key = cache.key(str(HERE), contents(DEVICE), toolchain.fingerprint(), *flags)
 
@@ -94,7 +94,7 @@ def precompiled_header(mode: str) -> Path:
 
 
 def dynamic_memory_object(names: Sequence[str]) -> Path:
-    """Thread-local memory for extern __shared__ arrays, which all start at one address."""
+    """Return thread-local memory for extern __shared__ arrays, which all start at one address."""
     symbols = [*names, "emulator_dynamic_memory"]
     lines = ['.section .tbss,"awT",@nobits', f".balign {DYNAMIC_ALIGNMENT}"]
     for name in symbols:
@@ -111,7 +111,7 @@ def dynamic_memory_object(names: Sequence[str]) -> Path:
 
 
 def with_red_zones(assembly: str) -> str:
-    """The assembly with unused bytes after every thread-local variable.
+    """Return the assembly with unused bytes after every thread-local variable.
 
     An access past the end of one __shared__ array then hits no other.
     """
@@ -126,7 +126,7 @@ def with_red_zones(assembly: str) -> str:
 
 
 def definition(macro: str) -> str:
-    """A #define for what -D would take: NAME or NAME=VALUE."""
+    """Return a #define for what -D would take: NAME or NAME=VALUE."""
     name, equals, value = macro.partition("=")
     return f"#define {name} {value if equals else 1}"
 
@@ -134,7 +134,7 @@ def definition(macro: str) -> str:
 def translation_unit(
     source: Source, functions: Sequence[str], defines: Iterable[str], arch: int
 ) -> str:
-    """The kernel source between the emulator's header and an entry point for each function."""
+    """Return the source between the emulator's header and an entry point for each function."""
     lines = ['#include "cuda_on_cpu.h"', f"#define __CUDA_ARCH__ {arch}"]
     lines += [*map(definition, defines), source.code]
     for index, name in enumerate(functions):
@@ -163,7 +163,7 @@ def translation_unit(
 def kernel_object(
     source: Source, functions: Sequence[str], defines: Iterable[str], mode: str, arch: int
 ) -> Path:
-    """One instantiation of a kernel source; it does not depend on the runtime."""
+    """Return one instantiation of a kernel source; it does not depend on the runtime."""
     text = translation_unit(source, functions, defines, arch)
     header = precompiled_header(mode)
     places = [f"-I{folder}" for folder in source.folders]
@@ -185,7 +185,7 @@ def kernel_object(
 def module_library(
     source: Source, functions: Sequence[str], defines: Iterable[str], mode: str, arch: int
 ) -> Path:
-    """The shared library of one instantiation of a kernel source."""
+    """Return the shared library of one instantiation of a kernel source."""
     objects = [kernel_object(source, functions, defines, mode, arch), runtime_object()]
     if source.dynamic_arrays():  # linked last: it must end the thread-local block
         objects.append(dynamic_memory_object(source.dynamic_arrays()))

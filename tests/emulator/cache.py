@@ -12,7 +12,7 @@ from .errors import EmulatorError
 
 
 def folder() -> Path:
-    """Where built files are kept: GPUGRAD_EMULATOR_CACHE, or a folder for each user."""
+    """Return the folder of built files: GPUGRAD_EMULATOR_CACHE, or a folder for each user."""
     chosen = os.environ.get("GPUGRAD_EMULATOR_CACHE")
     default = Path(tempfile.gettempdir()) / f"gpugrad-emulator-{os.getuid()}"
     path = Path(chosen) if chosen else default
@@ -23,7 +23,7 @@ def folder() -> Path:
 
 
 def key(*parts: str | bytes) -> str:
-    """Hash of all parts, in order."""
+    """Return the hash of all parts, in order."""
     digest = hashlib.sha256()
     for part in parts:
         content = part.encode() if isinstance(part, str) else part
@@ -33,7 +33,7 @@ def key(*parts: str | bytes) -> str:
 
 
 def built(name: str, build: Callable[[Path], None]) -> Path:
-    """Path of the file or folder `name`, which `build` fills at another path if it is missing.
+    """Return the path of `name`, a file or folder that `build` makes at another path if missing.
 
     Processes that want the same thing at once wait for the first of them. What a rename put in
     place is whole, so that a build that was interrupted leaves nothing behind that is used.

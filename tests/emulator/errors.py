@@ -5,5 +5,5 @@ class EmulatorError(RuntimeError):
     """A kernel that does not compile, was called wrongly, or was caught doing something wrong."""
 
 
-class MissingTool(RuntimeError):  # noqa: N818  (it tells of the machine and of no fault)
+class MissingTool(RuntimeError):  # noqa: N818  (of the machine, no fault)
     """A program or a package is not installed; the message names it, and how it is installed."""

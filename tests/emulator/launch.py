@@ -241,9 +241,9 @@ class Function:
 
 @functools.cache
 def stacks() -> ctypes.c_char:
-    """Memory for the stacks of every launch: hundreds of modules must not keep theirs each.
+    """Return memory for the stacks of every launch: hundreds of modules must not keep theirs each.
 
-    What is below cannot be touched, so that the lowest of them overflows into nobody's memory.
+    What is below cannot be touched, so that the lowest of them overflows into unused memory.
     """
     size = GUARD_BYTES + STACK_BYTES * MAX_THREADS * MAX_CLUSTER
     memory = mmap.mmap(-1, size, mmap.MAP_PRIVATE | MAP_NORESERVE)
@@ -253,7 +253,7 @@ def stacks() -> ctypes.c_char:
 
 
 def extents(what: str, values: Sequence[int]) -> ctypes.Array[ctypes.c_uint32]:
-    """Three extents; missing ones are 1."""
+    """Return three extents; missing ones are 1."""
     numbers = [int(value) for value in values]
     if not 1 <= len(numbers) <= 3 or min(numbers) < 1:
         raise EmulatorError(f"{what} is {tuple(values)}, expected one to three extents above 0")

@@ -22,7 +22,7 @@ class Module:
     Parameters
     ----------
     path_or_source : path of a .cu file, or a source text (anything with a line break)
-    defines : macros, NAME or NAME=VALUE; they tell the instantiations of one file apart
+    defines : macros, NAME or NAME=VALUE; they choose the instantiation of a file
     include_dirs : folders of headers, besides the file's own
     functions : names of the kernels; found in the source if they are declared in plain sight there
     mode : "check" finds errors, "fast" only runs
@@ -65,7 +65,7 @@ class Module:
         )
 
     def get_function(self, name: str) -> Function:
-        """The kernel of that name."""
+        """Return the kernel of that name."""
         if name not in self.functions:
             raise EmulatorError(f"{self.source.name} has no kernel {name}; it has {self.functions}")
         index = self.functions.index(name)
@@ -78,7 +78,7 @@ class Module:
         return Function(self, name, entry.value or 0, signature.value.decode(), bounds)
 
     def describe_shared(self, offset: int) -> str:
-        """The shared variable at an offset of the module's shared memory."""
+        """Return the shared variable at an offset of the module's shared memory."""
         for symbol, start, size in self._symbols:
             if start <= offset < start + size:
                 name = LOCAL_NAME.sub(r"\1", symbol)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def describe(failure: Failure, module: "Module", groups: list[Group]) -> str:
-    """Message, memory, source lines, block and thread of a failure."""
+    """Return the message, memory, source lines, block and thread of a failure."""
     text = re.sub(
         r"\{shared (\d+)\}",
         lambda offset: module.describe_shared(int(offset[1])),
@@ -34,7 +34,7 @@ def describe(failure: Failure, module: "Module", groups: list[Group]) -> str:
 
 
 def describe_place(failure: Failure, module: "Module", groups: list[Group]) -> str:
-    """The memory that a failure is about."""
+    """Return the memory that a failure is about."""
     if failure.place == DYNAMIC_SHARED:
         return f"dynamic shared memory, byte {failure.offset}"
     if failure.place == STATIC_SHARED:
@@ -47,7 +47,7 @@ def describe_place(failure: Failure, module: "Module", groups: list[Group]) -> s
 
 
 def describe_line(prefix: str, module: "Module", pc: int) -> str:
-    """The line of a kernel source, and the one that it is inlined at; nothing if it has none."""
+    """Return the line of a kernel source, and the one that it is inlined at; or nothing."""
     own = [
         f"{Path(file).name}:{line}"
         for file, line in toolchain.source_lines(module.path, pc)
@@ -57,7 +57,7 @@ def describe_line(prefix: str, module: "Module", pc: int) -> str:
 
 
 def describe_element(group: Group, offset: int) -> str:
-    """Argument and element that the byte `offset` of a group belongs to or lies next to."""
+    """Return the argument and element of the byte `offset` of a group, or the nearest."""
     address = group.low + offset
     inside = [extent for extent in group.extents if extent.low <= address < extent.high]
     extent = (inside or group.extents)[0]
@@ -71,7 +71,7 @@ def describe_element(group: Group, offset: int) -> str:
 
 
 def element_index(array: np.ndarray, start: int) -> tuple[int, ...] | None:
-    """Index of the element that holds a byte, counted from the first element; None if none does."""
+    """Return the index of the element that holds a byte, counted from the first; or None."""
     index = [0] * array.ndim
     left = start - sum(
         (extent - 1) * stride

@@ -25,12 +25,12 @@ class Source:
     texts: tuple[str, ...]
 
     def kernels(self) -> list[str]:
-        """Names of the kernels that are declared in plain sight as extern "C" __global__."""
+        """Return the names of the kernels that are declared as extern "C" __global__."""
         text = MACRO.sub("", "\n".join(map(without_comments, self.texts)))
         return list(dict.fromkeys(KERNEL.findall(text)))
 
     def attribute(self, kernel: str, attribute: str) -> str:
-        """The arguments of an attribute of an extern "C" kernel; "" if it has none."""
+        """Return the arguments of an attribute of an extern "C" kernel; "" if it has none."""
         name = rf"{re.escape(kernel)}\s*\("
         pattern = rf'extern\s+"C"\s+__global__\s+({ATTRIBUTES})void\s+({ATTRIBUTES}){name}'
         declared = re.findall(pattern, "\n".join(map(without_comments, self.texts)))
@@ -39,11 +39,11 @@ class Source:
         return found[0] if len(found) == 1 else ""
 
     def dynamic_arrays(self) -> list[str]:
-        """Names of the extern __shared__ arrays."""
+        """Return the names of the extern __shared__ arrays."""
         return sorted(set(DYNAMIC_ARRAY.findall("\n".join(map(without_comments, self.texts)))))
 
     def parameters(self, kernel: str, count: int) -> list[str]:
-        """Names of a kernel's parameters; their numbers where the source does not show them."""
+        """Return the names of a kernel's parameters, or their numbers if not in the source."""
         pattern = re.compile(rf"\b{re.escape(kernel.split('<')[0])}\s*\(([^()]*)\)")
         for text in map(without_comments, self.texts):
             for declared in pattern.findall(text):
@@ -54,7 +54,7 @@ class Source:
 
 
 def without_comments(text: str) -> str:
-    """The text without C++ comments."""
+    """Return the text without C++ comments."""
     return COMMENT.sub(" ", text)
 
 
@@ -74,7 +74,7 @@ def read(path_or_source: str | os.PathLike[str], include_dirs: Iterable[str | Pa
 
 
 def local_headers(text: str, folders: Iterable[Path]) -> list[str]:
-    """Texts of the headers that `text` includes by quoted names, directly or through others."""
+    """Return the headers that `text` includes by quoted names, directly or through others."""
     found: dict[Path, str] = {}
 
     def visit(content: str, places: list[Path]) -> None:

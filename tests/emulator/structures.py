@@ -8,7 +8,7 @@ DYNAMIC_SHARED, STATIC_SHARED, ARGUMENT, ELSEWHERE = 1, 2, 3, 4  # enum Place
 
 
 def fields(kind: type, names: str) -> list[tuple[str, type]]:
-    """Fields of a C structure that have the same type."""
+    """Return the fields of a C structure that have the same type."""
     return [(name, kind) for name in names.split()]
 
 

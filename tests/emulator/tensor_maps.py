@@ -64,7 +64,7 @@ class TensorMap:
             )
 
     def pack(self, address: int, size: int) -> bytes:
-        """The bytes that the runtime expects in a parameter of `size` bytes."""
+        """Return the bytes that the runtime expects in a parameter of `size` bytes."""
         if size != BYTES:
             raise EmulatorError(f"tensor map: the kernel's parameter has {size} bytes, not {BYTES}")
 
@@ -80,7 +80,7 @@ class TensorMap:
 
 
 def strides_of(array: np.ndarray) -> tuple[int, ...]:
-    """Strides in bytes; where an axis has one element, one that a descriptor may have."""
+    """Return strides in bytes; of an axis of one element, one that a descriptor may have."""
     strides: list[int] = []
     for extent, stride in zip(reversed(array.shape), reversed(array.strides), strict=True):
         if extent == 1:

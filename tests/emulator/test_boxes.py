@@ -16,7 +16,7 @@ def module() -> Module:
 
 
 def box_of(array: np.ndarray, box: tuple[int, ...], corner: tuple[int, ...]) -> np.ndarray:
-    """Elements from `corner` on, zeros outside of the array; both in the order of its axes."""
+    """Return elements from `corner` on, zeros out of bounds, in the order of the axes."""
     result = np.zeros(box, array.dtype)
     for index in np.ndindex(*box):
         place = tuple(i + c for i, c in zip(index, corner, strict=True))
@@ -26,7 +26,7 @@ def box_of(array: np.ndarray, box: tuple[int, ...], corner: tuple[int, ...]) -> 
 
 
 def in_shared_memory(box: np.ndarray, swizzle: int) -> np.ndarray:
-    """Bytes of a dense box: pieces of 16 change places by the number of their 128 bytes."""
+    """Return bytes of a dense box: pieces of 16 change places by the number of their 128 bytes."""
     dense = np.ascontiguousarray(box).view(np.uint8).reshape(-1)
     image = np.empty_like(dense)
     for start in range(0, dense.size, 16):
@@ -40,7 +40,7 @@ def in_shared_memory(box: np.ndarray, swizzle: int) -> np.ndarray:
 def read_box(
     module: Module, tensor_map: TensorMap, corner: tuple[int, ...], **options: Any
 ) -> np.ndarray:
-    """The bytes that a box leaves in shared memory; `corner` in the order of the array's axes."""
+    """Return the bytes of a box in shared memory; `corner` in the order of the axes."""
     bytes_ = int(np.prod(tensor_map.box)) * tensor_map.array.itemsize
     whole = np.zeros((), np.dtype([(name, np.int32) for name in "xyzw"]))
     for name, index in zip("xyzw", reversed(corner), strict=False):
@@ -53,7 +53,7 @@ def read_box(
 
 
 def numbered(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """An array of contiguous rows, all elements distinct, within memory that is never 0."""
+    """Return an array of contiguous rows, all elements distinct, within memory that is never 0."""
     pitch = -(-shape[-1] // 8) * 8 + 8
     items = np.arange(1, 1 + int(np.prod(shape[:-1])) * pitch, dtype=np.uint32)
     size = np.dtype(dtype).itemsize
@@ -117,7 +117,7 @@ def test_coordinates_must_be_as_many_as_dimensions(module: Module) -> None:
 
 
 def memory_of(*shape: int, dtype: Any = np.uint16) -> np.ndarray:
-    """Zeros that start at a multiple of 64 bytes."""
+    """Return zeros that start at a multiple of 64 bytes."""
     bytes_ = int(np.prod(shape)) * np.dtype(dtype).itemsize
     memory = np.zeros(bytes_ + 64, np.uint8)
     start = -memory.ctypes.data % 64

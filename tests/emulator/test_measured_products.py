@@ -17,7 +17,7 @@ COLUMNS = 8  # of an instruction's result, each the product of another row of th
 
 
 def measured(type_: str) -> tuple[np.ndarray, ...]:
-    """The rows of a type: c and d, float32, and a and b, (rows, 16)."""
+    """Return the rows of a type: c and d, float32, and a and b, (rows, 16)."""
     lines = TABLE.read_text(encoding="utf-8").splitlines()
     rows = [line.split()[1:] for line in lines if line.startswith(type_)]
     c, d, a, b = (
@@ -30,7 +30,7 @@ def measured(type_: str) -> tuple[np.ndarray, ...]:
 
 
 def computed(type_: str, arithmetic: str) -> np.ndarray:
-    """What the emulator makes of the rows of a type, by mma.sync."""
+    """Return what the emulator makes of the rows of a type, by mma.sync."""
     module, name = Module(FOLDER / "fragments.cu"), TYPES[type_][0]
     c, _, a, b = measured(type_)
     found = []

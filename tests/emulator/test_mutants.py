@@ -240,7 +240,7 @@ MUTANTS = {
 
 
 def outcome(module: Module, case: str, **options: Any) -> str:
-    """What running a case shows: the error's message, WRONG_RESULT, or nothing."""
+    """Return what running a case shows: the error's message, WRONG_RESULT, or nothing."""
     try:
         CASES[case][3](module, timeout=30, **options)
     except EmulatorError as error:

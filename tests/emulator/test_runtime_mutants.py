@@ -397,7 +397,7 @@ MUTANTS = {
 
 @pytest.fixture
 def mutate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Mutant], None]:
-    """Makes modules take a mutated runtime, compiled quickly, while a test runs."""
+    """Make modules take a mutated runtime, compiled quickly, while a test runs."""
     usual, kernel_object, flags = cache.folder(), build.kernel_object, (*build.LANGUAGE, "-O1")
 
     def from_usual_cache(make: Callable[..., Path], *args: Any) -> Path:

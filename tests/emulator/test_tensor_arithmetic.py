@@ -50,7 +50,7 @@ def cut(value: Fraction, unit: int) -> Fraction:
 
 
 def model(a: np.ndarray, b: np.ndarray, c: float, arithmetic: str, name: str) -> float:
-    """One result, as the hardware is described to compute it."""
+    """Return one result, as the hardware is described to compute it."""
     extra, groups = HARDWARE[arithmetic]
     group = groups[np.dtype(INSTRUCTIONS[name].dtype).itemsize]
     least = MIN_EXPONENT[name]
@@ -69,7 +69,7 @@ def model(a: np.ndarray, b: np.ndarray, c: float, arithmetic: str, name: str) ->
 
 
 def encode(name: str, x: np.ndarray) -> np.ndarray:
-    """The float32 values that an operand holds."""
+    """Return the float32 values that an operand holds."""
     if name == "mma_tf32":
         return tf32(x.astype(np.float32))
     return x.astype(INSTRUCTIONS[name].dtype).astype(np.float32)

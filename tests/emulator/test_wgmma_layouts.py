@@ -40,7 +40,7 @@ SWIZZLE_BITS = {0: 0, 32: 1, 64: 2, 128: 3}
 
 
 def distances(mode: Mode, count: int, offsets: dict[str, int]) -> np.ndarray:
-    """Pieces from the first index along a mode to each of `count`."""
+    """Return pieces from the first index along a mode to each of `count`."""
     rest, total = np.arange(count), np.zeros(count, int)
     for extent, stride in zip(*mode, strict=True):
         total += rest % extent * (offsets[stride] if isinstance(stride, str) else stride)
@@ -60,7 +60,7 @@ class Operand:
     start: int  # bytes
 
     def addresses(self) -> np.ndarray:
-        """Bytes from the aligned address to each item: (rows, DEPTH)."""
+        """Return bytes from the aligned address to each item: (rows, DEPTH)."""
         modes = (MN_MAJOR if self.mn_major else K_MAJOR)[self.swizzle]
         offsets = {"LBO": self.leading, "SBO": self.stride}
         rows, k = np.arange(self.rows), np.arange(DEPTH)
@@ -104,7 +104,7 @@ def random_operand(rng: np.random.Generator, rows: int, mn_major: bool, swizzle:
 
 
 def image(operand: Operand, values: np.ndarray, size: int, dtype: Any) -> np.ndarray:
-    """Shared memory with an operand in it, and other numbers around."""
+    """Return shared memory with an operand in it, and other numbers around."""
     items = np.full(size // 2, 99, dtype)
     places = operand.addresses() // 2
     assert len(np.unique(places)) == places.size

@@ -43,7 +43,7 @@ def run(command: Sequence[str | Path]) -> str:
 
 @functools.cache
 def compiler() -> str:
-    """Path of g++."""
+    """Return the path of g++."""
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         raise EmulatorError("the emulator runs on x86-64 Linux only")
     path = shutil.which("g++")
@@ -54,13 +54,13 @@ def compiler() -> str:
 
 @functools.cache
 def linker() -> tuple[str, ...]:
-    """Compiler options that choose gold where it is installed: it takes a third of ld's time."""
+    """Return compiler options for gold where it is installed: it takes a third of ld's time."""
     return ("-fuse-ld=gold",) if shutil.which("ld.gold") else ()
 
 
 @functools.cache
 def cuda_include_folders() -> tuple[Path, ...]:
-    """Folders with the CUDA headers that wheels have installed."""
+    """Return folders with the CUDA headers that wheels have installed."""
     spec = importlib.util.find_spec("nvidia")
     roots = list(spec.submodule_search_locations or ()) if spec else []
     lacks: list[set[str]] = []
@@ -80,13 +80,13 @@ def cuda_include_folders() -> tuple[Path, ...]:
 
 
 def cuda_includes() -> list[str]:
-    """Compiler options that find the CUDA headers."""
+    """Return compiler options that find the CUDA headers."""
     return [option for folder in cuda_include_folders() for option in ("-isystem", str(folder))]
 
 
 @functools.cache
 def fingerprint() -> str:
-    """What compiled code depends on besides its source: compiler, processor, CUDA headers."""
+    """Return what compiled code depends on besides its source: compiler, processor, headers."""
     version = run([compiler(), "-v", "-E", "-x", "c++", "/dev/null"])
     target = run([compiler(), "-march=native", "-Q", "--help=target"])
     places = [folder / name for folder in cuda_include_folders() for name in CUDA_HEADERS]
@@ -96,14 +96,14 @@ def fingerprint() -> str:
 
 
 def source_lines(library: Path, offset: int) -> list[tuple[str, int]]:
-    """(file, line) of a return address in a library, innermost inlined call first."""
+    """Return (file, line) of a return address in a library, innermost inlined call first."""
     text = run(["addr2line", "-i", "-e", library, hex(offset - 1)])
     frames = re.findall(r"^(\S+):(\d+)", text, re.MULTILINE)
     return [(file, int(line)) for file, line in frames]
 
 
 def thread_local_symbols(library: Path) -> list[tuple[str, int, int]]:
-    """(name, offset, bytes) of the thread-local variables of a library."""
+    """Return (name, offset, bytes) of the thread-local variables of a library."""
     row = re.compile(r"^\s*\d+:\s+([0-9a-f]+)\s+(\d+)\s+TLS\s+.*?(\S+)$", re.MULTILINE)
     found = row.findall(run(["readelf", "-sW", library]))
     return sorted({(name, int(offset, 16), int(size)) for offset, size, name in found if int(size)})

@@ -13,7 +13,7 @@ _owners: dict[int, int] = {}  # id of an array that owns its memory: its poison 
 
 
 def uninitialised(shape: int | tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> np.ndarray:
-    """A new array full of a poison byte; the checker refuses to read what still holds it."""
+    """Return a new array full of a poison byte; the checker refuses to read what still holds it."""
     array = np.empty(shape, dtype)
     poison = OTHER_POISON if array.dtype.kind in "biu" else NAN_POISON
     array.reshape(-1).view(np.uint8)[...] = poison
@@ -23,7 +23,7 @@ def uninitialised(shape: int | tuple[int, ...], dtype: npt.DTypeLike = np.float3
 
 
 def poison_of(array: np.ndarray) -> int | None:
-    """The poison byte of the array that `array` is a view of; None for ordinary arrays."""
+    """Return the poison byte of the array that `array` is a view of; None for ordinary arrays."""
     owner: Any = array
     while getattr(owner, "base", None) is not None:  # as_strided puts an object between arrays
         owner = owner.base

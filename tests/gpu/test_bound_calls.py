@@ -43,7 +43,7 @@ FLAT, NESTED, SPLIT = Layer((37,), 19, 35), Layer((3, 2, 5), 6, 7), Layer((600,)
 WAYS = {
     "ffma": algorithms.products_by(algorithms.by_multiply_adds),
     "tensor-cores": algorithms.products_by(algorithms.on_tensor_cores),
-    "one-launch": algorithms.products_by(algorithms.fused_path, one_launch=True),
+    "fused": algorithms.products_by(algorithms.fused_path, fused=True),
 }
 
 

@@ -189,7 +189,7 @@ def test_what_the_copy_engine_cannot_address_is_by_mma():
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_one_launch_or_several_does_not_depend_on_the_rows(dtype):
+def test_fused_or_several_does_not_depend_on_the_rows(dtype):
     """Which is by mma.sync, whose bits need not be those of wgmma."""
     taken = set()
     for k, m in ((64, 64), (64, 128), (128, 128), (64, 256), (256, 256), (4096, 64), (64, 300)):

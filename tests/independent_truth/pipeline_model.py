@@ -1,12 +1,12 @@
 """A model of the pipeline of kernels/gemm_wgmma.cuh, and searches through its schedules.
 
-Each CTA of a cluster has a producer and consumer warps, which pass the stages of a ring on by two
-mbarriers a stage. What each of them does is a list of steps. What they send to mbarriers and to
+Each CTA of a cluster has a producer and consumer warps, which pass stages on by two
+mbarriers a stage. Each of them is a list of steps. What they send to mbarriers and to
 shared memory, of their own CTA too, lands at any time and in any order. A schedule that breaks a
 rule raises `BrokenError`.
 
-A step is one action: what a thread could be interrupted in, but where nobody can notice, is one
-step. So a consumer begins to read a stage in the step that finds it full: whatever would land in
+A step is one action, or several whose interruption nothing could observe.
+So a consumer begins to read a stage in the step that finds it full: whatever would land in
 between lands on a stage that is read.
 """
 
@@ -107,21 +107,21 @@ class Protocol:
 
     @cached_property
     def expected(self) -> tuple[int, int]:
-        """Arrivals at an empty stage, and bytes of a full one."""
+        """Return arrivals at an empty stage, and bytes of a full one."""
         down, across = self.cluster
         arrivals = (down + across - 1) * self.warps + self.arrivals
         return arrivals, LEFT_BYTES + RIGHT_BYTES + self.bytes
 
     def row(self, cta: int) -> tuple[int, ...]:
-        """The CTAs that need the same tile of A."""
+        """Return the CTAs that need the same tile of A."""
         return tuple(i for i in range(self.ctas) if i % self.cluster[0] == cta % self.cluster[0])
 
     def column(self, cta: int) -> tuple[int, ...]:
-        """The CTAs that need the same tile of B."""
+        """Return the CTAs that need the same tile of B."""
         return tuple(i for i in range(self.ctas) if i // self.cluster[0] == cta // self.cluster[0])
 
     def parts(self, cta: int) -> tuple[Part, Part]:
-        """What a CTA brings of each stage."""
+        """Return what a CTA loads of each stage."""
         down, across = self.cluster
         row, column = (self.row(cta), self.column(cta)) if self.multicasts else ((cta,), (cta,))
         return (
@@ -131,19 +131,19 @@ class Protocol:
 
     @cached_property
     def whole(self) -> int:
-        """The bits of all parts of a stage."""
+        """Return the bits of all parts of a stage."""
         return (1 << sum(self.cluster)) - 1
 
     @cached_property
-    def told(self) -> tuple[tuple[int, ...], ...]:
-        """The CTAs that each one tells of stages that it has read."""
+    def released(self) -> tuple[tuple[int, ...], ...]:
+        """Return the CTAs whose stages each CTA releases."""
         if not self.tells_others:
             return tuple((cta,) for cta in range(self.ctas))
         return tuple(tuple(sorted({*self.row(c), *self.column(c)})) for c in range(self.ctas))
 
     @cached_property
     def agents(self) -> tuple[tuple[int, tuple[Step, ...]], ...]:
-        """CTA and steps of every producer and every consuming warp."""
+        """Return CTA and steps of every producer and every consuming warp."""
         first = Step("sync" if self.starts_together else "together")
         producer = [Step("start"), first, *self._producer()]
         consumer = [first, *self._consumer()]
@@ -210,7 +210,7 @@ class Search:
 
     @staticmethod
     def _stages_read(steps: tuple[Step, ...]) -> Iterator[frozenset[int]]:
-        """The stages that an agent reads before each of its steps, and after all."""
+        """Return the stages that an agent reads before each of its steps, and after all."""
         read: frozenset[int] = frozenset()
         for step in steps:
             yield read
@@ -236,7 +236,7 @@ class Search:
         return all(state.at[i] == len(self.steps[i]) for i in self.agents_of[cta])
 
     def can_go(self, state: State, agent: int) -> bool:
-        """Whether an agent has a step and need not wait for it."""
+        """Return whether an agent has a step and need not wait for it."""
         at = state.at[agent]
         if at == len(self.steps[agent]):
             return False
@@ -254,7 +254,7 @@ class Search:
         return True
 
     def after_step(self, state: State, agent: int) -> State:
-        """The state after an agent's step."""
+        """Return the state after an agent's step."""
         protocol, cta = self.protocol, self.cta_of[agent]
         step = self.steps[agent][state.at[agent]]
         place = cta * protocol.stages + step.stage
@@ -278,7 +278,7 @@ class Search:
         elif step.kind == "take" and state.held[place] != (step.fill, protocol.whole):
             raise BrokenError("a stage is read that is not whole")
         elif step.kind == "release":
-            sent = [Message(to, step.stage, step.fill, 0, 0) for to in protocol.told[cta]]
+            sent = [Message(to, step.stage, step.fill, 0, 0) for to in protocol.released[cta]]
         for message in sent:
             if message.cta != cta and self.ended(state, message.cta):
                 raise BrokenError("a CTA that has ended is sent something")
@@ -291,7 +291,7 @@ class Search:
         return state
 
     def after_landing(self, state: State, index: int) -> State:
-        """The state after a message has landed."""
+        """Return the state after a message has landed."""
         messages = state.messages[:index] + state.messages[index + 1 :]
         return self.landed(state._replace(messages=messages), state.messages[index])
 
@@ -350,7 +350,7 @@ class Search:
         return len(seen)
 
     def _key(self, state: State) -> tuple:
-        """What a state follows from, and alike for those that symmetry makes of it.
+        """Return what a state follows from, and alike for those that symmetry makes of it.
 
         What agents have done and what has not landed decides on the rest. The warps of a CTA do the
         same; rows and columns of CTAs can be exchanged.
@@ -367,7 +367,7 @@ class Search:
 
     @cached_property
     def symmetries(self) -> list[tuple[list[int], dict[int, int]]]:
-        """Exchanges that leave a cluster as it is: of its CTAs, and of the bits of parts."""
+        """Return exchanges that leave a cluster as it is: of its CTAs, and of the bits of parts."""
         down, across = self.protocol.cluster
         found = []
         for rows in {range(down), range(down)[::-1]}:
@@ -396,7 +396,7 @@ class Search:
 
 
 def _completed(barrier: Barrier, arrivals: int) -> Barrier:
-    """The barrier, in its next phase if nothing of this one is missing."""
+    """Return the barrier, in its next phase if nothing of this one is missing."""
     if barrier.pending < 0 or (not barrier.pending and barrier.missing_bytes < 0):
         raise BrokenError("arrivals or bytes beyond those that are expected")
     if barrier.pending or barrier.missing_bytes:

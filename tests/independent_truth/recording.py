@@ -75,7 +75,7 @@ class RecordingRuntime(EmulatorRuntime):
     def recording(
         self, instruction: str, planes: int, orders: str, contraction: int, result: np.ndarray
     ) -> Recording:
-        """What the last launch asked for."""
+        """Return what the last launch asked for."""
         products, events = (
             int(self._recorded(f"{one}_count", np.int32, 1)[0]) for one in ("product", "event")
         )
@@ -115,8 +115,8 @@ def of_planes(
     """Record a product whose elements have their numbers as bits, if these are less than RIGHT.
 
     The number of an element of A (plane, row, contraction) counts the last fastest; that of B
-    (plane, column, contraction) too, and has the bit RIGHT. `orders` tells what is contiguous of A
-    and of B: "K" the contraction, "M" rows or columns.
+    (plane, column, contraction) too, and has the bit RIGHT. `orders` is the major order of A and
+    of B: "K" for K-major, "M" for MN-major.
     """
     rows, columns, contraction = shape
     runtime = RecordingRuntime(kernels, multiprocessors=multiprocessors)
@@ -163,7 +163,7 @@ def of_float64(
 
 
 def kernels_with(file: str, old: str, new: str) -> Path:
-    """A folder of the kernels in which `old`, which stands once in a file, is `new`."""
+    """Return a folder of the kernels in which `old`, which stands once in a file, is `new`."""
     texts = {path.name: path.read_text(encoding="utf-8") for path in source.directory().iterdir()}
     assert texts[file].count(old) == 1, f"{old} is not once in {file}"
     texts[file] = texts[file].replace(old, new)

@@ -73,7 +73,7 @@ def expect_operand(
 
 
 def fragments_of(recording: Recording, tables: Tables) -> Iterator[Fragments]:
-    """Every product: of a warp's lanes, or of a warpgroup's threads, together."""
+    """Return every product: of a warp's lanes, or of a warpgroup's threads, together."""
     by_warpgroup = recording.instruction == "wgmma"
     read, group = (_from_shared_memory, 128) if by_warpgroup else (_from_registers, 32)
     products = recording.products
@@ -88,7 +88,7 @@ def fragments_of(recording: Recording, tables: Tables) -> Iterator[Fragments]:
 
 
 def element_of(layout: np.ndarray, values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """The fragment whose elements threads hold: values (threads, values of each)."""
+    """Return the fragment whose elements threads hold: values (threads, values of each)."""
     fragment = np.full(shape[0] * shape[1], -1)
     fragment[layout.astype(int)] = values.T.reshape(-1)
     assert fragment.min() >= 0
@@ -146,7 +146,7 @@ def _operand(
     outers: int,
     tables: Tables,
 ) -> np.ndarray:
-    """The elements (outer, contraction) that a descriptor stands for.
+    """Return the elements (outer, contraction) that a descriptor stands for.
 
     It must be CuTe's of some slice of a tile, but for the tile's address. Where one chunk of 64 is
     read of an MN-major operand, LBO is not used: CuTe writes 0 there.

@@ -23,7 +23,7 @@ def tables() -> Tables:
 
 
 def by_wgmma(tile: int, planes: int, orders: str, kernels: Any = None) -> Recording:
-    """A product of one tile a block, of a cluster, as long as its elements have numbers."""
+    """Return a product of one tile a block, of a cluster, as long as its elements have numbers."""
     one = next(one for one in WGMMA[planes] if tile == one.BLOCK_N)
     rows, columns, depth = 128 * one.CLUSTER_M, tile * one.CLUSTER_N, one.BLOCK_K
     contraction = min(2, RIGHT // (planes * max(rows, columns)) // depth) * depth

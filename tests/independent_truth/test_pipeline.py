@@ -119,7 +119,7 @@ Action = tuple[str, int, object]  # a step's kind, stage and parity; of a releas
 
 
 def record(tile: int, planes: int, tiles: int, fills: int) -> tuple[Recording, Protocol]:
-    """A kernel that has several tiles for each CTA of a cluster, and a model of it."""
+    """Return a kernel that has several tiles for each CTA of a cluster, and a model of it."""
     one = next(one for one in WGMMA[planes] if tile == one.BLOCK_N)
     down, across = one.cluster
     shape = (128 * down * tiles, tile * across, fills * one.BLOCK_K)
@@ -128,7 +128,7 @@ def record(tile: int, planes: int, tiles: int, fills: int) -> tuple[Recording, P
 
 
 def events_of(recording: Recording) -> dict[int, dict[int, list[Event]]]:
-    """The events of each CTA's threads."""
+    """Return the events of each CTA's threads."""
     found: dict[int, dict[int, list[Event]]] = defaultdict(lambda: defaultdict(list))
     for block, thread, kind, *rest in recording.events.tolist():
         found[block][thread].append(Event(KINDS[kind], *rest))
@@ -170,14 +170,14 @@ def require_followed(recording: Recording, protocol: Protocol) -> None:
 
 
 def actions(steps: tuple[Step, ...], protocol: Protocol, cta: int) -> list[Action]:
-    """What a thread shows of the steps of an agent.
+    """Return what a thread shows of the steps of an agent.
 
     That a warp finishes reading before it releases, the emulator holds: it sees operands that are
     overwritten while a product may read them.
     """
     hidden = {"start", "finish", *(["sync"] if protocol.ctas == 1 else [])}
     return [
-        (step.kind, step.stage, protocol.told[cta] if step.kind == "release" else step.parity)
+        (step.kind, step.stage, protocol.released[cta] if step.kind == "release" else step.parity)
         for step in steps
         if step.kind not in hidden
     ]
@@ -202,16 +202,16 @@ def producer_actions(events: list[Event], stages: dict[int, int]) -> list[Action
 
 
 def consumer_actions(lanes: list[list[Event]], stages: dict[int, int]) -> list[Action]:
-    """Of a warp, all of whose lanes wait; each release is told to other CTAs by other lanes."""
+    """Of a warp, all of whose lanes wait; other lanes release it to other CTAs."""
     waits: list[list[Action]] = []
-    told: dict[tuple[int, int], list[int]] = defaultdict(list)
+    arrivals: dict[tuple[int, int], list[int]] = defaultdict(list)
     order: dict[tuple[int, int], int] = {}
     for events in lanes:
         own: list[Action] = []
         for event in events:
             if event.kind == "arrive":
                 release = (len(own), stages[event.barrier])
-                told[release].append(event.value)
+                arrivals[release].append(event.value)
                 order.setdefault(release, len(order))
             else:
                 kind = {"wait": "take", "sync": "sync"}[event.kind]
@@ -220,8 +220,8 @@ def consumer_actions(lanes: list[list[Event]], stages: dict[int, int]) -> list[A
     assert all(own == waits[0] for own in waits)
     found: list[Action] = []
     for i in range(len(waits[0]) + 1):
-        after = sorted((one for one in told if one[0] == i), key=lambda one: order[one])
-        found += [("release", stage, tuple(sorted(told[i, stage]))) for _, stage in after]
+        after = sorted((one for one in arrivals if one[0] == i), key=lambda one: order[one])
+        found += [("release", stage, tuple(sorted(arrivals[i, stage]))) for _, stage in after]
         found += waits[0][i : i + 1]
     return found
 

@@ -23,14 +23,14 @@ from tests.mutants.layer_probes import LAYER_PROBES, LayerProbe
 from tests.mutants.mma_probes import MMA_PROBES, MmaProbe
 from tests.mutants.mutant import Mutant, NotAMutantError
 from tests.mutants.plane_probes import PLANE_PROBES, PlaneProbe
-from tests.mutants.probes import ONE_LAUNCH_PROBES, PROBES, TENSOR_CORE_PROBES, Probe
+from tests.mutants.probes import FUSED_PROBES, PROBES, TENSOR_CORE_PROBES, Probe
 from tests.support.emulator_runtime import EmulatorRuntime, module
 
 SCHEDULES = ("ascending", "random")
 ALL_PROBES: dict[str, Sequence[Probe | PlaneProbe | ProductProbe | MmaProbe | LayerProbe]] = {
     **PROBES,
     **TENSOR_CORE_PROBES,
-    **ONE_LAUNCH_PROBES,
+    **FUSED_PROBES,
     **PLANE_PROBES,
     **DMMA_PROBES,
     **MMA_PROBES,

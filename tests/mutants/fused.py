@@ -1,14 +1,14 @@
-"""Bugs in layer_rows.cuh, in kernels of a layer in one launch, and in what reduces its splits."""
+"""Bugs in layer_rows.cuh, in the fused backward kernels, and in what reduces its splits."""
 
 from tests.mutants.mutant import planted
 
-ONE_LAUNCH = ("dense_sigmoid_backward in one launch",)
-FROM_PLANES = ("layers from planes", "dense_sigmoid_backward in one launch from planes")
+FUSED = ("dense_sigmoid_backward fused",)
+FROM_PLANES = ("layers from planes", "dense_sigmoid_backward fused from planes")
 
 MUTANTS = (
     *planted(
         "layer_rows.cuh",
-        ONE_LAUNCH,
+        FUSED,
         {
             "a row of packs more than there is": (
                 "return row < row_end ? load_pack",
@@ -47,7 +47,7 @@ MUTANTS = (
     ),
     *planted(
         "dense_sigmoid_backward_fused_ffma.cu",
-        ONE_LAUNCH,
+        FUSED,
         {
             "no barrier before the next rows": (
                 "    __syncthreads();  // no thread reads the rows before\n",
@@ -90,7 +90,7 @@ MUTANTS = (
     ),
     *planted(
         "dense_sigmoid_backward_fused_mma.cu",
-        ONE_LAUNCH,
+        FUSED,
         {
             "no barrier before the next rows": (
                 "__syncthreads();  // no thread reads the rows before, and their dx",
@@ -229,7 +229,7 @@ MUTANTS = (
     ),
     *planted(
         "reduce_splits.cu",
-        ONE_LAUNCH,
+        FUSED,
         {
             "db is a row of dw": (
                 "const bool of_dw = index < k * m;",

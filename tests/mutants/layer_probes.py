@@ -1,4 +1,4 @@
-"""Layers in one launch on tensor cores from planes, whose bits must be as in the model.
+"""Fused layers on tensor cores from planes, whose bits must be as in the model.
 
 Both tiles, one block of inputs and two, one split and several, whole steps and less; data that show
 a product of planes that is left out and what is cut off; what is not finite, and sums too large.
@@ -12,7 +12,7 @@ import numpy as np
 from gpugrad import dispatch
 from tests.accuracy.data import draw
 from tests.mutants.mma_probes import not_finite
-from tests.support.one_launch import expect_gradients
+from tests.support.fused_layers import expect_gradients
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ MUTANTS = (
     ),
     *planted(
         "fragments.cuh",
-        ("dense_sigmoid_backward in one launch",),
+        ("dense_sigmoid_backward fused",),
         {
             "chunks are placed as though none were exchanged": (
                 "row * COLUMNS + (chunk ^ swizzle(row)) * CHUNK",

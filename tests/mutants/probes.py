@@ -21,7 +21,7 @@ from tests.support.algorithms import (
     by_mma,
     by_multiply_adds,
     fused_path,
-    in_one_launch_from_planes,
+    fused_path_from_planes,
     on_tensor_cores,
     products_by,
 )
@@ -59,8 +59,8 @@ class Probe:
         As though there were enough of them.
     tensor_cores : bool
         Products are computed there, with the fewest planes that `precision` allows.
-    one_launch : bool
-        All gradients of a layer come from one launch.
+    fused : bool
+        The fused backward kernels compute all gradients of a layer.
     planes : bool
         The same on tensor cores, from planes of float32.
     precision : str
@@ -83,7 +83,7 @@ class Probe:
     large_tiles: bool = False
     tensor_cores: bool = False
     warpgroups: bool = False
-    one_launch: bool = False
+    fused: bool = False
     planes: bool = False
     precision: str = "highest"
     grid_rows: int = MAX_GRID_Y
@@ -97,7 +97,7 @@ class Probe:
         words += [f"changed {name}" for name in self.changed]
         switches = (
             *("from_z", "accumulate", "on_device", "large_tiles"),
-            *("tensor_cores", "warpgroups", "one_launch", "planes"),
+            *("tensor_cores", "warpgroups", "fused", "planes"),
         )
         words += [name.replace("_", " ") for name in switches if getattr(self, name)]
         words += [f"precision {self.precision}"] if self.precision != "highest" else []
@@ -155,9 +155,9 @@ class Probe:
         exchanged = products_by(by_mma if self.tensor_cores else by_multiply_adds)
         if self.warpgroups:
             exchanged = products_by(on_tensor_cores)
-        if self.one_launch:
-            take = in_one_launch_from_planes if self.planes else fused_path
-            exchanged = products_by(take, one_launch=True)
+        if self.fused:
+            take = fused_path_from_planes if self.planes else fused_path
+            exchanged = products_by(take, fused=True)
         with ExitStack() as stack:
             stack.enter_context(mock.patch.multiple(plan, **exchanged))
             if self.on_device:
@@ -429,12 +429,12 @@ def _dense_sigmoid_by_warpgroups() -> list[Probe]:
     ]
 
 
-def _in_one_launch() -> list[Probe]:
+def _fused_path() -> list[Probe]:
     """Probe layers of one block of inputs and of several, of one split and of several."""
     every = OPERATIONS["dense_sigmoid_backward"].results
 
     def probe(shape: tuple[int, ...], **more: Any) -> Probe:
-        return Probe("dense_sigmoid_backward", shape, one_launch=True, **more)
+        return Probe("dense_sigmoid_backward", shape, fused=True, **more)
 
     return [
         probe((67, 36, 20)),  # two steps of the small tile, in packs
@@ -462,12 +462,12 @@ def _in_one_launch() -> list[Probe]:
     ]
 
 
-def _in_one_launch_from_planes() -> list[Probe]:
+def _fused_path_from_planes() -> list[Probe]:
     """Probe what the model of its arithmetic has no part in: how arrays lie, buffers, z, edges."""
     every = OPERATIONS["dense_sigmoid_backward"].results
 
     def probe(shape: tuple[int, ...], **more: Any) -> Probe:
-        return Probe("dense_sigmoid_backward", shape, one_launch=True, planes=True, **more)
+        return Probe("dense_sigmoid_backward", shape, fused=True, planes=True, **more)
 
     return [
         probe((67, 36, 20)),
@@ -515,9 +515,9 @@ PROBES: dict[str, list[Probe]] = {
     ],
 }
 
-ONE_LAUNCH_PROBES = {
-    "dense_sigmoid_backward in one launch": _in_one_launch(),
-    "dense_sigmoid_backward in one launch from planes": _in_one_launch_from_planes(),
+FUSED_PROBES = {
+    "dense_sigmoid_backward fused": _fused_path(),
+    "dense_sigmoid_backward fused from planes": _fused_path_from_planes(),
 }
 
 TENSOR_CORE_PROBES: dict[str, list[Probe]] = {

@@ -69,7 +69,7 @@ int allocate(size_t size, Kind kind, uint64_t *address) {
   memset(bytes, POISON, size);
   uint64_t start = (uint64_t)bytes;
   if (kind == Kind::device) {
-    // A page that is nobody's on each side, so that allocations never adjoin; the addresses are
+    // A guard page on each side, so that allocations never adjoin; the addresses are
     // never given again, so that use after free shows.
     void *place = map(pages(size) + 2 * PAGE, PROT_NONE);
     if (place == MAP_FAILED) {

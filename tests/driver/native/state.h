@@ -2,7 +2,7 @@
 //
 // Two locks. `state` guards every structure here and is held for moments only, never while a
 // kernel runs or Python's global lock is waited for. `execution` is held by the one thread that
-// completes work; it is taken before `state`, and by nobody who holds Python's global lock.
+// completes work; it is taken before `state`, and never with Python's global lock.
 #pragma once
 
 #include <cstddef>

@@ -229,7 +229,7 @@ int query_stream(uint64_t handle) {
     last = stream->last;
     if (!last || last->progress == Operation::DONE) return SUCCESS;
   }
-  int failed = complete(last);  // so that who asks again is not told the same for ever
+  int failed = complete(last);  // so that the next call does not return it again
   return failed ? failed : NOT_READY;
 }
 

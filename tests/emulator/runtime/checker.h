@@ -1,4 +1,4 @@
-// Shadow memory: who wrote and read each cell last, and whether that is ordered before now.
+// Shadow memory: which thread wrote and read each cell last, and whether that is ordered before now.
 #pragma once
 #include <algorithm>
 
@@ -11,7 +11,7 @@ enum class Access { READ, WRITE, ATOMIC, START_COPY, END_COPY };
 // Fails if the current thread must not touch these bytes now; remembers that it did.
 void check_access(const void* address, int bytes, Access access, const void* pc);
 void check_global_read(const void* address, int bytes, const void* pc);
-// Nobody can have touched these bytes of shared memory since START_COPY.
+// No thread can have touched these bytes of shared memory since START_COPY.
 void end_copy(const void* address, int bytes);
 // Are reads of the array that holds this address always right?
 bool is_constant(const void* address);

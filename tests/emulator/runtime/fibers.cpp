@@ -65,7 +65,7 @@ void prepare_fiber(Thread& thread) {
   thread.stack_pointer = words;
 }
 
-// The caller still runs on the stack; nobody takes it before the caller has switched away.
+// The caller still runs on the stack; it is not reused before the caller has switched away.
 void release_fiber(Thread& thread) {
   if (canary(thread.stack) != CANARY) {
     fail_with({}, "stack overflow: a thread needs more than %llu bytes of local memory",

@@ -32,7 +32,7 @@ constexpr uint32_t MAX_CLUSTER_THREADS = MAX_CLUSTER * MAX_THREADS;
 struct Buffer {  // the memory of one argument, or of several that overlap
   uint64_t base, bytes;
   const uint8_t* members;  // one a checked item: 0 if it belongs to no array; null: all belong
-  uint32_t item_bytes;     // what the checker tells apart
+  uint32_t item_bytes;     // what the checker distinguishes
   uint32_t read_only;
   uint32_t uninitialised;  // items that still hold the poison byte were never written
   uint32_t poison;

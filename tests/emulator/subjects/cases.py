@@ -15,27 +15,27 @@ TF32_MASK = np.uint32(0xFFFFE000)
 
 
 def normal(*shape: int) -> np.ndarray:
-    """Reproducible normal float32 numbers."""
+    """Return reproducible normal float32 numbers."""
     return np.random.default_rng(sum(shape)).standard_normal(shape, dtype=np.float32)
 
 
 def ceil_div(a: int, b: int) -> int:
-    """Quotient rounded up."""
+    """Return the quotient rounded up."""
     return -(-a // b)
 
 
 def tf32(x: np.ndarray) -> np.ndarray:
-    """The value that a tensor core takes a float32 for."""
+    """Return the value that a tensor core takes a float32 for."""
     return (x.view(np.uint32) & TF32_MASK).view(np.float32)
 
 
 def int32(*values: int) -> list[np.int32]:
-    """Arguments for int parameters."""
+    """Return arguments for int parameters."""
     return [np.int32(value) for value in values]
 
 
 def product_error(c: np.ndarray, a: np.ndarray, b: np.ndarray) -> float:
-    """Largest error of c = a b, relative to what the sums of float32 products may err."""
+    """Return the error of c = a b, relative to what the sums of float32 products may err."""
     exact = a.astype(np.float64) @ b.astype(np.float64)
     scale = np.abs(a).astype(np.float64) @ np.abs(b).astype(np.float64)
     unit = 2.0**-24

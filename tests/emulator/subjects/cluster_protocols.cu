@@ -113,7 +113,7 @@ extern "C" __global__ void __launch_bounds__(256, 2) __cluster_dims__(2) own_bar
   y[blockIdx.x * 256 + threadIdx.x] = box[255 - threadIdx.x];
 }
 
-// The first block tells the next, which tells the next: each adds its rank.
+// Each block signals the next: each adds its rank.
 extern "C" __global__ void __cluster_dims__(8) pass_round(int* y) {
   __shared__ unsigned long long turn;
   if (threadIdx.x == 0) ptx::mbar_init(&turn, 1);

@@ -1,4 +1,4 @@
-// What warpgroups tell each other, done right: registers, named barriers, products in flight.
+// Synchronisation of warpgroups, done right: registers, named barriers, products in flight.
 
 // 168 registers at the start; all three warpgroups get as many as all others leave.
 extern "C" __global__ void __launch_bounds__(384, 1) share_registers_out(int* y) {

@@ -36,17 +36,17 @@ class PlantedFile:
     kernels: dict[str, Planted]
 
     def line(self, mark: str) -> str:
-        """file:line of the comment @mark."""
+        """Return file:line of the comment @mark."""
         lines = self.path.read_text(encoding="utf-8").split("\n")
         (number,) = (i for i, text in enumerate(lines, 1) if text.endswith(f"// @{mark}"))
         return f"{self.path.name}:{number}"
 
     def with_lines(self, pattern: str) -> str:
-        """The pattern with {name} replaced by the marked place."""
+        """Return the pattern with {name} replaced by the marked place."""
         return re.sub(r"\{([a-z_]+)\}", lambda mark: re.escape(self.line(mark[1])), pattern)
 
     def report(self, module: Module, name: str, **options: Any) -> str:
-        """The message of the error that launching a kernel raises."""
+        """Return the message of the error that launching a kernel raises."""
         planted = self.kernels[name]
         kernel = module.get_function(name)
         shape = (planted.grid,), (planted.block,)
@@ -65,7 +65,7 @@ class PlantedFile:
             assert re.search(self.with_lines(pattern), text), text
 
     def names(self) -> set[str]:
-        """All kernels of the file."""
+        """Return all kernels of the file."""
         text = self.path.read_text(encoding="utf-8")
         attributes = r"(?:__(?:launch_bounds|cluster_dims)__\([^)]*\)\s)*"
         return set(re.findall(rf"__global__ void {attributes}(\w+)", text))

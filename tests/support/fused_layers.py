@@ -1,4 +1,4 @@
-"""Layers whose gradients come from one launch on tensor cores, compared bit by bit with a model."""
+"""Layers of the fused kernels on tensor cores, compared bit by bit with a model."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,10 +16,10 @@ EXACT = 3  # planes
 
 
 @contextmanager
-def one_launch_from(planes: int, *, of_short_sums: bool = True) -> Iterator[None]:
-    """Plan layers in one launch from so many planes of float32, or by multiply-adds for 0."""
+def fused_from(planes: int, *, of_short_sums: bool = True) -> Iterator[None]:
+    """Plan fused layers from so many planes of float32, or by FFMA for 0."""
     choice = ("mma", planes) if planes else ("ffma", 0)
-    exchanged = products_by(lambda _: choice, one_launch=True)
+    exchanged = products_by(lambda _: choice, fused=True)
     if not of_short_sums:
         del exchanged["RECOVERED_TERMS"]
     with mock.patch.multiple(import_module("gpugrad.planning.choice"), **exchanged):
@@ -42,7 +42,7 @@ def expect_gradients(dz: np.ndarray, x: np.ndarray, w: np.ndarray, machine: str)
     machine : {"hopper", "ampere"}
         As which the emulator's tensor cores round.
     """
-    with one_launch_from(EXACT):
+    with fused_from(EXACT):
         found = gpugrad.dense_sigmoid_backward(*upstream(dz), x, w, device="gpu")
     dx = by_tensor_cores(dz, w, EXACT, machine, algorithm=ONE_LAUNCH)
     dw = table.fused_path(machine)(np.ascontiguousarray(x.T), np.ascontiguousarray(dz.T))
