@@ -54,7 +54,7 @@ class Call(NamedTuple):
     planes: int = 0
     tile: int = SMALL_TILE
     transposed: tuple[str, ...] = ()  # operands
-    one_launch: bool = False  # for all gradients of a layer
+    fused: bool = False  # for all gradients of a layer
 
 
 def calls(capability: tuple[int, int], *, quick: bool) -> list[Call]:
@@ -110,7 +110,7 @@ def fused_path(capability: tuple[int, int]) -> Iterator[Call]:
         if available(f"{op}_fused_{algorithm}", capability):
             planes = PLANES[dtype][0] if algorithm == "mma" else 0
             call = Call(op, dtype, size, from_z, from_z, False, algorithm, planes)
-            yield call._replace(one_launch=True)
+            yield call._replace(fused=True)
 
 
 def available(stem: str, capability: tuple[int, int]) -> bool:
@@ -146,7 +146,7 @@ def make(call: Call) -> None:
 @contextlib.contextmanager
 def planned(call: Call) -> Iterator[None]:
     """Have products planned with the algorithm and the tile of a call."""
-    choice = products_by(lambda _: (call.algorithm, call.planes), fused=call.one_launch)
+    choice = products_by(lambda _: (call.algorithm, call.planes), fused=call.fused)
     from_ = 1 if call.tile > SMALL_TILE else math.inf
     of_planes = configurations.WGMMA.get(call.planes, ())
     only = {call.planes: tuple(one for one in of_planes if call.tile == one.BLOCK_N)}

@@ -85,8 +85,8 @@ def wgmma(product: Product) -> Gemm:
     """Choose tile and splits of a product by wgmma, or by mma.sync if TMA cannot address it.
 
     The widest tiles have no registers for promoted sums: they are for contractions, or splits, of
-    one plane with at most PROMOTION_INTERVAL terms. Splits are no longer than those by mma.sync, so that sums
-    are no less accurate.
+    one plane with at most PROMOTION_INTERVAL terms. Splits are no longer than those by mma.sync,
+    so that sums are no less accurate.
     """
     rows, columns, contraction = product[:3]
     by_mma = mma(product)

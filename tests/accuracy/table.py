@@ -160,7 +160,7 @@ def float32_cells(row: Row) -> Cells:
     return tuple(cells)
 
 
-def one_launch_cells(row: Row) -> Cells:
+def fused_cells(row: Row) -> Cells:
     """Measure "highest" where one launch computes a layer's gradients on tensor cores."""
     given = problems(row)
     plain, ours = (errors(given, one)[0] for one in (multiply_adds, fused_path("hopper")))
@@ -208,7 +208,7 @@ TABLES = (
         "one launch",
         ("data", "terms", "multiply-adds", '"highest", Hopper'),
         tuple(Row(family, length) for family in FAMILIES for length in IN_ONE_LAUNCH),
-        one_launch_cells,
+        fused_cells,
     ),
     Table(
         "16-bit",

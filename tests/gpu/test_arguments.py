@@ -8,7 +8,7 @@ import pytest
 from gpugrad.arrays.view import whole_elements
 from gpugrad.gpu import arguments
 from gpugrad.gpu.launches import ref_of
-from gpugrad.gpu.split_sums import walk
+from gpugrad.gpu.split_sums import k_major_and_packed
 from tests.support.emulator_runtime import EmulatorRuntime
 from tests.support.planes import TestProgram
 
@@ -76,10 +76,10 @@ def test_packed(array: Any, elements: int | None, expected: bool) -> None:
 
 def test_walks_follow_the_smaller_stride() -> None:
     matrix = ref_of(0, np.zeros((8, 8), np.float32))
-    assert walk(matrix) == (1, 1)
-    assert walk(matrix.T) == (0, 1)
-    assert walk(ref_of(0, np.zeros((8, 16), np.float32)[:, ::2])) == (1, 0)
-    assert walk(matrix, matrix.T) == (1, 0)  # read together, in the first one's order
+    assert k_major_and_packed(matrix) == (1, 1)
+    assert k_major_and_packed(matrix.T) == (0, 1)
+    assert k_major_and_packed(ref_of(0, np.zeros((8, 16), np.float32)[:, ::2])) == (1, 0)
+    assert k_major_and_packed(matrix, matrix.T) == (1, 0)  # read together, in the first one's order
 
 
 def test_scalars_are_typed() -> None:
