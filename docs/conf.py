@@ -72,7 +72,6 @@ html_theme_options = {
     "header_links_before_dropdown": 5,
     "navbar_align": "left",
     "navigation_with_keys": False,
-    "secondary_sidebar_items": {"**": ["page-toc"], "reference/generated/*": []},
     "show_toc_level": 2,
 }
 
@@ -92,7 +91,7 @@ def read(app: Sphinx, page: str, source: list[str]) -> None:
 
     A link to a file that is no page lets it be downloaded; one to a folder is text.
     """
-    if not app.env.doc2path(page).suffix == ".md":
+    if app.env.doc2path(page).suffix != ".md":
         return
     path = ELSEWHERE.get(page, f"docs/{page}.md")
     source[0] = (ROOT / path).read_text(encoding="utf-8")

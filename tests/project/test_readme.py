@@ -1,4 +1,4 @@
-"""The README's examples run, and print what they say."""
+"""The examples of the README and of the documentation's pages run, and print what they say."""
 
 import doctest
 import re
@@ -6,19 +6,46 @@ from pathlib import Path
 
 import pytest
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+ROOT = Path(__file__).parents[2]
+
+
+def blocks(path):
+    text = path.read_text(encoding="utf-8")
+    return re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+BLOCKS = blocks(ROOT / "README.md")
+PAGES = {
+    path.relative_to(ROOT).as_posix(): found
+    for path in sorted((ROOT / "docs").rglob("*.md"))
+    if (found := blocks(path))
+}
 FRAMEWORKS = {"torch": "PyTorch", "jax": "JAX", "autograd": "autograd"}
+
+
+def run(text, name):
+    for module, framework in FRAMEWORKS.items():
+        if f"gpugrad.{module}" in text:
+            pytest.importorskip(module, reason=f"needs {framework}")
+    example = doctest.DocTestParser().get_doctest(text, {}, name, name, 0)
+    assert example.examples
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    assert runner.run(example).failed == 0
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.splitlines()[0])
 def test_example(block):
-    for module, name in FRAMEWORKS.items():
-        if f"gpugrad.{module}" in block:
-            pytest.importorskip(module, reason=f"needs {name}")
-    example = doctest.DocTestParser().get_doctest(block, {}, "README.md", "README.md", 0)
-    assert example.examples
-    assert doctest.DocTestRunner().run(example).failed == 0
+    run(block, "README.md")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page(page, request, monkeypatch):
+    """A page's examples share their names; those of CuPy run on the played driver."""
+    text = "\n".join(PAGES[page])
+    if "import cupy" in text:
+        request.getfixturevalue("gpu")
+    monkeypatch.chdir(ROOT)
+    run(text, page)
 
 
 def test_every_framework_has_an_example_of_five_lines():
