@@ -92,8 +92,10 @@ def svg(panels: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
                 )
                 y += BAR
             y += GAP
-        x = f"{LABELS + scale:.1f}"  # gpugrad's own time
-        marks.append(f'<line class="axis" x1="{x}" x2="{x}" y1="{top - 4}" y2="{y - GAP + 4}"/>')
+        line = f"{LABELS + scale:.1f}"  # gpugrad's own time
+        marks.append(
+            f'<line class="axis" x1="{line}" x2="{line}" y1="{top - 4}" y2="{y - GAP + 4}"/>'
+        )
     marks.append(
         f'<text x="{LABELS}" y="{y + 12}">Time relative to gpugrad, which is the line</text>'
     )

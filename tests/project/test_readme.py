@@ -1,5 +1,6 @@
 """The examples of the README and of the documentation's pages run, and print what they say."""
 
+import ast
 import doctest
 import re
 from pathlib import Path
@@ -56,3 +57,25 @@ def test_every_framework_has_an_example_of_five_lines():
             if f"import gpugrad.{module}" in one or f", gpugrad.{module}" in one
         )
         assert sum(line.startswith((">>>", "...")) for line in block.splitlines()) <= 5
+
+
+@pytest.mark.parametrize("package", ["", *FRAMEWORKS])
+def test_the_reference_has_every_public_name(package):
+    tree = ast.parse((ROOT / "gpugrad" / package / "__init__.py").read_text(encoding="utf-8"))
+    (names,) = (
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and node.targets[0].id == "__all__"
+    )
+    page = "adapters" if package else "core"
+    text = (ROOT / "docs" / "reference" / f"{page}.md").read_text(encoding="utf-8")
+    module = f"gpugrad.{package}".rstrip(".")
+    sections = text.split(".. currentmodule:: ")
+    listed = [
+        line.strip()
+        for section in sections
+        if section.split("\n", 1)[0] == module
+        for line in section.splitlines()
+        if re.fullmatch(r"   \w+", line)
+    ]
+    assert sorted(listed) == sorted(name for name in names if not name.startswith("_"))
