@@ -250,7 +250,7 @@ def _rows(axes: Any, document: Document, theme: Theme) -> None:
         _empty(axes, "not measured", theme)
         return
     layer = f"{rows['k']} inputs, {rows['m']} outputs, {rows['dtype']}"
-    _frame(axes, f"Time over rows: {layer}", theme)
+    _frame(axes, f"{rows['op']} over rows: {layer}", theme)
     lines: dict[str, list[Document]] = {}
     for point in rows["points"]:
         lines.setdefault(point["name"], []).append(point)
@@ -278,8 +278,8 @@ def _rows(axes: Any, document: Document, theme: Theme) -> None:
     axes.set_xticks(shown, [_count(one) for one in shown])
     axes.minorticks_off()
     axes.set_xlabel("rows of the batch", color=theme["muted"])
-    axes.set_ylabel(f"time of {rows['op']}", color=theme["muted"])
     low, high = axes.get_ylim()
+    axes.set_ylim(low / 3, high)  # room for the text in the corner
     decades = [10.0**power for power in range(-7, 4) if low <= 10.0**power <= high]
     axes.set_yticks(decades, [_decade(one) for one in decades])
     _legend(axes, theme, columns=1, within="upper left")
