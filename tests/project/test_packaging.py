@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+import gpugrad
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -92,3 +94,8 @@ def test_no_extra_takes_a_cuda_core_that_does_not_import():
     assert [sorted(one.extras) for one in cores] == [["cu12"], ["cu13"]]
     assert not any(one.specifier.contains("1.0.0") for one in cores)
     assert all(one.specifier.contains("1.0.1") for one in cores)
+
+
+def test_the_citation_names_this_version():
+    text = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {gpugrad.__version__}\n" in text
