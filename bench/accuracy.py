@@ -3,9 +3,8 @@
 Before that, those of matrix products in every precision class: bench/products.py.
 """
 
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,9 @@ from bench import peers, products, section, workload
 from bench.sticky_errors import is_sticky
 from gpugrad.arrays.kinds import DTYPES
 from gpugrad.operations import OPERATIONS
-from gpugrad.testing import operations, reference
+from gpugrad.testing import operations, random_operands, reference, worst_element
+from gpugrad.testing.bounds import FORMATS, Answer
+from gpugrad.testing.product_errors import Errors, by_component
 
 SIZES = ((257, 131, 67), (1031, 2, 3), (2048, 96, 128))
 LONG = (16384, 96, 128)  # a long batch; not in float64, whose reference takes no BLAS
@@ -27,44 +28,21 @@ Array = np.ndarray[Any, Any]
 
 
 @dataclass
-class Errors:
-    """The largest and the mean square of |error| / (u Σ|terms|), over all entries seen.
-
-    u is the unit roundoff of the result, and the terms are those of the sum that an entry is.
-    """
-
-    largest: float = 0.0
-    squares: float = 0.0
-    count: int = 0
-
-    def add(self, scaled: Array) -> None:
-        """Take more entries."""
-        if scaled.size:
-            worst = float(np.max(scaled))  # a NaN stays
-            self.largest = worst if math.isnan(worst) else max(self.largest, worst)
-            self.squares += float(np.sum(np.square(scaled)))
-            self.count += scaled.size
-
-    def summary(self) -> dict[str, float]:
-        """Return both for JSON."""
-        return {"largest": self.largest, "rms": math.sqrt(self.squares / max(1, self.count))}
-
-
-@dataclass
 class Finding:
-    """What was found of an operation in a dtype: err/bound, and errors of all who computed it."""
+    """What was found of an operation in a dtype: err/bound, and by library its scaled errors."""
 
     op: str
     dtype: str
     ratio: float = 0.0
     where: str = ""
-    errors: dict[str, Errors] = field(default_factory=dict)
+    errors: dict[str, list[Array]] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:
         """Return the finding for JSON."""
-        errors = {name: one.summary() for name, one in self.errors.items()}
-        return asdict(self) | {"ok": self.ratio <= 1, "errors": errors}
+        found = {name: Errors(one) for name, one in self.errors.items()}
+        errors = {name: {"largest": one.largest, "rms": one.rms} for name, one in found.items()}
+        return {**vars(self), "ok": self.ratio <= 1, "errors": errors}
 
 
 def work(section_: section.Section) -> None:
@@ -123,7 +101,7 @@ def compare(op: str, dtype: str, *, quick: bool) -> Finding:
 
 
 def competitors() -> dict[str, Callable[[str, Any], Any]]:
-    """Return those whose errors are shown beside ours, by name."""
+    """Return the libraries whose errors are shown beside ours, by name."""
     found: dict[str, Callable[[str, Any], Any]] = {"CuPy": peers.cupy_calls}
     if peers.no_pytorch() is None:
         found["PyTorch"] = lambda op, sets: peers.eager_calls(op, peers.tensors(sets))
@@ -136,10 +114,9 @@ def draw(op: str, size: tuple[int, int, int], dtype: str, kind: str) -> dict[str
     Where there are a y and a dy, logits z are under "logits".
     """
     spread = SATURATED if kind == "saturated" else 1.0
-    wanted = operations.dtype_of(dtype)
-    operands: dict[str, Array] = operations.arrays(op, size, wanted, seed=1, spread=spread)
+    operands: dict[str, Array] = random_operands(op, size, dtype, seed=1, spread=spread)
     if OPERATIONS[op].takes_z:
-        drawn = operations.arrays(op, size, wanted, seed=1, spread=spread, from_z=True)
+        drawn = random_operands(op, size, dtype, seed=1, spread=spread, from_z=True)
         operands["logits"] = drawn["z"]
     if kind == "graded":
         random = np.random.default_rng(2)
@@ -170,21 +147,25 @@ def _compare(
     from_z = "z" in host and "z" not in OPERATIONS[op].operands
     device = {name: workload.as_device(array) for name, array in host.items()}
     planes = operations.planes(op, device, device="auto")
-    answers = reference.reference(op, wrt=OPERATIONS[op].wrt, planes=planes, **host)
-    terms = magnitudes(op, host)
+    answers = reference(op, planes=planes, **host)
     results = operations.call(op, device, device="auto")
     ours = {name: cupy.asnumpy(one) for name, one in results.items()}
     for name, answer in answers.items():
-        ratio = reference.check(ours[name], *answer)
+        ratio = worst_element(ours[name], answer).ratio
         if not ratio <= finding.ratio:
             extents = "x".join(str(array.shape) for array in host.values())
             finding.ratio, finding.where = ratio, f"{name} of {kind} {extents}"
-    _keep(finding, "gpugrad from z" if from_z else "gpugrad", ours, answers, terms)
+
+    def keep(library: str, found: Mapping[str, Array]) -> None:
+        errors = [scaled_errors(found[name], one, finding.dtype) for name, one in answers.items()]
+        finding.errors[library] = finding.errors.get(library, []) + errors
+
+    keep("gpugrad from z" if from_z else "gpugrad", ours)
     if from_z:
         return
-    for who, calls in others.items():
+    for library, calls in others.items():
         try:
-            set_ieee(who)
+            set_ieee(library)
             raw = calls(op, [device])[0]()
             several = raw if isinstance(raw, tuple) else (raw,)
             theirs = {
@@ -194,64 +175,24 @@ def _compare(
         except Exception as error:
             if is_sticky(error):
                 raise
-            finding.left_out[who] = f"{type(error).__name__}: {error}"[:300]
+            finding.left_out[library] = f"{type(error).__name__}: {error}"[:300]
             continue
-        _keep(finding, who, theirs, answers, terms)
+        keep(library, theirs)
 
 
-def set_ieee(who: str) -> None:
-    """See to it that float32 products are IEEE ones."""
-    if who == "PyTorch":
+def set_ieee(library: str) -> None:
+    """Make a library compute float32 products in IEEE arithmetic."""
+    if library == "PyTorch":
         peers.set_float32_products("highest")
 
 
-def _keep(
-    finding: Finding,
-    who: str,
-    results: Mapping[str, Array],
-    answers: Mapping[str, reference.Answer],
-    terms: Mapping[str, Array],
-) -> None:
-    errors = finding.errors.setdefault(who, Errors())
-    for name, answer in answers.items():
-        errors.add(scaled_errors(results[name], answer.exact, terms[name], finding.dtype))
+def scaled_errors(result: Array, answer: Answer, dtype: str) -> Array:
+    """Return |result - exact| / (u Σ|terms|) where neither leaves the dtype's range.
 
-
-def scaled_errors(result: Array, exact: Array, terms: Array, dtype: str) -> Array:
-    """Return |result - exact| / (u Σ|terms|) where neither leaves the dtype's normal numbers."""
-    numbers = reference.FORMATS[dtype]
-    smallest = numbers.subnormal / numbers.roundoff  # below it, errors are absolute
-    plain = np.isfinite(exact) & (np.abs(exact) >= smallest) & (terms < numbers.largest)
-    off = np.abs(result.astype(exact.dtype)[plain] - exact[plain])
-    return np.asarray(off / (numbers.roundoff * terms[plain]), np.float64)
-
-
-def magnitudes(op: str, operands: Mapping[str, Array]) -> dict[str, Array]:
-    """Return the sum of the magnitudes of every entry's terms, in float64.
-
-    A sigmoid has itself for a term, and in a dense layer those of its argument times its slope.
+    u is the unit roundoff of the result, and the terms are those of the sum that an entry is.
     """
-    wide = {name: array.astype(np.float64) for name, array in operands.items()}
-    if op == "sigmoid":
-        return {"y": _sigma(wide["z"])}
-    if op == "dense_sigmoid":  # an error of z passes on by the slope y (1 - y)
-        y = _sigma(wide["x"] @ wide["w"] + wide["b"])
-        return {"y": y + y * (1 - y) * (np.abs(wide["x"]) @ np.abs(wide["w"]) + np.abs(wide["b"]))}
-    slope: Any = 1.0
-    if "z" in wide:
-        slope = _sigma(wide["z"]) * _sigma(-wide["z"])
-    elif "y" in wide:
-        slope = wide["y"] * (1 - wide["y"])
-    dz = np.abs(wide["dy"] * slope)
-    every = {"dz": dz, "db": dz.sum(axis=0)}
-    if "x" in wide:
-        every |= {"dx": dz @ np.abs(wide["w"]).T, "dw": np.abs(wide["x"]).T @ dz}
-    return {name: every[name] for name in OPERATIONS[op].results}
-
-
-def _sigma(z: Array) -> Array:
-    e = np.exp(-np.abs(z))
-    return np.asarray(np.where(z >= 0, 1, e) / (1 + e))
+    inside = np.isfinite(answer.exact) & (answer.magnitude < FORMATS[dtype].largest)
+    return by_component(result[inside], answer.exact[inside], answer.magnitude[inside], dtype)
 
 
 if __name__ == "__main__":

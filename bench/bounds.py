@@ -52,7 +52,7 @@ def least(one: Mapping[str, Any]) -> float:
 def contestants(size: Size, dtype: str) -> list[Contestant]:
     """Make what takes turns, over the same operands."""
     kind = operations.dtype_of(dtype)
-    given = operations.arrays("dense_sigmoid_backward", size, kind, seed=0)
+    given = operations.random_operands("dense_sigmoid_backward", size, kind, seed=0)
     dy, y, x, w = (given[name] for name in ("dy", "y", "x", "w"))
     out = (np.zeros_like(x), np.zeros_like(w), np.zeros_like(w[0]))
     wide = [one.astype(accumulator(kind), copy=False) for one in (dy, x, w)]

@@ -1,4 +1,4 @@
-"""Errors of float32 products in every precision class beside cuBLAS, on data of tests/accuracy."""
+"""Errors of float32 products in every precision class beside cuBLAS, on data of many kinds."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -13,21 +13,12 @@ from bench import peers, section, workload
 from bench.sticky_errors import is_sticky
 from gpugrad.benchmark.peers import cupy_cublas
 from gpugrad.calls import cache
-from tests.accuracy.data import FAMILIES, draw
-from tests.accuracy.measure import (
-    CHANCE,
-    Errors,
-    by_component,
-    exact,
-    in_norm,
-    lost_in_planes,
-    worse_by,
-)
+from gpugrad.testing.product_data import FAMILIES, draw
+from gpugrad.testing.product_errors import PLANES, ProductErrors, exact
 
 CONTRACTIONS = (1, 16, 256, 4096, 65536)
 QUICK_CONTRACTION = 256
 OUTER = 64  # rows and columns of a product
-PLANES = {"highest": 3, "high": 2, "medium": 1}  # on tensor cores, by precision class
 
 
 @dataclass
@@ -40,12 +31,12 @@ class Finding:
         The family of operands.
     contraction : int
     errors : dict
-        Of ours by precision class, and of others: "largest" and "rms" by component, "norm" the
-        largest in norm, all in the measures of tests/accuracy.
+        Ours by precision class, and other libraries': "largest" and "rms" by component, "norm"
+        the largest in norm, all as gpugrad.testing.product_errors measures them.
     broken : list of str
         Classes that do not keep what they promise.
     left_out : dict
-        Why someone is missing.
+        By library, why it is missing.
     """
 
     data: str
@@ -56,7 +47,7 @@ class Finding:
 
 
 def compare(section_: section.Section, share: float) -> int:
-    """Compare products of all kinds in a share of the time; tell how many were left out."""
+    """Compare products of all kinds in a share of the time; return how many were left out."""
     found: list[dict[str, Any]] = []
     section_.data["products"] = found
     least = (1 - share) * section_.left()
@@ -88,32 +79,26 @@ def measure(finding: Finding) -> None:
     answer = exact(*operands)
     left, right = (workload.as_device(one) for one in operands)
 
-    def keep(who: str, result: Any) -> tuple[Errors, Errors]:
-        host = cupy.asnumpy(workload.as_cupy(result))
-        components, norms = Errors([by_component(host, answer)]), Errors([in_norm(host, answer)])
-        finding.errors[who] = {
-            "largest": components.largest,
-            "rms": components.rms,
-            "norm": norms.largest,
+    def keep(library: str, result: Any) -> ProductErrors:
+        errors = ProductErrors([(cupy.asnumpy(workload.as_cupy(result)), answer)], length)
+        finding.errors[library] = {
+            "largest": errors.components.largest,
+            "rms": errors.components.rms,
+            "norm": errors.norms.largest,
         }
-        return components, norms
+        return errors
 
-    plain, plain_norms = keep("ieee", ours(left, right, "ieee"))
+    ieee = keep("ieee", ours(left, right, "ieee"))
     for precision, planes in PLANES.items():
-        components, norms = keep(precision, ours(left, right, precision))
-        if precision == "highest":
-            kept = worse_by(components, plain) <= CHANCE
-        else:
-            kept = norms.largest <= lost_in_planes(planes, length) + plain_norms.largest
-        if not kept:
+        if not keep(precision, ours(left, right, precision)).keep_promise(planes, ieee):
             finding.broken.append(precision)
-    for who, product in competitors().items():
+    for library, product in competitors().items():
         try:
-            keep(who, product(left, right))
+            keep(library, product(left, right))
         except Exception as error:
             if is_sticky(error):
                 raise
-            finding.left_out[who] = f"{type(error).__name__}: {error}"[:300]
+            finding.left_out[library] = f"{type(error).__name__}: {error}"[:300]
 
 
 def ours(left: Any, right: Any, precision: str) -> Any:
@@ -152,7 +137,7 @@ def on_tensor_cores() -> Iterator[None]:
 
 
 def competitors() -> dict[str, Callable[[Any, Any], Any]]:
-    """Return those who multiply beside us: cuBLAS in float32, and in TF32 through PyTorch."""
+    """Return the other libraries' products: cuBLAS in float32, and in TF32 through PyTorch."""
     found: dict[str, Callable[[Any, Any], Any]] = {"cuBLAS": cupy_cublas.product}
     if peers.no_pytorch() is None:
         found["TF32"] = tf32_product
@@ -160,7 +145,7 @@ def competitors() -> dict[str, Callable[[Any, Any], Any]]:
 
 
 def tf32_product(left: Any, right: Any) -> Any:
-    """Multiply CuPy arrays by PyTorch, with its leave to take TF32."""
+    """Multiply CuPy arrays by PyTorch, which is allowed TF32."""
     (one,) = peers.tensors([{"left": left, "right": right}])
     peers.set_float32_products("high")
     try:

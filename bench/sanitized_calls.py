@@ -121,7 +121,7 @@ def available(stem: str, capability: tuple[int, int]) -> bool:
 def make(call: Call) -> None:
     """Make one call on device arrays that are allocations of their own."""
     dtype = operations.dtype_of(call.dtype)
-    host = operations.arrays(call.op, call.size, dtype, seed=0, from_z=call.from_z)
+    host = operations.random_operands(call.op, call.size, dtype, seed=0, from_z=call.from_z)
     device: dict[str, Any] = {
         name: as_device(array.T).T if name in call.transposed else as_device(array)
         for name, array in host.items()

@@ -8,7 +8,8 @@
     ├── DTypeError          (TypeError)       an unsupported dtype, or no array
     ├── DeviceError         (RuntimeError)    a missing device, or arrays on different ones
     ├── KernelCompileError  (RuntimeError)    NVRTC rejected a kernel; has its log
-    └── GradcheckError      (AssertionError)  a gradient does not match its function
+    ├── GradcheckError      (AssertionError)  a gradient does not match its function
+    └── AccuracyError       (AssertionError)  a result is outside its error bound
 
 Every message starts with the name of the function that was called and names the argument.
 """
@@ -53,3 +54,7 @@ class KernelCompileError(GpugradError, RuntimeError):
 
 class GradcheckError(GpugradError, AssertionError):
     """A vector-Jacobian product disagrees with finite differences of its function."""
+
+
+class AccuracyError(GpugradError, AssertionError):
+    """A result is outside its error bound; raised by gpugrad.testing."""

@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return end.code if isinstance(end.code, int) else exits.UNUSABLE
     except KeyboardInterrupt:
         return _report(command, "interrupted", exits.INTERRUPTED)
-    except (exits.Unusable, gpugrad.DeviceError) as error:
+    except (exits.Unusable, gpugrad.ArgumentError, gpugrad.DeviceError) as error:
         return _report(command, str(error), exits.UNUSABLE)
     except MemoryError:
         return _report(command, "out of memory", exits.FAILED)

@@ -27,6 +27,7 @@ from gpugrad.benchmark.measure import Measured, measure
 from gpugrad.benchmark.timer import MIN_ROUNDS, Effort
 from gpugrad.cli import output
 from gpugrad.cli.devices import devices
+from gpugrad.errors import AccuracyError
 from gpugrad.gpu.availability import installed
 from gpugrad.operations import OPERATIONS
 from gpugrad.testing import operations
@@ -102,7 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
         end: BaseException | None = None
         try:
             _measure_all(findings, places, wanted, effort, drawn=drawn)
-        except (KeyboardInterrupt, MemoryError, exits.Failed) as error:  # keep what there is
+        except (KeyboardInterrupt, MemoryError, AccuracyError) as error:  # keep what there is
             end, findings.stopped = error, _words(error)
         document = findings.document()
         try:

@@ -165,7 +165,7 @@ def _pinned(clock: Clock, size: int, *, back: bool) -> float:
 
 def _near(runtime: Runtime, op: str, size: operations.Size, dtype: str) -> operations.Arrays:
     """Draw an operation's operands and bring them to the device."""
-    operands = operations.arrays(op, size, np.dtype(dtype), seed=0)
+    operands = operations.random_operands(op, size, np.dtype(dtype), seed=0)
     return {name: runtime.to_device(one) for name, one in operands.items()}
 
 

@@ -16,7 +16,7 @@ from jax.experimental.custom_partitioning import custom_partitioning
 from jax.interpreters import mlir
 from jax.sharding import NamedSharding, PartitionSpec
 
-from gpugrad.arrays import kinds, protocols
+from gpugrad.arrays import kinds, view
 from gpugrad.jax.primitive import primitive, types_of_results
 from gpugrad.jax.traced import Traced
 from gpugrad.operations import DIMENSIONS, OPERATIONS
@@ -52,7 +52,7 @@ def _fill_on_a_gpu(
     traced: Traced, stream: int, results: Sequence[Any], operands: Sequence[Any]
 ) -> None:
     """Launch on XLA's stream, which orders what comes before and after."""
-    cupy = protocols.imported_cupy()
+    cupy = view.imported_cupy()
     _, device = results[0].__dlpack_device__()
     with cupy.cuda.Device(device), kinds.on_stream(stream):
         arrays = dict(zip(traced.names, map(cupy.from_dlpack, operands), strict=True))

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from gpugrad.exits import Failed
+from gpugrad.errors import AccuracyError
 from gpugrad.operations import DIMENSIONS, OPERATIONS
-from gpugrad.testing import operations, reference
+from gpugrad.testing.assertions import worst_element
+from gpugrad.testing.bounds import Answer, reference
+from gpugrad.testing.operations import Arrays
 
 SAMPLED = 8  # rows, inputs or outputs of a part, the first and the last among them
 
@@ -24,7 +26,7 @@ class Part:
     sampled: str
     wrt: tuple[str, ...] = ()
 
-    def take(self, arrays: operations.Arrays) -> operations.Arrays:
+    def take(self, arrays: Arrays) -> Arrays:
         """Cut arrays, known by their names, to this part."""
         taken = {}
         for name, array in arrays.items():
@@ -45,10 +47,10 @@ def parts(op: str) -> tuple[Part, ...]:
     return Part("nk", ("x",)), Part("km", tuple(one for one in operation.wrt if one != "x"))
 
 
-Answers = list[tuple[Part, dict[str, reference.Answer]]]
+Answers = list[tuple[Part, dict[str, Answer]]]
 
 
-def answers(op: str, operands: operations.Arrays, planes: Mapping[str, int]) -> Answers:
+def answers(op: str, operands: Arrays, planes: Mapping[str, int]) -> Answers:
     """Compute parts of an operation's results in higher precision, with their bounds.
 
     Parameters
@@ -59,12 +61,12 @@ def answers(op: str, operands: operations.Arrays, planes: Mapping[str, int]) -> 
         Of the operands of products on tensor cores, by result.
     """
     return [
-        (part, reference.reference(op, wrt=part.wrt, planes=planes, **part.take(operands)))
+        (part, reference(op, wrt=part.wrt, planes=planes, **part.take(operands)))
         for part in parts(op)
     ]
 
 
-def verify(op: str, results: operations.Arrays, known: Answers, device: str) -> None:
+def verify(op: str, results: Arrays, known: Answers, device: str) -> None:
     """Compare parts of an operation's results with the reference.
 
     Parameters
@@ -78,26 +80,26 @@ def verify(op: str, results: operations.Arrays, known: Answers, device: str) -> 
 
     Raises
     ------
-    Failed
+    AccuracyError
         An element is outside its bound.
     """
     for part, expected in known:
         taken = part.take(results)
         for name, answer in expected.items():
-            ratio = reference.check(taken[name], *answer)
+            ratio = worst_element(taken[name], answer).ratio
             if ratio > 1:
-                raise Failed(
+                raise AccuracyError(
                     f"{op} is wrong in {taken[name].dtype} on the {device}: "
                     f"{name} is {ratio:.3g} times its bound away"
                 )
 
 
-def errors(results: operations.Arrays, known: Answers) -> dict[str, float]:
+def errors(results: Arrays, known: Answers) -> dict[str, float]:
     """Return max |error| / max |exact| of each result, over the parts; NaN where one has a NaN."""
     found = {}
     for part, expected in known:
         taken = part.take(results)
-        for name, (exact, _) in expected.items():
+        for name, (exact, _, _) in expected.items():
             off = np.abs(taken[name].astype(exact.dtype) - exact)
             largest = np.max(np.abs(exact), initial=0)
             found[name] = float(np.max(off, initial=0) / (largest or 1))

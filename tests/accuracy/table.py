@@ -13,24 +13,14 @@ import numpy as np
 
 from gpugrad.planning import problem as layers
 from gpugrad.planning.choice import EXACT_TERMS, RECOVERED_TERMS, fused_layer, gemm
+from gpugrad.testing.product_data import FAMILIES, describe, draw
+from gpugrad.testing.product_errors import ROUNDOFF, Errors, Exact, ProductErrors, exact
 from tests.accuracy.arithmetic import (
     ALGORITHM,
     MACHINES,
     ONE_LAUNCH,
     by_multiply_adds,
     by_tensor_cores,
-)
-from tests.accuracy.data import FAMILIES, describe, draw
-from tests.accuracy.measure import (
-    CHANCE,
-    ROUNDOFF,
-    Errors,
-    Exact,
-    by_component,
-    exact,
-    in_norm,
-    lost_in_planes,
-    worse_by,
 )
 
 Array = np.ndarray[Any, Any]
@@ -39,7 +29,6 @@ Cells = tuple[str, ...]
 PATH = Path(__file__).parents[2] / "docs" / "numerics.md"
 CONTRACTIONS = tuple(sorted({1, 16, EXACT_TERMS, 256, 4096, 10**6}))
 IN_ONE_LAUNCH = (RECOVERED_TERMS, 4096, 10**6)
-PLANES = {"highest": 3, "high": 2, "medium": 1}
 SIXTEEN_BIT = {"float16": np.dtype(np.float16), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 SIXTEEN_BIT_FAMILIES = ("ordinary", "positive", "cancelling")
 SIXTEEN_BIT_CONTRACTIONS = (16, 64, 256, 4096)
@@ -129,13 +118,10 @@ def fused_path(machine: str) -> Product:
     return product
 
 
-def errors(problems: Sequence[Problem], product: Product) -> tuple[Errors, Errors]:
-    """Measure a product by component and in norm."""
+def errors(problems: Sequence[Problem], product: Product) -> ProductErrors:
+    """Measure a product."""
     results = [(product(left, right), answer) for left, right, answer in problems]
-    return (
-        Errors([by_component(*one) for one in results]),
-        Errors([in_norm(*one) for one in results]),
-    )
+    return ProductErrors(results, problems[0].left.shape[1])
 
 
 # ---- cells
@@ -144,27 +130,26 @@ def errors(problems: Sequence[Problem], product: Product) -> tuple[Errors, Error
 def float32_cells(row: Row) -> Cells:
     """Measure every precision class of float32."""
     given = problems(row)
-    plain, plain_norms = errors(given, multiply_adds)
-    highest = [plain] * len(MACHINES)
+    ieee = errors(given, multiply_adds)
+    highest = [ieee] * len(MACHINES)
     if row.contraction >= EXACT_TERMS:
-        highest = [errors(given, tensor_cores(3, machine))[0] for machine in MACHINES]
-    cells = [both(plain)]
-    cells += [marked(both(one), worse_by(one, plain) <= CHANCE) for one in highest]
+        highest = [errors(given, tensor_cores(3, machine)) for machine in MACHINES]
+    cells = [both(ieee.components)]
+    cells += [marked(both(one.components), one.keep_promise(3, ieee)) for one in highest]
     for planes in (2, 1):
         found = [errors(given, tensor_cores(planes, machine)) for machine in MACHINES]
-        norm = max(norms.largest for _, norms in found)
-        bound = lost_in_planes(planes, row.contraction) + plain_norms.largest
-        cells.append(marked(power(norm), norm <= bound))
+        worst = max(found, key=lambda one: one.norms.largest)
+        cells.append(marked(power(worst.norms.largest), worst.keep_promise(planes, ieee)))
         if planes == 2:
-            cells.append(power(max(one.largest for one, _ in found) * ROUNDOFF))
+            cells.append(power(max(one.components.largest for one in found) * ROUNDOFF))
     return tuple(cells)
 
 
 def fused_cells(row: Row) -> Cells:
     """Measure "highest" where one launch computes a layer's gradients on tensor cores."""
     given = problems(row)
-    plain, ours = (errors(given, one)[0] for one in (multiply_adds, fused_path("hopper")))
-    return both(plain), marked(both(ours), worse_by(ours, plain) <= CHANCE)
+    ieee, ours = (errors(given, one) for one in (multiply_adds, fused_path("hopper")))
+    return both(ieee.components), marked(both(ours.components), ours.keep_promise(3, ieee))
 
 
 def sixteen_bit_cells(row: Row) -> Cells:
@@ -173,7 +158,7 @@ def sixteen_bit_cells(row: Row) -> Cells:
     for dtype in SIXTEEN_BIT.values():
         given = problems(row, dtype)
         products = multiply_adds, *(tensor_cores(1, machine) for machine in MACHINES)
-        cells += [both(errors(given, product)[0]) for product in products]
+        cells += [both(errors(given, product).components) for product in products]
     return tuple(cells)
 
 

@@ -19,6 +19,16 @@ import gpugrad
 from gpugrad import dispatch
 from gpugrad.planning.choice import EXACT_TERMS, RECOVERED_TERMS
 from gpugrad.planning.configurations import WGMMA
+from gpugrad.testing.product_data import FAMILIES, draw
+from gpugrad.testing.product_errors import (
+    CHANCE,
+    PLANES,
+    ROUNDOFF,
+    Errors,
+    exact,
+    lost_in_norm,
+    worse_by,
+)
 from tests.accuracy import arithmetic, table
 from tests.accuracy.arithmetic import (
     ALGORITHM,
@@ -27,9 +37,7 @@ from tests.accuracy.arithmetic import (
     by_multiply_adds,
     by_tensor_cores,
 )
-from tests.accuracy.data import FAMILIES, draw
-from tests.accuracy.measure import CHANCE, ROUNDOFF, Errors, exact, lost_in_planes, worse_by
-from tests.accuracy.table import PLANES, TABLES, Row
+from tests.accuracy.table import TABLES, Row
 from tests.conftest import BACKENDS, ON_A_GPU, needs_compiler
 from tests.gpu.test_plane_products import has_tensor_cores, rates
 from tests.support.algorithms import products_by
@@ -118,7 +126,7 @@ class TestClasses:
         """Beyond what planes lose, no more than FFMA loses."""
         _, plain = errors(machine, 0, row)
         _, ours = errors(machine, PLANES[precision], row)
-        lost = lost_in_planes(PLANES[precision], row.contraction)
+        lost = lost_in_norm(PLANES[precision], row.contraction)
         assert ours.largest <= lost + plain.largest
 
 
@@ -144,7 +152,7 @@ def test_high_of_fused_kernels_in_norm(family, contraction, machine):
     row = Row(family, contraction)
     _, ours = table.errors(problems(row), fused_on(machine))
     _, plain = errors(machine, 0, row)
-    assert ours.largest <= lost_in_planes(PLANES["high"], contraction) + plain.largest
+    assert ours.largest <= lost_in_norm(PLANES["high"], contraction) + plain.largest
 
 
 def fused_on(machine: str) -> table.Product:
@@ -192,8 +200,8 @@ def test_highest_beside_a_large_term_that_comes_last(way):
 def test_bounds_of_high_and_medium():
     """In round figures 2⁻²¹ and 2⁻¹⁰, for every contraction."""
     for contraction in (1, 10**6):
-        assert 2.0**-21 < lost_in_planes(2, contraction) < 1.51 * 2.0**-21
-        assert 2.0**-10 < lost_in_planes(1, contraction) < 1.01 * 2.0**-10
+        assert 2.0**-21 < lost_in_norm(2, contraction) < 1.51 * 2.0**-21
+        assert 2.0**-10 < lost_in_norm(1, contraction) < 1.01 * 2.0**-10
 
 
 # ---- the model and the kernels
@@ -360,7 +368,7 @@ def test_what_is_not_finite_is_as_by_multiply_adds(machine, planes):
     contraction = 50
     left, right = not_finite(20, 23, contraction)
     norms = exact(*(np.where(np.isfinite(one), one, 0) for one in (left, right))).norms
-    bound = (lost_in_planes(planes, contraction) + 3 * (contraction + 16) * ROUNDOFF) * norms
+    bound = (lost_in_norm(planes, contraction) + 3 * (contraction + 16) * ROUNDOFF) * norms
     bias = np.zeros(23, np.float32)
     results = []
     for count in (0, planes):
@@ -391,7 +399,7 @@ def test_non_finite_values_of_fused_kernels_are_those_of_ffma(machine, outputs):
     for one, result, norm, terms in zip(*results, norms, (outputs, 90), strict=False):
         finite = np.isfinite(one)
         np.testing.assert_array_equal(result[~finite], one[~finite])
-        bound = (lost_in_planes(3, terms) + 3 * (terms + 16) * ROUNDOFF) * norm
+        bound = (lost_in_norm(3, terms) + 3 * (terms + 16) * ROUNDOFF) * norm
         assert (np.abs(result[finite] - one[finite]) <= bound[finite]).all()
         assert finite.any()
         assert np.isnan(one).any()

@@ -29,8 +29,9 @@ from gpugrad.benchmark.peers.cupy_cublas import no_cublas
 from gpugrad.calls import cache
 from gpugrad.operations import OPERATIONS
 from gpugrad.planning.configurations import REDUCTION
-from gpugrad.testing import operations
-from tests.accuracy.data import FAMILIES
+from gpugrad.testing import operations, reference
+from gpugrad.testing.bounds import Answer
+from gpugrad.testing.product_data import FAMILIES
 from tests.support.cases import DTYPES
 from tests.support.emulator_runtime import FACTS
 
@@ -123,27 +124,25 @@ def test_what_is_timed():
 
 def test_scaled_errors():
     exact = np.array([1.0, np.inf, 2.0, 0.0])
-    result = np.array([1.5, 0.0, 2.0, 1e-50])
-    terms = np.array([2.0, 1.0, np.inf, 0.0])
+    result = np.array([1.5, 0.0, 2.0, 2.0**-149])
+    answer = Answer(exact, np.zeros(4), np.array([2.0, 1.0, np.inf, 0.0]))
     np.testing.assert_array_equal(
-        accuracy.scaled_errors(result, exact, terms, "float32"), [0.25 * 2**24]
+        accuracy.scaled_errors(result, answer, "float32"), [0.25 * 2**24, 2]
     )
-    errors = accuracy.Errors()
-    errors.add(np.array([3.0, 4.0]))
-    errors.add(np.array([]))
-    assert errors.summary() == {"largest": 4, "rms": math.sqrt(12.5)}
-    errors.add(np.array([np.nan]))
-    errors.add(np.array([1.0]))
-    assert math.isnan(errors.largest)
+    finding = accuracy.Finding("sigmoid", "float32")
+    finding.errors["gpugrad"] = [np.array([3.0, 4.0]), np.array([])]
+    assert finding.document()["errors"] == {"gpugrad": {"largest": 4, "rms": math.sqrt(12.5)}}
+    finding.errors["gpugrad"] += [np.array([np.nan]), np.array([1.0])]
+    assert math.isnan(finding.document()["errors"]["gpugrad"]["largest"])
 
 
 @pytest.mark.parametrize("op", OPERATIONS)
 def test_magnitudes_bound_the_results(op):
-    operands = operations.arrays(op, (9, 4, 5), np.dtype("f8"), seed=0)
+    operands = operations.random_operands(op, (9, 4, 5), np.dtype("f8"), seed=0)
     results = operations.call(op, operands, device="cpu")
-    for name, terms in accuracy.magnitudes(op, operands).items():
-        assert terms.shape == results[name].shape
-        assert (np.abs(results[name]) <= terms * (1 + 1e-12)).all()
+    for name, answer in reference(op, **operands).items():
+        assert answer.magnitude.shape == results[name].shape
+        assert (np.abs(results[name]) <= answer.magnitude * (1 + 1e-12)).all()
 
 
 # ---- sections on a GPU

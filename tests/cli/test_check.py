@@ -78,6 +78,8 @@ def test_check_reports_a_device_that_fails(capsys, monkeypatch):
 
 def test_check_saturates(capsys):
     assert max(check.SPREADS.values()) > 20
-    z = operations.arrays("sigmoid", (64, 1, 64), np.dtype("float32"), seed=0, spread=40.0)["z"]
+    z = operations.random_operands(
+        "sigmoid", (64, 1, 64), np.dtype("float32"), seed=0, spread=40.0
+    )["z"]
     y = gpugrad.sigmoid(z, device="cpu")
     assert np.mean(y == 1) > 0.2

@@ -10,7 +10,7 @@ from unittest import mock
 import numpy as np
 
 from gpugrad import dispatch
-from tests.accuracy.data import draw
+from gpugrad.testing.product_data import draw
 from tests.mutants.mma_probes import not_finite
 from tests.support.fused_layers import expect_gradients
 

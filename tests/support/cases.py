@@ -4,14 +4,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import ml_dtypes
 import numpy as np
 
-DTYPES = ("float64", "float32", "float16", "bfloat16")
-
-
-def dtype_of(name: str) -> np.dtype:
-    return np.dtype(ml_dtypes.bfloat16 if name == "bfloat16" else name)
+from gpugrad.arrays.kinds import DTYPES
+from gpugrad.testing.operations import dtype_of
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ A product A B is left rightᵀ: left is (rows, contraction), right (columns, con
 computed in float64 and rounded to float32 once, so that no library's last bit matters.
 """
 
+# ruff: noqa: D401  (a family's docstring is its row of the table in docs/numerics.md)
+
 from collections.abc import Callable
 from typing import Any
 

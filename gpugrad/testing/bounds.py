@@ -57,16 +57,17 @@ infinity, which is then demanded. Where it depends on the order or the last roun
 something overflows (the sum of the terms' magnitudes exceeds the accumulator's largest value), the
 bound is infinite and anything passes.
 
-**Non-finite inputs.** exact has the infinities and NaNs of IEEE arithmetic with bound 0; `check`
+**Non-finite inputs.** exact has the infinities and NaNs of IEEE arithmetic with bound 0, which
 demands the same infinity or a NaN. Where an infinite dy meets a σ' that the accumulator may round
 to zero, the bound is infinite.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from gpugrad.errors import ArgumentError
 from gpugrad.operations import OPERATIONS
 
 Array = np.ndarray[Any, Any]
@@ -95,36 +96,49 @@ FORMATS = {
 
 
 class Answer(NamedTuple):
-    """The value of a result and the distance from it that is allowed, element by element."""
+    """What a result should be, element by element.
+
+    Attributes
+    ----------
+    exact : array
+        The value, in higher precision.
+    bound : array
+        The distance from it that is allowed.
+    magnitude : array
+        The sum of the magnitudes of the terms whose sum it is. A sigmoid is its own term; in a
+        dense layer those of its argument, times its slope, are added.
+    """
 
     exact: Array
     bound: Array
+    magnitude: Array
 
 
 def reference(
     op: str,
     *,
-    wrt: Iterable[str] = ("x", "w", "b"),
+    wrt: Iterable[str] | None = None,
     out: Mapping[str, Array] | None = None,
     dtypes: Mapping[str, Any] | None = None,
     planes: Mapping[str, int] | None = None,
     **operands: Array | None,
 ) -> dict[str, Answer]:
-    """Compute the results of a function of this package, and their error bounds.
+    """Compute the results of a function of this package in higher precision, with error bounds.
 
     Parameters
     ----------
     op : str
         Name of the function.
-    wrt : iterable of {"x", "w", "b"}
-        What matmul_backward and dense_sigmoid_backward differentiate with respect to.
+    wrt : iterable of {"x", "w", "b"}, optional
+        What matmul_backward and dense_sigmoid_backward differentiate with respect to; all that
+        they can if it is not given.
     out : mapping, optional
         By result, the old values of the buffers that are added to.
     dtypes : mapping, optional
         By result, its dtype where that is not the inputs'.
     planes : mapping, optional
-        By result, the planes of each operand of its product on tensor cores; without an entry, or
-        with 0, by multiply-adds.
+        By result, the planes of each operand of its product on tensor cores, as `plan` returns
+        them; without an entry, or with 0, its bound is that of float32 or float64 arithmetic.
     **operands
         NumPy arrays by the names of the function's parameters. z takes precedence over y.
 
@@ -132,37 +146,39 @@ def reference(
     -------
     dict
         By result ("dx", "dw", "db", "dz" or "y"), its value and bound.
+
+    Raises
+    ------
+    ArgumentError
+        `op` is no function of this package, or an operand is missing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gpugrad.testing import reference
+    >>> exact, bound, _ = reference("sigmoid", z=np.float32([0, 100]))["y"]
+    >>> exact.tolist(), bool((bound < 1e-6).all())
+    ([0.5, 1.0], True)
     """
+    if op not in OPERATIONS:
+        raise ArgumentError(f"reference: op is {op!r}, expected one of {', '.join(OPERATIONS)}")
+    operation = OPERATIONS[op]
     arrays = {name: np.asarray(one) for name, one in operands.items() if one is not None}
-    source = next(iter(arrays.values())).dtype
+    optional = {*operation.optional, "y" if "z" in arrays else "z"}
+    wrong = arrays.keys() - set(operation.arguments)
+    wrong |= set(operation.arguments) - arrays.keys() - optional
+    if wrong:
+        takes = ", ".join(operation.arguments)
+        raise ArgumentError(f"reference: {op} takes {takes}; too many or missing: {sorted(wrong)}")
+    source = arrays[operation.operands[0]].dtype
+    wanted = (tuple(operation.wrt if wrt is None else wrt),) if operation.wrt else ()
     with np.errstate(all="ignore"):
         call = _Reference(source.name, arrays, out or {}, planes or {})
-        answers: dict[str, Answer] = getattr(call, op)(*_wanted(op, wrt))
+        answers: dict[str, Answer] = getattr(call, op)(*wanted)
         return {
             name: _rounded(answer, source.name, np.dtype((dtypes or {}).get(name, source)).name)
             for name, answer in answers.items()
         }
-
-
-def check(result: Array, exact: Array, bound: Array) -> float:
-    """Return the largest |result - exact| / bound; not above 1 for a right result.
-
-    NaN matches NaN and an infinity itself; any other mismatch of these, or of the shapes, is
-    infinitely wrong.
-    """
-    if result.shape != exact.shape:
-        return float("inf")
-    if not result.size:
-        return 0.0
-    value = result.astype(exact.dtype)
-    with np.errstate(all="ignore"):
-        same = (value == exact) | (np.isnan(value) & np.isnan(exact)) | np.isposinf(bound)
-        ratio = np.where(same, 0, np.abs(value - exact) / bound)
-        return float(np.max(np.where(np.isnan(ratio), np.inf, ratio)))
-
-
-def _wanted(op: str, wrt: Iterable[str]) -> tuple[tuple[str, ...], ...]:
-    return (tuple(wrt),) if OPERATIONS[op].wrt else ()
 
 
 class _Reference:
@@ -202,7 +218,7 @@ class _Reference:
         dz, old = self._gradient(), self.old.get("dz")
         db = self._column_sum(dz)
         if old is not None:
-            dz = self._total(dz.exact, _finite(dz.exact), dz.bound, 1, old)
+            dz = self._total(dz.exact, dz.magnitude, dz.bound, 1, old)
         return {"dz": dz, "db": db}
 
     def dense_sigmoid_backward(self, wrt: tuple[str, ...]) -> dict[str, Answer]:
@@ -218,7 +234,7 @@ class _Reference:
         rows = _rows(x)
         y = self._sigmoid(self._product("y", _known(rows), w, b))
         shape = (*x.shape[:-1], w.shape[1])
-        return {"y": Answer(y.exact.reshape(shape), y.bound.reshape(shape))}
+        return {"y": _each(y, lambda one: one.reshape(shape))}
 
     # ---- their parts
 
@@ -227,7 +243,8 @@ class _Reference:
         y: Array = np.where(z.exact >= 0, 1, e) / (1 + e)
         passed_on = np.fmin(z.bound / 4, y * np.expm1(z.bound))
         bound = passed_on + self.gamma(SIGMOID_ROUNDINGS) * (y + passed_on) + 5 * self.subnormal
-        return self._finish(y, bound, np.where(np.isposinf(z.bound), np.inf, _finite(y)))
+        largest = np.where(np.isposinf(z.bound), np.inf, _finite(y))
+        return self._finish(y, bound, y + y * (1 - y) * z.magnitude, largest)
 
     def _gradient(self) -> Answer:
         dy, y, z = self.arrays["dy"], self.arrays.get("y"), self.arrays.get("z")
@@ -244,22 +261,22 @@ class _Reference:
         dz: Array = dy * slope
         bound = self.gamma(roundings) * np.abs(dz) + lost * self.subnormal * (1 + np.abs(dy))
         largest = np.maximum(_finite(dz), _finite(slope))
-        return self._finish(dz, bound, np.where(ambiguous, np.inf, largest))
+        return self._finish(dz, bound, _finite(dz), np.where(ambiguous, np.inf, largest))
 
     def _products(self, dz: Mapping[str, Answer], wrt: tuple[str, ...]) -> dict[str, Answer]:
         """Compute dx and dw, each from its own dz."""
         x, w = self.arrays["x"], self.arrays["w"]
-        operands = {name: Answer(_rows(one.exact), _rows(one.bound)) for name, one in dz.items()}
+        operands = {name: _each(one, _rows) for name, one in dz.items()}
         answers = {}
         if "x" in wrt:
             old = self.old.get("dx")
             dx = self._product("dx", operands["dx"], w.T, None if old is None else _rows(old))
-            answers["dx"] = Answer(dx.exact.reshape(x.shape), dx.bound.reshape(x.shape))
+            answers["dx"] = _each(dx, lambda one: one.reshape(x.shape))
         if "w" in wrt:
             old = self.old.get("dw")
-            transposed = Answer(*(one.T for one in operands["dw"]))  # dwᵀ = dzᵀ x
+            transposed = _each(operands["dw"], np.transpose)  # dwᵀ = dzᵀ x
             dw = self._product("dw", transposed, _rows(x), None if old is None else old.T)
-            answers["dw"] = Answer(dw.exact.T, dw.bound.T)
+            answers["dw"] = _each(dw, np.transpose)
         return answers
 
     def _stored(self, result: str, dz: Answer) -> Answer:
@@ -273,9 +290,8 @@ class _Reference:
         uncertain = _infinite_if_nan(a.bound @ right)
         if planes:
             uncertain = uncertain + self._lost_in_planes(planes, left + _finite(a.bound), right)
-        lost = (a.exact != 0) & (
-            np.abs(a.exact) <= a.bound
-        )  # where it is rounded to 0, 0 · ∞ is NaN
+        # where it is rounded to 0, 0 · ∞ is NaN
+        lost = (a.exact != 0) & (np.abs(a.exact) <= a.bound)
         uncertain = np.where(lost.astype(float) @ ~np.isfinite(b) > 0, np.inf, uncertain)
         answer = _matmul(a.exact, b)
         return self._total(answer, left @ right, uncertain, terms, old, planes > 0)
@@ -284,28 +300,13 @@ class _Reference:
         """Bound what planes lose of the product of matrices with these magnitudes."""
         if self.dtype != "float32" or not a.size or not b.size:
             return np.zeros((a.shape[0], b.shape[1]))
-        if planes == 3:
-            return np.asarray(2.0**-23 * (a @ b))
-        a_largest, b_largest = a.max(axis=1, keepdims=True), b.max(axis=0, keepdims=True)
-        unit, least = (-11, -37) if planes == 1 else (-22, -48)
-        a_rest, b_rest = (
-            2.0**unit * one + 2.0**least * largest
-            for one, largest in ((a, a_largest), (b, b_largest))
-        )
-        lost = a_rest @ b + a @ b_rest + a_rest @ b_rest
-        if planes == 2:
-            a_second, b_second = (
-                2.0**-11 * one + 2.0**-38 * largest
-                for one, largest in ((a, a_largest), (b, b_largest))
-            )
-            lost = lost + a_second @ b_second
-        return np.asarray(lost)
+        largest = a.max(axis=1, keepdims=True), b.max(axis=0, keepdims=True)
+        return lost_in_planes(planes, (a, b), largest)
 
     def _column_sum(self, dz: Answer) -> Answer:
         exact, uncertain = _rows(dz.exact), np.sum(_rows(dz.bound), axis=0)
-        magnitude = np.sum(_finite(exact), axis=0)
-        total = np.sum(exact, axis=0)
-        return self._total(total, magnitude, uncertain, len(exact), self.old.get("db"))
+        magnitude, old = np.sum(_finite(exact), axis=0), self.old.get("db")
+        return self._total(np.sum(exact, axis=0), magnitude, uncertain, len(exact), old)
 
     def _total(
         self,
@@ -322,17 +323,45 @@ class _Reference:
         if old is not None:
             exact, magnitude, roundings = exact + old, magnitude + _finite(old), roundings + 1
         bound = self.gamma(roundings) * magnitude + uncertain + terms * self.subnormal
-        return self._finish(exact, bound, magnitude)
+        return self._finish(exact, bound, magnitude, magnitude)
 
-    def _finish(self, exact: Array, bound: Array, magnitude: Array) -> Answer:
-        """Demand what is not finite, unless something on the way may have overflowed."""
+    def _finish(self, exact: Array, bound: Array, magnitude: Array, largest: Array) -> Answer:
+        """Demand what is not finite, unless something on the way, `largest`, may overflow."""
         bound = np.where(np.isfinite(exact) | np.isposinf(bound), bound, 0)
-        return Answer(exact, np.where(magnitude + bound >= self.largest, np.inf, bound))
+        bound = np.where(largest + bound >= self.largest, np.inf, bound)
+        return Answer(exact, bound, magnitude)
+
+
+def lost_in_planes(planes: int, values: Sequence[Array], largest: Sequence[Array]) -> Array:
+    """Bound what float32 operands' planes lose of a product.
+
+    Parameters
+    ----------
+    planes : {1, 2, 3}
+    values : two arrays
+        Magnitudes of the operands, (rows, contraction) and (contraction, columns).
+    largest : two arrays
+        The largest magnitudes of the first one's rows and of the second one's columns.
+    """
+    a, b = values
+    if planes == 3:
+        return np.asarray(2.0**-23 * (a @ b))
+
+    def left(unit: int, step: int) -> list[Array]:
+        pairs = zip(values, largest, strict=True)
+        return [2.0**unit * one + 2.0**step * top for one, top in pairs]
+
+    a_rest, b_rest = left(-11, -37) if planes == 1 else left(-22, -48)
+    lost = a_rest @ b + a @ b_rest + a_rest @ b_rest
+    if planes == 2:
+        a_second, b_second = left(-11, -38)
+        lost = lost + a_second @ b_second
+    return np.asarray(lost)
 
 
 def _rounded(answer: Answer, source: str, result: str) -> Answer:
     """Round an answer in the accumulator of `source` to the dtype `result`."""
-    exact, bound = answer
+    exact, bound, magnitude = answer
     target = FORMATS[result]
     if result != ("float64" if source == "float64" else "float32"):
         error = bound + target.roundoff * (np.abs(exact) + bound) + target.subnormal / 2
@@ -342,11 +371,16 @@ def _rounded(answer: Answer, source: str, result: str) -> Answer:
     beyond = np.isfinite(exact) & (np.abs(exact) - bound >= top)
     near = np.isfinite(exact) & (np.abs(exact) + bound >= top) & ~beyond
     exact = np.where(beyond, np.copysign(np.inf, exact), exact)
-    return Answer(exact, np.where(near, np.inf, np.where(beyond, 0, bound)))
+    return Answer(exact, np.where(near, np.inf, np.where(beyond, 0, bound)), magnitude)
 
 
 def _known(array: Array) -> Answer:
-    return Answer(array, np.zeros_like(array))
+    """Take an input, which is no sum."""
+    return Answer(array, *np.zeros((2, *array.shape), array.dtype))
+
+
+def _each(answer: Answer, function: Callable[[Array], Array]) -> Answer:
+    return Answer(*map(function, answer))
 
 
 def _rows(array: Array) -> Array:
