@@ -75,6 +75,8 @@ def test_arrows(path):
             assert top not in OUTSIDE
         if layer not in ("cli", "benchmark", "testing"):
             assert not within(imported, "gpugrad.testing")
+        if layer == "testing":
+            assert not within(imported, "gpugrad.exits")
         known = OF_THE_PACKAGE.get(module.removeprefix("gpugrad."), OF_THE_PACKAGE.get(layer))
         if known is not None and top == "gpugrad":
             assert set(imported.split(".")[1:2]) <= known
