@@ -3,6 +3,7 @@
 Before that, those of matrix products in every precision class: bench/products.py.
 """
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -88,15 +89,11 @@ def compare(op: str, dtype: str, *, quick: bool) -> Finding:
     """Compute an operation on data of all kinds and keep the worst errors."""
     finding = Finding(op, dtype)
     others = competitors()
-    sizes: tuple[tuple[int, int, int], ...] = SIZES[:1] if quick else SIZES
-    if dtype != "float64" and not quick:
-        sizes += (LONG,)
-    for size in sizes:
-        for kind in DATA:
-            operands = draw(op, size, dtype, kind)
-            with_z = [False, True] if OPERATIONS[op].takes_z and not quick else [False]
-            for from_z in with_z:
-                _compare(finding, with_logits(operands) if from_z else operands, kind, others)
+    sizes = SIZES[:1] if quick else SIZES if dtype == "float64" else (*SIZES, LONG)
+    with_z = (False, True) if OPERATIONS[op].takes_z and not quick else (False,)
+    for size, kind, from_z in itertools.product(sizes, DATA, with_z):
+        operands = draw(op, size, dtype, kind, from_z)
+        _compare(finding, operands, kind, {} if from_z else others)
     return finding
 
 
@@ -108,43 +105,30 @@ def competitors() -> dict[str, Callable[[str, Any], Any]]:
     return found
 
 
-def draw(op: str, size: tuple[int, int, int], dtype: str, kind: str) -> dict[str, Array]:
-    """Make operands in host memory: ordinary, with saturated logits, or of graded magnitudes.
-
-    Where there are a y and a dy, logits z are under "logits".
-    """
+def draw(op: str, size: operations.Size, dtype: str, kind: str, from_z: bool) -> dict[str, Array]:
+    """Make operands in host memory: ordinary, with saturated logits, or of graded magnitudes."""
     spread = SATURATED if kind == "saturated" else 1.0
-    operands: dict[str, Array] = random_operands(op, size, dtype, seed=1, spread=spread)
-    if OPERATIONS[op].takes_z:
-        drawn = random_operands(op, size, dtype, seed=1, spread=spread, from_z=True)
-        operands["logits"] = drawn["z"]
-    if kind == "graded":
-        random = np.random.default_rng(2)
-        for name in ("dy", "x", "w"):
-            if name in operands:
-                array = operands[name]
-                powers = np.exp2(random.integers(-GRADES, GRADES + 1, array.shape))
-                operands[name] = (array.astype(np.float64) * powers).astype(array.dtype)
+    operands: dict[str, Array] = random_operands(
+        op, size, dtype, seed=1, spread=spread, from_z=from_z
+    )
+    random = np.random.default_rng(2)
+    for name in ("dy", "x", "w") if kind == "graded" else ():
+        if name in operands:
+            array = operands[name]
+            powers = np.exp2(random.integers(-GRADES, GRADES + 1, array.shape))
+            operands[name] = (array.astype(np.float64) * powers).astype(array.dtype)
     return operands
-
-
-def with_logits(operands: Mapping[str, Array]) -> dict[str, Array]:
-    """Replace the sigmoid's result by the logits."""
-    kept = {name: array for name, array in operands.items() if name not in ("y", "logits")}
-    return kept | {"z": operands["logits"]}
 
 
 def _compare(
     finding: Finding,
-    operands: Mapping[str, Array],
+    host: dict[str, Any],
     kind: str,
     others: Mapping[str, Callable[[str, Any], Any]],
 ) -> None:
     import cupy
 
     op = finding.op
-    host: dict[str, Any] = {name: one for name, one in operands.items() if name != "logits"}
-    from_z = "z" in host and "z" not in OPERATIONS[op].operands
     device = {name: workload.as_device(array) for name, array in host.items()}
     planes = operations.planes(op, device, device="auto")
     answers = reference(op, planes=planes, **host)
@@ -160,9 +144,7 @@ def _compare(
         errors = [scaled_errors(found[name], one, finding.dtype) for name, one in answers.items()]
         finding.errors[library] = finding.errors.get(library, []) + errors
 
-    keep("gpugrad from z" if from_z else "gpugrad", ours)
-    if from_z:
-        return
+    keep("gpugrad from z" if {"dy", "z"} <= host.keys() else "gpugrad", ours)
     for library, calls in others.items():
         try:
             set_ieee(library)

@@ -61,10 +61,6 @@ ROWS = tuple(dict.fromkeys((*layer.lead, layer.m) for layer in LAYERS if not lay
 # ---- memory layouts: the same values (but for "broadcast") in other memory
 
 
-def _fortran(array: np.ndarray) -> np.ndarray:
-    return np.array(array, order="F")
-
-
 def _reversed(array: np.ndarray) -> np.ndarray:
     """Negative strides in every dimension."""
     flip = (slice(None, None, -1),) * array.ndim
@@ -108,19 +104,6 @@ def _shifted(array: np.ndarray, by: int) -> np.ndarray:
     return view
 
 
-def _element_offset(array: np.ndarray) -> np.ndarray:
-    return _shifted(array, array.itemsize)
-
-
-def _byte_offset(array: np.ndarray) -> np.ndarray:
-    return _shifted(array, 1)
-
-
-def _broadcast(array: np.ndarray) -> np.ndarray:
-    """Zero strides: the first row (or element) everywhere."""
-    return np.broadcast_to(array[:1].copy(), array.shape)
-
-
 def _read_only(array: np.ndarray) -> np.ndarray:
     copy = array.copy()
     copy.flags.writeable = False
@@ -128,14 +111,14 @@ def _read_only(array: np.ndarray) -> np.ndarray:
 
 
 LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "fortran": _fortran,
+    "fortran": lambda array: np.array(array, order="F"),
     "reversed": _reversed,
     "sliced": _sliced,
     "middle columns": _middle_columns,
     "padded rows": _padded_rows,
-    "element offset": _element_offset,
-    "byte offset": _byte_offset,
-    "broadcast": _broadcast,
+    "element offset": lambda array: _shifted(array, array.itemsize),
+    "byte offset": lambda array: _shifted(array, 1),
+    "broadcast": lambda array: np.broadcast_to(array[:1].copy(), array.shape),  # the first row
     "read-only": _read_only,
 }
 WRITABLE_LAYOUTS = tuple(name for name in LAYOUTS if name not in ("broadcast", "read-only"))
@@ -161,14 +144,11 @@ def logistic(z: np.ndarray) -> np.ndarray:
 def layer_arrays(layer: Layer, dtype: str, seed: int = 0) -> dict[str, np.ndarray]:
     """x, w, b, logits z, y and dy of a layer. z and y are unrelated to x w, which nothing asks."""
     lead, k, m = layer.lead, layer.k, layer.m
-    z = random_array((*lead, m), dtype, seed + 3)
     return {
         "x": random_array((*lead, k), dtype, seed, 0.5),
         "w": random_array((k, m), dtype, seed + 1, 0.5),
         "b": random_array((m,), dtype, seed + 2),
-        "z": z,
-        "y": logistic(z),
-        "dy": random_array((*lead, m), dtype, seed + 4),
+        **elementwise_arrays((*lead, m), dtype, seed),
     }
 
 
