@@ -16,12 +16,12 @@ from gpugrad.arrays.kinds import DTYPES
 from gpugrad.operations import OPERATIONS
 from gpugrad.testing import operations, random_operands, reference, worst_element
 from gpugrad.testing.bounds import FORMATS, Answer
+from gpugrad.testing.product_data import SATURATED
 from gpugrad.testing.product_errors import Errors, by_component
 
 SIZES = ((257, 131, 67), (1031, 2, 3), (2048, 96, 128))
 LONG = (16384, 96, 128)  # a long batch; not in float64, whose reference takes no BLAS
 DATA = ("ordinary", "saturated", "graded")
-SATURATED = 40.0  # standard deviation of logits, most of which then have a σ of 0 or 1
 GRADES = 6  # graded entries are multiplied by powers of two up to this one
 PRODUCTS_SHARE = 0.4  # of the section's time, at most
 

@@ -50,11 +50,11 @@ def compare(section_: section.Section, share: float) -> int:
     """Compare products of all kinds in a share of the time; return how many were left out."""
     found: list[dict[str, Any]] = []
     section_.data["products"] = found
-    least = (1 - share) * section_.left()
+    reserved = (1 - share) * section_.left()
     lengths = (QUICK_CONTRACTION,) if section_.quick else CONTRACTIONS
     jobs = [(family, length) for length in lengths for family in FAMILIES]
     for family, length in jobs:
-        if section_.left() < least:
+        if section_.left() < reserved:
             break
         finding = Finding(family, length)
         step = f"{family} products of {length} terms"
@@ -113,7 +113,7 @@ def ours(left: Any, right: Any, precision: str) -> Any:
 def on_tensor_cores() -> Iterator[None]:
     """Take tensor cores, with the planes of the class, wherever the device has them, fast or not.
 
-    The plan would take more planes or multiply-adds where these are faster.
+    The plan would take more planes or FFMA where these are faster.
     """
     plan = import_module("gpugrad.planning.choice")
     given = plan.fastest
@@ -122,7 +122,7 @@ def on_tensor_cores() -> Iterator[None]:
         planes = PLANES.get(precision, 0)
         rates = None if facts is None else plan.rates_of(facts.compute_capability)
         if not planes or rates is None or not rates.tensor_16:
-            return plan.Choice("ffma", 0, 0.0, "multiply-adds, to be measured")
+            return plan.Choice("ffma", 0, 0.0, "FFMA, to be measured")
         algorithm = "wgmma" if rates.warpgroup_16 else "mma"
         return plan.Choice(algorithm, planes, 0.0, "tensor cores, to be measured")
 

@@ -74,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Check, print what was found, and fail if a result is outside its bound."""
-    places = devices(arguments.device)
+    targets = devices(arguments.device)
     ops = tuple(dict.fromkeys(arguments.op or OPERATIONS))
     findings: list[Finding] = []
     with terminal.progress() as progress:
@@ -84,13 +84,13 @@ def run(arguments: argparse.Namespace) -> int:
         for op in ops:
             for dtype in dtypes:
                 progress.update(task, description=f"{op} {dtype.name}", refresh=True)
-                findings += _check(op, dtype, places, arguments.seed)
+                findings += _check(op, dtype, targets, arguments.seed)
                 progress.update(task, advance=1, refresh=True)
     if arguments.json:
         results = [{**asdict(finding), "ok": finding.ok} for finding in findings]
         terminal.print_json("check", {"ok": _all_ok(findings), "results": results})
     else:
-        _print(findings, places, arguments.device)
+        _print(findings, targets, arguments.device)
     return exits.OK if _all_ok(findings) else exits.FAILED
 
 
@@ -107,9 +107,9 @@ def _available_dtypes() -> Iterator[str]:
         yield name
 
 
-def _check(op: str, dtype: np.dtype[Any], places: tuple[str, ...], seed: int) -> list[Finding]:
+def _check(op: str, dtype: np.dtype[Any], targets: tuple[str, ...], seed: int) -> list[Finding]:
     """Run all cases of an operation in a dtype on each device."""
-    findings = [Finding(op, dtype.name, device) for device in places]
+    findings = [Finding(op, dtype.name, device) for device in targets]
     for size in SIZES:
         for (spread_name, spread), from_z in itertools.product(SPREADS.items(), (False, True)):
             if from_z and not OPERATIONS[op].takes_z:
@@ -141,7 +141,7 @@ def _compare(finding: Finding, operands: operations.Arrays, case: str) -> None:
             finding.where = f"{name} at {case}"
 
 
-def _print(findings: list[Finding], places: tuple[str, ...], wanted: str) -> None:
+def _print(findings: list[Finding], targets: tuple[str, ...], wanted: str) -> None:
     console = terminal.stdout()
     columns = (
         terminal.Column("dtype"),
@@ -162,8 +162,8 @@ def _print(findings: list[Finding], places: tuple[str, ...], wanted: str) -> Non
             name = f"{finding.op} {finding.dtype} {finding.device}"
             console.print(f"[{terminal.BAD}]{name}[/]: {escape(what)} ({escape(finding.where)})")
     good = sum(finding.ok for finding in findings)
-    console.print(f"{good} of {len(findings)} within their bounds, on {' and '.join(places)}.")
-    if wanted == "auto" and "gpu" not in places:
+    console.print(f"{good} of {len(findings)} within their bounds, on {' and '.join(targets)}.")
+    if wanted == "auto" and "gpu" not in targets:
         console.print(f"The GPU was not checked: {escape(why_no_gpu())}.")
 
 

@@ -47,7 +47,7 @@ last plane makes 2⁻²⁴ of what is too small for any:
     1        2⁻¹¹ |v| + 2⁻³⁷ M                    none
 
 and nothing of a 16-bit element, which is its own plane; but dense_sigmoid_backward rounds dz to the
-inputs' dtype before the products. Tensor cores cut off each addend behind a float32's last bit, by
+inputs' dtype before the products. Tensor cores truncate each addend behind a float32's last bit, by
 1 or 2 bits, and the sum of 8 or 16 of them at the last bit, which is at most 1.4 u of the
 magnitudes for each term; promotion adds 3 roundings for every 16 terms. 2 (L + 16) roundings are
 allowed.
@@ -290,7 +290,7 @@ class _Reference:
         uncertain = _infinite_if_nan(a.bound @ right)
         if planes:
             uncertain = uncertain + self._lost_in_planes(planes, left + _finite(a.bound), right)
-        # where it is rounded to 0, 0 · ∞ is NaN
+        # Where A is rounded to 0, 0 · ∞ is NaN.
         lost = (a.exact != 0) & (np.abs(a.exact) <= a.bound)
         uncertain = np.where(lost.astype(float) @ ~np.isfinite(b) > 0, np.inf, uncertain)
         answer = _matmul(a.exact, b)

@@ -1,4 +1,4 @@
-"""Operands of matrix products, of every kind that products of different precision tell apart.
+"""Operands of matrix products, of every kind on which products of different precision differ.
 
 A product A B is left rightᵀ: left is (rows, contraction), right (columns, contraction). They are
 computed in float64 and rounded to float32 once, so that no library's last bit matters.

@@ -44,7 +44,7 @@ ONE_LAUNCH = "one launch"  # of three planes
 
 
 def by_multiply_adds(left: Array, right: Array, split_length: int = 0) -> Array:
-    """Multiply in float32 by one chain of multiply-adds for each split of the contraction."""
+    """Multiply in float32 by one chain of FFMAs for each part of split-K."""
     return _reduced([_chains(a, b) for a, b in _splits(left, right, split_length)])
 
 
@@ -124,12 +124,12 @@ def _reduced(parts: list[Array]) -> Array:
     return np.asarray(total)
 
 
-# ---- multiply-adds
+# ---- FFMA
 
 
 @np.errstate(all="ignore")
 def _chains(left: Array, right: Array) -> Array:
-    """Multiply (length, splits, outer) by chains of multiply-adds: (splits, rows, columns)."""
+    """Multiply (length, splits, outer) by chains of FFMAs: (splits, rows, columns)."""
     a, b = left.astype(np.float64), right.astype(np.float64)
     total = np.zeros((*left.shape[1:], right.shape[2]))
     for q in range(len(a)):
@@ -217,7 +217,7 @@ def _promoted_sums(
 
 
 def _recovered_sums(left: Array, right: Array, machine: TensorCores) -> Array:
-    """The same of three planes, promoted after 16 terms with what was cut off of the first ones."""
+    """The same of three planes, promoted every 16 terms with what truncation took of the first."""
     sums = np.zeros((*left.shape[2:], right.shape[3]))
     zeros = np.zeros_like(sums)
     a, b = _Factors(left), _Factors(right)
@@ -275,7 +275,7 @@ def _exponents(total: Array) -> Array:
 
 
 def _truncated(total: Array) -> Array:
-    """Cut off to a float32, towards zero."""
+    """Truncate to a float32, towards zero."""
     cut = (total.view(np.int64) & ~0x1FFFFFFF).view(np.float64)
     magnitude = np.abs(cut)
     if not magnitude.min() >= 2.0**-126:  # a NaN too
