@@ -17,7 +17,9 @@ Every other difference from the table is reported and fails nothing.
 
 The command compiles for every architecture. For one that has the code of another (SAME_CODE_AS) the
 test suite compiles one instantiation of each kernel file, which must be the other's code byte by
-byte, and takes the other's rows for the rest.
+byte, and takes the other's rows for the rest. For one whose rows differ from another's in little
+but registers (SIMILAR_TO) it compiles one instantiation of each file, those that differ in more,
+and those with few registers left: the rest spills there only if it grows by SPARE_REGISTERS.
 """
 
 import argparse
@@ -39,7 +41,7 @@ from gpugrad.gpu import compiler, source
 from tests.emulator import cache
 from tests.kernels import machine_code
 from tests.kernels.expected_sass import Counts, Subject, promised, register_limit
-from tests.kernels.instantiations import INSTANTIATIONS, Instantiation, exists_for
+from tests.kernels.instantiations import BY_LABEL, INSTANTIATIONS, Instantiation, exists_for
 
 TABLE = Path(__file__).with_suffix(".tsv")
 
@@ -56,6 +58,11 @@ ARCHITECTURES = (
 )
 
 SAME_CODE_AS = {"sm_89": "sm_86"}  # instruction by instruction, as test_compile.py samples
+SIMILAR_TO = {  # as test_compile.py reads in the table
+    **dict.fromkeys(("sm_75", "sm_80", "sm_86"), "sm_90"),
+    **dict.fromkeys(("sm_103", "sm_120"), "sm_100"),
+}
+SPARE_REGISTERS = 24  # registers: an architecture takes fewer more than the one it is similar to
 REGISTER_SLACK = 4  # what rescheduling may add
 
 VECTOR_ACCESSES = (
@@ -142,6 +149,35 @@ def measure(
         elif of := {row.kernel: rows[row] for row in rows if row[:2] == name}:
             keep_counts(file, of)
     return Measured(rows, rejected)
+
+
+def tightest(table: Table, arch: str) -> list[Instantiation]:
+    """Return, of each kernel file, the instantiation with the fewest registers left in a table."""
+    left = registers_left(table, arch)
+    first = {one.stem: one for one in sorted(left, key=left.__getitem__, reverse=True)}
+    return list(first.values())
+
+
+def sample(table: Table, arch: str) -> list[Instantiation]:
+    """Return the instantiations that speak for all on an architecture similar to another."""
+    left = registers_left(table, arch)
+    chosen = {one for one in left if left[one] < SPARE_REGISTERS}.union(tightest(table, arch))
+    for subject, counts in table.rows.items():
+        if subject.arch == arch:
+            other = table.rows[subject._replace(arch=SIMILAR_TO[arch])]
+            if any(counts[column] != other[column] for column in COLUMNS[1:]):
+                chosen.add(BY_LABEL[subject[:2]])
+    return [one for one in INSTANTIATIONS if one in chosen]
+
+
+def registers_left(table: Table, arch: str) -> dict[Instantiation, int]:
+    """Return what launch bounds leave, by the kernel of each instantiation that has fewest left."""
+    left: dict[Instantiation, int] = {}
+    for subject, counts in table.rows.items():
+        if subject.arch == arch and (one := BY_LABEL.get(subject[:2])):
+            free = register_limit(subject) - counts["registers"]
+            left[one] = min(free, left.get(one, free))
+    return left
 
 
 def counts_file(one: Instantiation, arch: str, text: str = "") -> Path:
@@ -321,6 +357,12 @@ def _generation(arch: str) -> tuple[int, str]:
     if not match:
         raise ValueError(f"{arch} is no architecture such as sm_90")
     return int(match[1]), match[2]
+
+
+def rows_of(table: Table, instantiations: Iterable[Instantiation]) -> Table:
+    """Return the part of a table that is about some instantiations."""
+    names = {(one.stem, one.label) for one in instantiations}
+    return table._replace(rows={one: row for one, row in table.rows.items() if one[:2] in names})
 
 
 def check(measured: Measured, table: Table, archs: Iterable[str]) -> Comparison:
