@@ -89,14 +89,15 @@ def counts(failed=0, passed=0, skipped=0, not_run=0):
     return {"failed": failed, "passed": passed, "skipped": skipped, "not run": not_run}
 
 
+@pytest.mark.slow
 def test_what_dies_is_named_and_the_rest_runs(tree, monkeypatch):
-    monkeypatch.setattr(suite, "TEST_SECONDS", {True: 12.0, False: 12.0})
+    monkeypatch.setattr(suite, "TEST_SECONDS", {True: 25.0, False: 25.0})
     tree("crash", "hang", "sticky", "elsewhere")
     one = run()
     assert one.failures == [
         "tests/test_crash.py::test_dies: its process ended with signal SIGSEGV",
         "tests/test_crash.py::test_ends: its process ended with exit code 3",
-        "tests/test_hang.py::test_hangs: no end after 12 s; its process was killed",
+        "tests/test_hang.py::test_hangs: no end after 25 s; its process was killed",
         "tests/test_sticky.py::test_out_of_memory: "
         "cupy_backends.cuda.api.runtime.CUDARuntimeError: "
         "cudaErrorMemoryAllocation: out of memory",
@@ -154,6 +155,7 @@ def test_where_nothing_is_marked_the_run_fails(tree):
     assert run().failures == ["no test was selected"]
 
 
+@pytest.mark.slow
 def test_a_crash_while_collecting_leaves_the_other_files(tree, tmp_path):
     tree("outcomes")
     (tmp_path / "tests" / "test_abort.py").write_text("import os\nos.abort()")
@@ -165,6 +167,7 @@ def test_a_crash_while_collecting_leaves_the_other_files(tree, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_a_quick_run_takes_one_dtype(tree, tmp_path):
     (tmp_path / "tests" / "test_dtypes.py").write_text(
         "import pytest\n"

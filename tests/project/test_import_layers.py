@@ -170,9 +170,10 @@ def test_import_gives_no_warning():
 
 
 def test_import_costs_less_than_150_ms_beyond_numpy():
+    """Of a processor, which other processes do not lengthen."""
     code = (
-        "import time, numpy; start = time.perf_counter(); import gpugrad;"
-        "print(time.perf_counter() - start)"
+        "import time, numpy; start = time.process_time(); import gpugrad;"
+        "print(time.process_time() - start)"
     )
     assert min(float(run(code)) for _ in range(5)) < 0.150
 
