@@ -28,6 +28,7 @@ from tests.support.algorithms import (
 )
 from tests.support.cases import LAYOUTS, WHOLE_ELEMENTS
 from tests.support.emulator_runtime import EmulatorRuntime
+from tests.support.first_tier import mark_slow
 
 hypothesis.settings.register_profile(
     "gpugrad",
@@ -294,11 +295,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "layers: the fused backward kernels too")
     config.addinivalue_line("markers", "host: what CuPy's arrays cannot be")
     config.addinivalue_line("markers", "gpu: runs on a GPU where there is one")
+    config.addinivalue_line("markers", "slow: not in the first tier, which README's command runs")
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items[:] = [item for item in items if _meant_for_its_backend(item)]
+    mark_slow(items)
     items.sort(key=lambda item: item.path.name not in LONGEST)
     for item in items:
         params = item.callspec.params if hasattr(item, "callspec") else {}

@@ -112,7 +112,11 @@ def problems(row: Row) -> list[table.Problem]:
 
 
 @pytest.mark.parametrize("machine", DEVICES)
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.family}-{row.contraction}")
+@pytest.mark.parametrize(
+    "row",
+    [pytest.param(row, marks=[pytest.mark.slow] * (row.contraction > 64)) for row in ROWS],
+    ids=lambda row: f"{row.family}-{row.contraction}",
+)
 class TestClasses:
     def test_highest_is_as_accurate_as_multiply_adds(self, row, machine):
         """By component, in the mean and where errors are largest."""
@@ -131,6 +135,7 @@ HOPPERS = tuple(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("machine", HOPPERS)
 @pytest.mark.parametrize("contraction", RECOVERED)
 @pytest.mark.parametrize("family", FAMILIES)
@@ -237,6 +242,7 @@ def test_the_model_computes_as_the_kernels_do(machine, family, planes):
         np.testing.assert_array_equal(result, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("outputs", [11, 100])
 @pytest.mark.parametrize("family", ["ordinary", "entries", "cancelling", "subnormal", "huge"])
 def test_the_model_computes_fused_as_the_kernel_does(machine, family, outputs):
@@ -404,6 +410,7 @@ def test_non_finite_values_of_fused_kernels_are_those_of_ffma(machine, outputs):
 # ---- saturated sigmoids
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("planes", PLANES.values())
 def test_gradients_of_saturated_sigmoids(machine, planes):
     """From y, dx and dw are the products of dy y (1 − y) as it is in float32."""

@@ -72,6 +72,7 @@ def with_tanh(backend, kernels, monkeypatch):
         monkeypatch.setattr(dispatch, "runtime", lambda: runtime)
 
 
+@pytest.mark.slow
 @pytest.mark.host
 @pytest.mark.products
 @pytest.mark.layers

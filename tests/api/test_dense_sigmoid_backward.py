@@ -29,6 +29,7 @@ def test_values(backend, layer, dtype, from_z):
     expect_right(backend, OP, layer_arrays(layer, dtype), from_z=from_z)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("from_z", [False, True], ids=["y", "z"])
 @pytest.mark.usefixtures("large_tiles")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

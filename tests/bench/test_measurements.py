@@ -217,6 +217,7 @@ def timings_rows(*ops):
     return [timings.Row(Workload(op, (33, 8, 17), "float32")) for op in ops]
 
 
+@pytest.mark.slow
 def test_the_section_of_timings(few_calls, monkeypatch):
     monkeypatch.setattr(timings, "rows", lambda *, quick: timings_rows(*OPERATIONS))
     one = a_section()

@@ -283,6 +283,7 @@ def test_what_the_other_warps_do_not_cover_is_added_at_worst():
     assert predict.step_cycles(by_pipe | {"L2": 200.0}, 1) == Span(200, 230)
 
 
+@pytest.mark.slow
 def test_what_clusters_spare_the_cache():
     """Without them it would bind, at these shares of the peak: as docs/performance.md has it."""
     for precision, tile, share in ((HIGHEST, 128, 0.86), (HIGH, 192, 0.77), (MEDIUM, 256, 0.57)):
@@ -369,6 +370,7 @@ def shown(rows, header):
     return [tuple(row[header.index(name)] for name in columns) for row in rows]
 
 
+@pytest.mark.slow
 def test_the_tables_are_fresh():
     """Some rows, computed anew; of another compiler's machine code no more than that they can."""
     loops = [

@@ -265,6 +265,7 @@ def test_training_steps_table():
 # ---- what is measured on a CPU
 
 
+@pytest.mark.slow
 def test_a_trial_on_the_cpu_is_written_whole(tmp_path, capsys):
     assert on_cpu.main(["--quick", "--output", str(tmp_path), "--commit", "abc"]) == 0
     (path,) = tmp_path.iterdir()
@@ -352,6 +353,7 @@ def test_every_operation_has_a_benchmark():
     assert found == set(OPERATIONS)
 
 
+@pytest.mark.slow
 def test_benchmarks_run(tmp_path):
     """Once each, without timing; and for one of them with it, and the result kept."""
 

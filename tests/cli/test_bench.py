@@ -265,6 +265,7 @@ def test_matplotlib_is_asked_for_before_the_work(option, capsys, tmp_path, monke
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_full_disk_behind_a_figure_is_one_line_after_the_table(capsys, tmp_path):
     (tmp_path / "a.png").symlink_to(DISK_FULL)
     assert main(["bench", *SMALL, "--plot", "a.png"]) == 1
@@ -445,12 +446,14 @@ def test_both_themes_can_be_read():
                 assert (high + 0.05) / (low + 0.05) > least, (name, colour)
 
 
+@pytest.mark.slow
 def test_figures_of_operations_without_products(capsys, tmp_path):
     assert main(["bench", "--op", "sigmoid", *SMALL, *FIGURES]) == 0
     expect_png(tmp_path / "a.png")
     capsys.readouterr()
 
 
+@pytest.mark.slow
 def test_figures_on_a_gpu(gpu, capsys, tmp_path):
     found = document(capsys, "--size", "5,3,4", "--repeat", "1", *FIGURES, "--against", "numpy")
     expect_png(tmp_path / "a.png")

@@ -16,6 +16,7 @@ from tests.cli.commands import (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.gpu
 def test_check_covers_every_operation_and_dtype(capsys):
     assert main(["check", "--json"]) == 0

@@ -164,6 +164,7 @@ def test_no_stdout_at_all():
     assert (result.returncode, result.stderr) == (0, b"")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "sign"),  # what the progress bar says when the work is well under way
     [
@@ -194,6 +195,7 @@ def test_ctrl_c(arguments, sign, tmp_path):
     assert (b"NumPy" in out) == (arguments[0] == "bench")
 
 
+@pytest.mark.slow
 def test_the_progress_bar_is_on_stderr_of_a_terminal():
     master, slave = pty.openpty()
     with subprocess.Popen(

@@ -42,6 +42,7 @@ def test_demo_reads_unseen_digits(device, capsys, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["digits.png"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(1, 5))
 def test_demo_does_not_depend_on_a_lucky_seed(seed):
     learnt, unseen = digits.load(seed)
@@ -52,6 +53,7 @@ def test_demo_does_not_depend_on_a_lucky_seed(seed):
     assert last.accuracy >= 0.97
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16"])
 def test_demo_trains_in_every_dtype(dtype, capsys):
     assert main(["demo", "--json", "--dtype", dtype, "--epochs", "10"]) == 0

@@ -84,6 +84,7 @@ def test_bench_refuses_what_the_gpu_cannot_hold(gpu, capsys, monkeypatch):
     expect_one_line(capsys.readouterr().err, f"the GPU has {1e-9 * memory:.0f} GB")
 
 
+@pytest.mark.slow
 def test_demo_on_a_gpu(gpu, capsys, monkeypatch):
     parts = [digits.Digits(one.x[:8], one.labels[:8]) for one in digits.load(0)]
     monkeypatch.setattr(digits, "load", lambda seed: parts)

@@ -90,6 +90,7 @@ def test_dtypes_that_are_missing_have_the_rates_of_another(quick, monkeypatch, f
     assert unit["bfloat16"] == unit["float16"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("without", ["", "memory", "moved"])
 def test_the_rates_are_those_that_explain_the_times(without):
     """Times made from rates give the rates back, but for the weight that the defaults have."""
@@ -151,6 +152,7 @@ def test_an_interrupted_tune_leaves_the_old_profile(file, capsys, no_gpu, monkey
     expect_one_line(capsys.readouterr().err, "interrupted")
 
 
+@pytest.mark.slow
 def test_ctrl_c(file):
     file.parent.mkdir()
     file.write_text("the old one")

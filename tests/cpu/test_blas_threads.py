@@ -46,6 +46,7 @@ def on(number, work):
         return work()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=str)
 def test_products_have_the_same_bits_on_any_number_of_threads(dtype):
     """Of random sizes: what is taken to be so by kernels, dtype and shape."""

@@ -208,6 +208,7 @@ def test_a_bound_call_computes_from_other_arrays_and_keeps_none(operation, layer
     assert all(map(same_bits, results, expected))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", [Layer((64,), 64, 64), Layer((3000,), 60, 70)], ids=str)
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=list(OPERATIONS))
 def test_several_threads_call_a_bound_call_at_once(operation, layer):

@@ -52,6 +52,7 @@ def test_a_tall_layer_needs_buffers_alone(name, dtype):
     assert peak(name, 150_000, 64, 64, dtype) < 2 * BUFFERS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_twice_the_rows_need_no_more(dtype):
     """With as many rows as there are parts of dw to be summed, at most, or with more.

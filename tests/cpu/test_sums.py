@@ -39,6 +39,7 @@ def test_sigmoid_bias_backward(dy):
     assert ulps(grads.db, grads.dz) <= 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [1, 1024])
 def test_contractions_that_are_longer_than_a_block(rows):
     terms = 1_100_000

@@ -353,6 +353,7 @@ def test_ctrl_c_leaves_nothing_behind():
     assert run(code, interrupt=True) == "True True"
 
 
+@pytest.mark.slow
 def test_a_ctrl_c_at_any_moment_leaves_nothing_behind():
     code = """
     import random, signal

@@ -250,7 +250,13 @@ def outcome(module: Module, case: str, **options: Any) -> str:
     return ""
 
 
-@pytest.mark.parametrize("name", MUTANTS)
+FIRST = {MUTANTS[name].case: name for name in reversed(MUTANTS)}.values()  # of each kernel
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(one, marks=[pytest.mark.slow] * (one not in FIRST)) for one in MUTANTS],
+)
 def test_mutant_is_caught(name: str) -> None:
     mutant = MUTANTS[name]
     _, functions, defines, _ = CASES[mutant.case]

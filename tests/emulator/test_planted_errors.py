@@ -261,6 +261,7 @@ def test_every_planted_kernel_is_tested() -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["check", "fast"])
 def test_endless_loops_time_out(mode: str) -> None:
     module = Module(PATH, mode=mode)

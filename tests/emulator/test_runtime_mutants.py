@@ -439,7 +439,15 @@ def mutate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Mutant]
     return plant
 
 
-@pytest.mark.parametrize("name", MUTANTS)
+FIRST = {  # of each file that is compiled by itself
+    one.file: name for name, one in reversed(MUTANTS.items()) if one.file.endswith(".cpp")
+}.values()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(one, marks=[pytest.mark.slow] * (one not in FIRST)) for one in MUTANTS],
+)
 def test_mutant_is_caught(name: str, mutate: Callable[[Mutant], None]) -> None:
     mutant = MUTANTS[name]
     mutate(mutant)
@@ -448,6 +456,7 @@ def test_mutant_is_caught(name: str, mutate: Callable[[Mutant], None]) -> None:
     assert not re.search("compilation failed|memory fault", str(caught.value))
 
 
+@pytest.mark.slow
 def test_without_a_mutant_the_checks_pass(mutate: Callable[[Mutant], None]) -> None:
     mutate(Mutant("mbarriers.cpp", "namespace emulator {", "namespace emulator {\n", lambda: None))
     for check in {mutant.check for mutant in MUTANTS.values()}:

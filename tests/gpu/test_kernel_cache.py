@@ -205,6 +205,7 @@ def test_an_error_of_the_compiler_leaves_nothing(folder: Path) -> None:
     assert not folder.exists()
 
 
+@pytest.mark.slow
 def test_processes_at_once_agree_on_one_entry(folder: Path) -> None:
     program = (
         "from gpugrad.gpu import cache;"

@@ -52,13 +52,21 @@ class _Table:
                 terminalreporter.write_line(line)
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=str)
+FIRST = {mutant.file: mutant for mutant in reversed(MUTANTS)}.values()  # of each kernel file
+
+
+@pytest.mark.parametrize(
+    "mutant",
+    [pytest.param(one, marks=[pytest.mark.slow] * (one not in FIRST)) for one in MUTANTS],
+    ids=str,
+)
 def test_mutant_is_caught(mutant: Mutant, outcomes: Outcomes) -> None:
     outcome = outcomes[mutant]
     assert not outcome.problem, outcome.problem
     assert outcome.caught, f"survives: {mutant.old!r} became {mutant.new!r}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("op", ALL_PROBES)
 def test_kernels_without_a_bug_pass(op: str) -> None:
     assert first_failure([op]) == Outcome("")
