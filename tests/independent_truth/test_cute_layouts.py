@@ -39,6 +39,7 @@ def by_dmma(tile: int, orders: str, arch: int = 900, kernels: Any = None) -> Rec
     return of_float64(tile, orders, (tile, tile, 32), arch, kernels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("orders", ["KM", "MK"])
 @pytest.mark.parametrize(
     ("tile", "planes"), [(64, 1), (128, 1), (192, 1), (256, 1), (64, 3), (128, 3), (192, 2)]

@@ -76,7 +76,7 @@ def examine(mutant: Mutant) -> Outcome:
             for stem in set(source.stems()) - _made_of(mutant.file):
                 (kernels / f"{stem}.cu").unlink()
             if not mutant.ops:
-                compile_all(mutant.file, kernels)
+                compile_one(mutant.file, kernels)
                 return Outcome(broken_rule(text))
             return first_failure(mutant.ops, kernels, likely=killed_by.table().get(str(mutant)))
         except NotAMutantError as error:
@@ -141,11 +141,10 @@ def broken_rule(text: str) -> str:
     return f"contract: {faults[0]}" if faults else ""
 
 
-def compile_all(file: str, kernels: Path) -> None:
-    """Compile an instantiation of every kernel that is made of a file."""
-    for stem in sorted(_made_of(file)):
-        defines = next(one.macros for one in INSTANTIATIONS if one.stem == stem)
-        _build(kernels / f"{stem}.cu", defines)
+def compile_one(file: str, kernels: Path) -> None:
+    """Compile an instantiation of a kernel that is made of a file."""
+    one = next(one for one in INSTANTIATIONS if one.stem in _made_of(file))
+    _build(kernels / f"{one.stem}.cu", one.macros)
 
 
 @functools.cache

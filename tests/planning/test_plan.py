@@ -187,6 +187,7 @@ def problems(dtypes=DTYPES, extents=(0, 1, 10, 15, 16, 33, 64, 256, 1000, 4096, 
             yield Problem(op, n, k, m, dtype, OPERATIONS[op].wrt, OPERATIONS[op].reads)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("facts", DEVICES, ids=lambda facts: facts.name)
 def test_every_launch_is_legal_on_its_device(facts):
     """Algorithms that the device has, grids that CUDA allows, shared memory that there is."""
@@ -243,6 +244,7 @@ def test_precisions_are_kept(facts):
                     assert "w" not in problem.wrt or step.n >= RECOVERED_TERMS or "dw" in names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("facts", DEVICES, ids=lambda facts: facts.name)
 def test_a_row_is_computed_alike_in_every_batch_and_whatever_else_is_wanted(facts):
     for op, dtype, precision in itertools.product(PRODUCTS, DTYPES, PRECISIONS):
@@ -260,6 +262,7 @@ def test_a_row_is_computed_alike_in_every_batch_and_whatever_else_is_wanted(fact
             assert len(found) == 1
 
 
+@pytest.mark.slow
 def test_the_choice_has_the_least_predicted_time():
     for facts in DEVICES:
         for problem in problems(extents=(16, 64, 512, 4096)):

@@ -172,6 +172,7 @@ def test_they_name_what_is_missing(script, missing, extra, tmp_path):
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_digits_without_a_gpu(tmp_path):
     code, out, err = run(
         *("digits_numpy", "--device", "gpu"), folder=tmp_path, CUDA_VISIBLE_DEVICES=""
@@ -188,6 +189,7 @@ def test_a_picture_that_cannot_be_written(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "arguments"),
     [

@@ -75,6 +75,7 @@ def test_that_asks(tool):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ci", "outcome"), [("", "3 skipped in"), ("1", "2 failed, 1 error in")])
 def test_without_a_compiler_tests_are_skipped_and_in_ci_they_fail(tmp_path, ci, outcome):
     (tmp_path / "test_it.py").write_text(TESTS)
