@@ -91,6 +91,21 @@ def test_tests_without_parameters_stay():
     assert not any(one.slow for one in items)
 
 
+def test_the_commands_together_run_all_tests():
+    """README's, CONTRIBUTING's and the Makefile's are one; `make test-slow` is the rest."""
+    command = "-m pytest -q -n auto --dist loadfile"
+    for document in ("README.md", "CONTRIBUTING.md"):
+        assert f'{command} -m "not slow"\n' in (ROOT / document).read_text("utf-8")
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    assert f"PYTEST = $(PYTHON) {command}\n" in makefile
+    for target, options in (
+        ("test", ' -m "not slow"'),
+        ("test-slow", " -m slow"),
+        ("test-all", ""),
+    ):
+        assert re.search(rf"^{target}:.*\n\t\$\(PYTEST\){options}$", makefile, re.MULTILINE)
+
+
 @pytest.fixture(scope="module")
 def first_tier() -> str:
     command = [sys.executable, "-m", "pytest", "-q", "--collect-only", "-m", "not slow", "-p"]
@@ -107,10 +122,10 @@ def test_every_kind_is_in_the_first_tier(first_tier: str, kind: str) -> None:
     if kind in ("PyTorch", "JAX", "autograd"):
         module = {"PyTorch": "torch"}.get(kind, kind.lower())
         pytest.importorskip(module, reason=f"needs {kind}")
-    assert re.search(f"^tests/{KINDS[kind]}", first_tier, re.M)
+    assert re.search(f"^tests/{KINDS[kind]}", first_tier, re.MULTILINE)
 
 
 @pytest.mark.slow
 def test_every_folder_is_in_the_first_tier(first_tier: str) -> None:
     folders = {path.parent.name for path in (ROOT / "tests").rglob("test_*.py")}
-    assert folders == set(re.findall(r"^tests/(\w+)/", first_tier, re.M))
+    assert folders == set(re.findall(r"^tests/(\w+)/", first_tier, re.MULTILINE))
