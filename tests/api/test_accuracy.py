@@ -225,6 +225,7 @@ def gradients(left: np.ndarray, right: np.ndarray) -> tuple[Any, Any]:
     return dx, dw
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("planes", [0, 3, 2, 1])
 @pytest.mark.parametrize("family", ["ordinary", "entries", "cancelling", "subnormal", "huge"])
 def test_the_model_computes_as_the_kernels_do(machine, family, planes):

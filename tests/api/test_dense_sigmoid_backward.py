@@ -37,6 +37,7 @@ def test_large_tiles(backend, dtype, from_z):
     expect_right(backend, OP, layer_arrays(LARGE_TILES, dtype), from_z=from_z)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("from_z", [False, True], ids=["y", "z"])
 @pytest.mark.parametrize("layer", [Layer((150,), 70, 66), Layer((70,), 129, 130)], ids=str)
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
@@ -96,6 +97,7 @@ def test_one_buffer_of_three(backend, given):
     expect_right(backend, OP, arrays, out=out, accumulate=True, wrt=(given[1],))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_dz_is_not_rounded_on_its_way_into_the_sums(backend, dtype):
     y = np.full((1024, 3), 0.3, dtype_of(dtype))

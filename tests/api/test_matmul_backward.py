@@ -26,6 +26,7 @@ def test_values(backend, layer, dtype):
     expect_right(backend, OP, layer_arrays(layer, dtype))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("large_tiles")
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_large_tiles(backend, dtype):

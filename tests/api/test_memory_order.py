@@ -43,6 +43,7 @@ def test_results_in_fortran_order_are_right(backend, name, dtype, layer):
     expect_right(backend, name, arrays | {"w": np.asfortranarray(arrays["w"])})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "layer", [Layer((300,), 300, 200), Layer((5000,), 64, 64), Layer((1000,), 1000, 500)], ids=str
 )

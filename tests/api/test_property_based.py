@@ -38,6 +38,7 @@ def operands(draw, backend):
     return {name: laid_out(array, draw(layout)) for name, array in arrays.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.products
 def test_right_results(backend):
     @settings(max_examples=EXAMPLES[backend.name.partition("-")[0]])
@@ -68,6 +69,7 @@ def test_right_results(backend):
     check()
 
 
+@pytest.mark.slow
 def test_nearly_fitting_operands(backend):
     """One operand of another shape or dtype: an error before anything is written, or a result."""
 

@@ -73,6 +73,7 @@ def test_rows_do_not_depend_on_the_tile(backend, name, dtype, request):
     assert same_bits(compute(backend, name, arrays)[OF_A_ROW[name]], small)
 
 
+@pytest.mark.slow
 @pytest.mark.kernels
 @pytest.mark.parametrize(
     "layer", [Layer((130,), 19, 35), Layer((70,), 70, 100), Layer((9,), 3, 200)], ids=str

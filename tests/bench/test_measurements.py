@@ -240,6 +240,7 @@ def test_copy_bandwidth(gpu):
     assert rate.median > 0
 
 
+@pytest.mark.slow
 def test_accuracy(gpu, monkeypatch):
     families = ["ordinary", "subnormal results"]
     monkeypatch.setattr(accuracy, "SIZES", ((129, 67, 33),))

@@ -133,6 +133,7 @@ def test_bank_conflicts_of_products_by_multiply_adds(
     assert {place.split()[0]: times for place, times in found.items()} == kinds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("precision", "product", "tile"),
     [

@@ -275,6 +275,7 @@ def test_a_full_disk_behind_a_figure_is_one_line_after_the_table(capsys, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 
+@pytest.mark.slow
 def test_figures_are_drawn_where_nobody_reads_the_table(tmp_path, monkeypatch):
     def left(document):
         raise BrokenPipeError

@@ -45,6 +45,7 @@ def _peak(name, arrays, out, options):
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_a_tall_layer_needs_buffers_alone(name, dtype):

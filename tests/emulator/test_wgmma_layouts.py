@@ -157,6 +157,7 @@ def module() -> Module:
     return Module(FOLDER / "products.cu")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("swizzle", SWIZZLES)
 @pytest.mark.parametrize("mn_major", [False, True], ids=["K-major", "MN-major"])
 def test_every_width(module: Module, mn_major: bool, swizzle: int) -> None:

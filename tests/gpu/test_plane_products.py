@@ -101,6 +101,7 @@ def test_large_tiles(device, kind, shape):
     expect_product(device, *operands(kind, *shape), 128, kind[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", WIDE_SHAPES, ids=str)
 def test_wide_tiles(kind, shape):
     expect_product(emulated("hopper"), *operands(kind, *shape), 192, kind[1])
@@ -119,6 +120,7 @@ def test_widest_tiles(kind, shape):
     expect_product(emulated("hopper"), *operands(kind, *shape), 256, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("splits", [1, 2])
 @pytest.mark.parametrize("kind", OF_ONE_PLANE, ids=name)
 def test_long_sums_of_one_plane_are_promoted(kind, splits):
@@ -140,6 +142,7 @@ def test_of_16_bits_wgmma_gives_the_bits_of_mma_where_neither_promotes(kind):
     assert same_bits(*results)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("splits", [1, 2])
 def test_bits_depend_neither_on_tiles_nor_on_layouts(device, kind, splits):
     left, right = operands(kind, 70, 66, 103)
@@ -155,6 +158,7 @@ def test_bits_depend_neither_on_tiles_nor_on_layouts(device, kind, splits):
         assert same_bits(expect_product(device, *both, 64, kind[1], splits=splits), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", SAME_VALUES)
 def test_layouts_of_operands(device, layout):
     for kind in ORIENTED:

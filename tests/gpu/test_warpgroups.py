@@ -75,6 +75,7 @@ def test_layouts(name, layout, monkeypatch):
         expect_right(warpgroups, name, arrays)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["matmul_backward", "dense_sigmoid_backward"])
 def test_sums_of_16_bits_in_float32(warpgroups, name):
     """Of a batch that is split, added to what is there."""
@@ -95,6 +96,7 @@ def test_blocks_that_take_several_tiles_compute_the_same(name, dtype, monkeypatc
     assert all(same_bits(many[one], few[one]) for one in many)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("name", OF_A_ROW)
 def test_rows_depend_neither_on_others_nor_on_the_width_of_tiles(name, dtype, monkeypatch):

@@ -140,6 +140,7 @@ MUTANTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MUTANTS)
 def test_wrong_formula_is_seen(tables: Tables, name: str) -> None:
     file, old, new, record = MUTANTS[name]

@@ -163,6 +163,7 @@ def test_an_instantiation_must_choose_an_element() -> None:
 OF_FAMILIES = {FAMILIES[one.stem].__name__: one for one in INSTANTIATIONS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("one", OF_FAMILIES.values(), ids=OF_FAMILIES)
 def test_kernels_have_no_default_for_what_the_host_chooses(one: Instantiation) -> None:
     """Without any of their macros they do not compile."""
@@ -387,6 +388,7 @@ def compilations(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_the_same_is_compiled_once(
     monkeypatch: pytest.MonkeyPatch, compilations: list[str]
 ) -> None:

@@ -52,7 +52,11 @@ class _Table:
                 terminalreporter.write_line(line)
 
 
-FIRST = {mutant.file: mutant for mutant in reversed(MUTANTS)}.values()  # of each kernel file
+FIRST_TIER = (  # files whose first mutant is not slow
+    *("sigmoid.cu", "bias_backward.cu", "column_sum.cuh", "matmul_backward_ffma.cu"),
+    *("gemm_mma.cuh", "gemm_wgmma.cuh", "split_planes.cu"),
+)
+FIRST = {one.file: one for one in reversed(MUTANTS) if one.file in FIRST_TIER}.values()
 
 
 @pytest.mark.parametrize(

@@ -222,6 +222,7 @@ def test_every_launch_is_legal_on_its_device(facts):
     assert {algorithm for algorithm, _ in seen} == {name for name, there in has.items() if there}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("facts", DEVICES, ids=lambda facts: facts.name)
 def test_precisions_are_kept(facts):
     """Planes enough for the class, FFMA if asked for or if a sum is short."""
