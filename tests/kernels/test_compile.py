@@ -228,7 +228,10 @@ def without_headers(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (without_package, r"cuda\.core cannot be imported \(.+\)"),
         (without_library, r"NVRTC's library cannot be loaded \(Failure .+: No such file\)"),
-        (without_a_working_library, r"NVRTC's library cannot be loaded \(nvrtcVersion gives 7\)"),
+        (
+            without_a_working_library,
+            r"NVRTC's library cannot be loaded \(nvrtcVersion returned 7\)",
+        ),
         (without_headers, r"CUDA's headers \(cuda_fp16\.h\) cannot be found for NVRTC .+"),
     ],
 )
