@@ -6,7 +6,7 @@ help:  ## List what there is
 	@sed -n 's/^\([a-z-]*\): .*## /\1\t/p' Makefile | expand -t 14
 
 install:  ## Make .venv, with everything that tests, lint and docs need
-	python3 -m venv .venv && .venv/bin/pip install -q -e '.[test]'
+	python3 -m venv .venv && .venv/bin/pip install -q -e '.[test,docs]'
 
 test:  ## Run the first tier of tests: every kind, each value of each parameter once
 	$(PYTEST) -m "not slow"
@@ -26,6 +26,6 @@ bench:  ## Time this machine's devices beside other libraries
 	$(PYTHON) -m gpugrad bench
 
 docs:  ## Build the documentation site in docs/_build
-	$(PYTHON) -m sphinx -W docs docs/_build
+	$(PYTHON) -m sphinx -W --keep-going docs docs/_build
 
 .PHONY: help install test test-slow test-all lint bench docs
