@@ -1,23 +1,36 @@
-"""What the products ask of shared memory: bank conflicts, and what the static model counts."""
+"""Bank conflicts of the products and of the fused backward kernels, found in the emulator."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
-from bench.model import predict
-from bench.model.devices import DEVICES
-from bench.model.predict import PRECISIONS, Precision
 from gpugrad.gpu.arguments import defines, flags, integers
 from gpugrad.planning.choice import fused_layer
-from gpugrad.planning.configurations import FUSED
+from gpugrad.planning.configurations import FUSED, tiles
 from gpugrad.planning.problem import Problem
 from tests.emulator import Requests, uninitialised
+from tests.kernels.instantiations import ELEMENTS
 from tests.support import emulator_runtime
 from tests.support.cases import dtype_of
 
-THREE, TWO, ONE, BFLOAT16, FLOAT64, IEEE = PRECISIONS
-IEEE64 = Precision("float64 ieee", "float64", "ffma", 0, "float64", None)
+
+class Precision(NamedTuple):
+    """The algorithm of a product, and the planes of its operands."""
+
+    name: str
+    dtype: str
+    algorithm: str
+    planes: int = 0
+
+
+THREE, TWO, ONE = (
+    Precision(f"float32 {name}", "float32", "mma", planes)
+    for name, planes in (("highest", 3), ("high", 2), ("medium", 1))
+)
+BFLOAT16 = Precision("bfloat16", "bfloat16", "mma", 1)
+FLOAT64 = Precision("float64", "float64", "dmma")
+IEEE, IEEE64 = (Precision(f"{dtype} ieee", dtype, "ffma") for dtype in ("float32", "float64"))
 TENSOR_CORES = [
     (precision, product, tile)
     for precision in (THREE, TWO, ONE, BFLOAT16, FLOAT64)
@@ -31,8 +44,13 @@ def requests(
     precision: Precision, product: str, tile: int, contraction: int, *, aligned: bool = True
 ) -> list[Requests]:
     """Run one block of a product's kernel, and tell what it asked of shared memory."""
-    stem, macros = predict.instantiation(precision, product, tile)
-    across = product == "dw"
+    found = tiles(precision.algorithm, precision.dtype, precision.planes)
+    one = next(one for one in found if tile == one.BLOCK_N)
+    across = product == "dw"  # of dx = dz wᵀ both operands are K-major, of dw = xᵀ dz neither
+    macros = [ELEMENTS[precision.dtype], *one.macros]
+    if precision.algorithm != "ffma" and across:
+        macros += ["LEFT_ACROSS", "RIGHT_ACROSS"]
+    stem = f"matmul_backward_{precision.algorithm}"
     shape = (contraction, tile) if across else (tile, contraction)
     strides = (1, tile) if across else (contraction, 1)
     operand: tuple[Any, ...]
@@ -46,9 +64,10 @@ def requests(
     out = uninitialised((tile, tile), np.uint16 if precision is BFLOAT16 else precision.dtype)
     result = (out, *integers(tile, 1), None, *flags(True, False))
     extents = integers(tile, tile, contraction, contraction)
-    function = emulator_runtime.module(RUNTIME.kernels / f"{stem}.cu", macros).get_function(stem)
+    function = emulator_runtime.module(RUNTIME.kernels / f"{stem}.cu", tuple(macros)).get_function(
+        stem
+    )
     arguments = (*operand, *operand, *result, *extents)
-    one = predict.configuration(precision, tile)
     options = {"shared_mem": one.shared_bytes, "count_wavefronts": True}
     function((1, 1), (one.THREADS,), arguments, **options)
     return function.shared_requests
@@ -131,26 +150,3 @@ def test_bank_conflicts_of_products_by_multiply_adds(
 ) -> None:
     found = conflicts(requests(precision, product, 64, 32))
     assert {place.split()[0]: times for place, times in found.items()} == kinds
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("precision", "product", "tile"),
-    [
-        *((one, product, 128) for one in PRECISIONS[:5] for product in ("dx", "dw")),
-        *((THREE, product, 64) for product in ("dx", "dw")),
-        (IEEE, "dw", 128),
-    ],
-    ids=name,
-)
-def test_the_model_counts_the_wavefronts_of_a_step(
-    precision: Precision, product: str, tile: int
-) -> None:
-    """From the machine code it has as many as the emulator finds from the addresses."""
-    arch = DEVICES[-1].arch
-    step = predict.kernel(precision, product, tile, arch).step
-    few, many = (
-        sum(one.wavefronts for one in requests(precision, product, tile, turns * step.terms))
-        for turns in (4, 6)
-    )
-    assert predict.wavefronts(step, precision) == (many - few) / 2
