@@ -15,7 +15,7 @@ import numpy as np
 
 import gpugrad
 from gpugrad.benchmark.sizes import PRESETS
-from gpugrad.benchmark.timer import Contestant, Effort, take_turns
+from gpugrad.benchmark.timer import Candidate, TimeBudget, interleave
 from gpugrad.cpu.arithmetic import accumulator
 from gpugrad.cpu.cuts import BLOCK, cut, cut_rows, runs
 from gpugrad.cpu.scratch import Array, Scratch
@@ -30,15 +30,17 @@ WAYS = (OURS, INTO, *PRODUCTS, MEMORY, PAGES)
 PAGE, TOUCHED = 4096, 128  # bytes, and pages that a task touches
 
 
-def measure(layers: Sequence[str], dtypes: Sequence[str], effort: Effort) -> list[dict[str, Any]]:
+def measure(
+    layers: Sequence[str], dtypes: Sequence[str], budget: TimeBudget
+) -> list[dict[str, Any]]:
     """Time the ways of `WAYS`: medians and quartiles in seconds, for presets of `gpugrad bench`."""
     found = []
     for dtype in dtypes:
         for name in layers:
             print(f"bounds of {name}, {dtype} ...", file=sys.stderr, flush=True)
             size = PRESETS[name]
-            ways = contestants(size, dtype)
-            take_turns(ways, effort)
+            ways = candidates(size, dtype)
+            interleave(ways, budget)
             times = {one.name: asdict(one.summary) for one in ways}
             found.append({**dict(zip("nkm", size, strict=True)), "dtype": dtype, "seconds": times})
     return found
@@ -49,7 +51,7 @@ def least(one: Mapping[str, Any]) -> float:
     return min(float(one["seconds"][name]["median"]) for name in PRODUCTS)
 
 
-def contestants(size: Size, dtype: str) -> list[Contestant]:
+def candidates(size: Size, dtype: str) -> list[Candidate]:
     """Make what takes turns, over the same operands."""
     kind = operations.dtype_of(dtype)
     given = operations.random_operands("dense_sigmoid_backward", size, kind, seed=0)
@@ -65,7 +67,7 @@ def contestants(size: Size, dtype: str) -> list[Contestant]:
         partial(traffic, (dy, y, x), out[0]),
         partial(new_pages, x),
     )
-    return [Contestant(name, call) for name, call in zip(WAYS, calls, strict=True)]
+    return [Candidate(name, call) for name, call in zip(WAYS, calls, strict=True)]
 
 
 def products_in_cache(dy: Array, x: Array, w: Array) -> Callable[[], object]:

@@ -12,7 +12,7 @@ import gpugrad
 from bench import nvml, section
 from gpugrad import dispatch, host
 from gpugrad.benchmark import machine
-from gpugrad.cli.info import version
+from gpugrad.host import version
 
 DISTRIBUTIONS = {
     "numpy": ("numpy",),

@@ -3,18 +3,18 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bench.timing import Contestant
+from gpugrad.benchmark.timer import Candidate
 
 MAX_CALLS = 256  # in a graph
 
 
-def cupy_graph(name: str, calls: Sequence[Callable[[], Any]]) -> tuple[Contestant, list[Any]]:
+def cupy_graph(name: str, calls: Sequence[Callable[[], Any]]) -> tuple[Candidate, list[Any]]:
     """Capture calls that launch on CuPy's current stream.
 
     Returns
     -------
     tuple
-        The contestant, and the calls' results, which each replay writes anew. The workspaces
+        The candidate, and the calls' results, which each replay writes anew. The workspaces
         of the calls stay in the pool of the capturing stream, which nothing else uses.
     """
     import cupy
@@ -36,10 +36,10 @@ def cupy_graph(name: str, calls: Sequence[Callable[[], Any]]) -> tuple[Contestan
         return results, stream  # kept alive with the graph
 
     graph.upload(cupy.cuda.get_current_stream())
-    return Contestant(name, [replay], operations=len(kept)), results
+    return Candidate(name, replay, "gpu", operations=len(kept)), results
 
 
-def pytorch_graph(name: str, calls: Sequence[Callable[[], Any]]) -> tuple[Contestant, list[Any]]:
+def pytorch_graph(name: str, calls: Sequence[Callable[[], Any]]) -> tuple[Candidate, list[Any]]:
     """Capture calls of PyTorch, after a warm-up on a stream beside the current one."""
     import torch
 
@@ -58,4 +58,4 @@ def pytorch_graph(name: str, calls: Sequence[Callable[[], Any]]) -> tuple[Contes
         graph.replay()
         return results
 
-    return Contestant(name, [replay], operations=len(kept)), results
+    return Candidate(name, replay, "gpu", operations=len(kept)), results

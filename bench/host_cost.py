@@ -21,14 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import gpugrad
-from bench import environment, report, section, timing
-from bench.timing import Contestant
+from bench import environment, report, section
 from gpugrad import dispatch
-from gpugrad.benchmark import machine, samples
+from gpugrad.benchmark import machine, output, samples
 from gpugrad.benchmark.environment import collect
+from gpugrad.benchmark.timer import Candidate, TimeBudget, interleave, prepared
 from gpugrad.calls import cache
-from gpugrad.cli import output
-from gpugrad.exits import Unusable
+from gpugrad.errors import ArgumentError, DeviceError
 from gpugrad.operations import OPERATIONS
 from gpugrad.testing import operations
 
@@ -36,7 +35,7 @@ FORMAT = 3  # of the JSON document; raised when a reader would have to change
 KIND = "host-cost"
 WAYS = ANEW, REPEATED, BUFFERS = ("planned anew", "repeated", "repeated, out=")
 ONE_LAUNCH, SEVERAL = (256, 64, 64), (256, 512, 512)
-SECONDS = {True: 0.05, False: 0.5}  # of taking turns in a row, by `quick`
+SECONDS = {True: 0.05, False: 0.5}  # of a row, by `quick`
 RESERVE = 4.0  # seconds that a row may take, with kernels that have to be compiled
 
 
@@ -66,14 +65,14 @@ def time_row(
         cache.clear()
         plain()
 
-    contestants = [
-        Contestant(ANEW, [anew]),
-        Contestant(REPEATED, [plain], plain),
-        Contestant(BUFFERS, [with_out], with_out),
+    candidates = [
+        Candidate(ANEW, anew, "gpu"),
+        Candidate(REPEATED, plain, "gpu", functools.partial(prepared, plain)),
+        Candidate(BUFFERS, with_out, "gpu", functools.partial(prepared, with_out)),
     ]
-    timing.measure(contestants, seconds)
+    interleave(candidates, TimeBudget(60, seconds, min_rounds=7, rests=False))
     n, k, m = size
-    times = {one.name: asdict(samples.summarize(one.host)) for one in contestants}
+    times = {one.name: asdict(samples.summarize(one.host)) for one in candidates}
     return {"op": op, "n": n, "k": k, "m": m, "dtype": "float32", "seconds": times}
 
 
@@ -120,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         missing = dispatch.gpu_missing()
         if missing is not None:
-            raise Unusable(f"{missing}; or let one be played, as --help says")
+            raise DeviceError(f"{missing}; or let one be played, as --help says")
         document = {
             "format": FORMAT,
             "kind": KIND,
@@ -136,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             measure(rows_, quick=arguments.quick, left=lambda: float("inf"))
             document |= {"rows": rows_, "gpu": gpu}
             write((json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode())
-    except Unusable as error:
+    except (ArgumentError, DeviceError) as error:
         print(f"bench.host_cost: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

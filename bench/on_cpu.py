@@ -2,7 +2,8 @@
 
 Three runs of `gpugrad bench` over the layers that count, each in a process of its own, and one over
 a grid of shapes against NumPy; then what the BLAS and the memory allow those layers. Exit codes: 0
-all went well, 1 a run failed or there was no time for it, 2 a bad argument, 130 interrupted.
+all went well, 1 a run failed, there was no time for it, or with --strict the machine was busy,
+2 a bad argument, 130 interrupted.
 """
 
 import argparse
@@ -19,7 +20,8 @@ from typing import Any
 
 from bench import bounds, environment, section
 from gpugrad.benchmark import machine
-from gpugrad.benchmark.timer import Effort
+from gpugrad.benchmark.load import warned
+from gpugrad.benchmark.timer import TimeBudget
 from gpugrad.testing.operations import Size
 
 FORMAT = 1  # of the JSON document; raised when a reader would have to change
@@ -43,7 +45,7 @@ class Scope:
         Of the grid: rows, and (inputs, outputs).
     limits : tuple of str
         Options that bound the samples of each case, of a layer and of the grid.
-    effort : Effort
+    budget : TimeBudget
         For the bounds of each layer and dtype.
     """
 
@@ -53,7 +55,7 @@ class Scope:
     rows: tuple[int, ...]
     extents: tuple[tuple[int, int], ...]
     limits: tuple[tuple[str, ...], tuple[str, ...]]
-    effort: Effort
+    budget: TimeBudget
 
     @property
     def grid(self) -> list[Size]:
@@ -68,7 +70,7 @@ WHOLE = Scope(
     rows=(1, 16, 128, 1024, 4096, 16384),
     extents=((64, 10), (64, 64), (256, 256), (1024, 256), (1024, 1024)),
     limits=(("--seconds", "4"), ("--seconds", "2")),
-    effort=Effort(rounds=15, seconds=6.0),
+    budget=TimeBudget(rounds=15, seconds=6.0),
 )
 QUICK = Scope(
     layers=("digits", "tiny"),
@@ -77,7 +79,7 @@ QUICK = Scope(
     rows=(1, 16),
     extents=((64, 10),),
     limits=(("--repeat", "2"), ("--repeat", "2")),
-    effort=Effort(rounds=2, seconds=1.0),
+    budget=TimeBudget(rounds=2, seconds=1.0),
 )
 
 
@@ -91,6 +93,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="a trial of seconds, for no table")
     parser.add_argument(
         "--output", type=Path, default=section.ROOT / "bench" / "results", help="folder for JSON"
+    )
+    parser.add_argument(
+        "--strict", action="store_true", help="fail if other processes load the machine"
     )
     parser.add_argument("--commit", help="what the tree was copied from, where it has no git")
     arguments = parser.parse_args(argv)
@@ -115,7 +120,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     section.write_json(path, document)
     print(path)
-    return 0
+    warnings = warned(document["load"])
+    for warning in warnings:
+        print(f"bench.on_cpu: warning: {warning}", file=sys.stderr)
+    return int(arguments.strict and bool(warnings))
 
 
 def start(*, quick: bool, commit: str | None) -> dict[str, Any]:
@@ -130,6 +138,7 @@ def start(*, quick: bool, commit: str | None) -> dict[str, Any]:
         "runs": [],
         "grid": [],
         "bounds": [],
+        "load": [],
     }
 
 
@@ -155,11 +164,13 @@ def run_all(document: dict[str, Any], scope: Scope) -> None:
         found = run([*layers, *dtypes, *scope.limits[0]], end - time.monotonic())
         document["environment"] = found["environment"]
         document["runs"].append(kept(found))
+        document["load"].append(_short(found["load"]))
     print("grid ...", file=sys.stderr, flush=True)
     shapes = [word for size in scope.grid for word in ("--size", ",".join(map(str, size)))]
     found = run([*shapes, "--against", "numpy", *scope.limits[1]], end - time.monotonic())
     document["grid"] = kept(found)
-    document["bounds"] = _short(bounds.measure(scope.layers, scope.dtypes, scope.effort))
+    document["load"].append(_short(found["load"]))
+    document["bounds"] = _short(bounds.measure(scope.layers, scope.dtypes, scope.budget))
 
 
 def run(options: Sequence[str], seconds: float) -> dict[str, Any]:

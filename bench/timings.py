@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import gpugrad
-from bench import graphs, nvml, peers, section, timing, workload
+from bench import graphs, nvml, peers, section, workload
 from bench.sticky_errors import is_sticky
-from bench.timing import Contestant
 from bench.workload import Set, Workload
-from gpugrad.benchmark import samples
+from gpugrad.benchmark import roofline, samples
+from gpugrad.benchmark.timer import Candidate, TimeBudget, interleave, prepared, rotating
 from gpugrad.operations import OPERATIONS
 from gpugrad.testing import operations
 
@@ -21,8 +21,12 @@ LARGE, SKINNY, WIDER = (8192, 4096, 4096), (1_000_000, 64, 64), (200_000, 128, 1
 SMALL, TINY = (256, 512, 512), (64, 64, 64)
 PRODUCTS = ("matmul_backward", "dense_sigmoid_backward", "dense_sigmoid")
 PRECISIONS = ("highest", "high", "medium", "ieee")
-SECONDS = {True: 0.3, False: 0.6}  # of taking turns in a row, by `quick`
-RESERVE = 4.0  # seconds that a row may take before its turns begin; more where it compiles
+BUDGETS = {  # of a row, by `quick`
+    quick: TimeBudget(60, seconds, min_rounds=7, rests=False)
+    for quick, seconds in ((True, 0.3), (False, 0.6))
+}
+COPIED = 1 << 30  # bytes, far more than the L2 cache holds
+RESERVE = 4.0  # seconds that a row may take before it is timed; more where it compiles
 RESERVE_COMPILED = 25.0
 
 
@@ -67,7 +71,7 @@ def rows(*, quick: bool) -> list[Row]:
 
 def work(section_: section.Section) -> None:
     """Time all rows that there is time for."""
-    copy = timing.copy_bandwidth()
+    copy = roofline.bandwidth("gpu", COPIED)
     release()
     wanted = rows(quick=section_.quick)
     found: list[dict[str, Any]] = []
@@ -114,7 +118,7 @@ def release() -> None:
 
 
 def time_row(row: Row, *, quick: bool, torch: bool) -> dict[str, Any]:
-    """Check everyone's results, then let those that are right take turns."""
+    """Check each candidate's results, then time those that are right, interleaved."""
     import cupy
 
     job = row.workload
@@ -133,24 +137,24 @@ def time_row(row: Row, *, quick: bool, torch: bool) -> dict[str, Any]:
         "failures": [],
     }
     if 8 * job.bytes_moved * 8 // operations.dtype_of(job.dtype).itemsize > free:
-        result["left_out"]["everyone"] = f"{free} bytes of free memory do not suffice"
+        result["left_out"]["all"] = f"{free} bytes of free memory do not suffice"
         return result
     sets = workload.draw(job, count)
     answers = workload.exact(job, sets[0])
-    taking_part: dict[str, list[Contestant]] = {"ours": [], "peers": []}
+    taking_part: dict[str, list[Candidate]] = {"ours": [], "peers": []}
     for side, name, tolerance, enter in entrants(row, sets, torch=torch):
         try:
-            contestant, first = enter()
-            contestant.name = name
-            contestant.prepare()
-            off = workload.distance(named(job.op, first()), answers)
+            candidate, first = enter()
+            candidate.name = name
+            with candidate.within():
+                off = workload.distance(named(job.op, first()), answers)
         except Exception as error:
             if side == "ours" or is_sticky(error):
                 raise
             result["left_out"][name] = f"{type(error).__name__}: {error}"[:300]
             continue
         if off <= workload.TOLERANCES[tolerance]:
-            taking_part[side].append(contestant)
+            taking_part[side].append(candidate)
             result[side][name] = {"error": off}
         else:
             result["left_out"][name] = f"wrong by {off:.3g}"
@@ -158,21 +162,29 @@ def time_row(row: Row, *, quick: bool, torch: bool) -> dict[str, Any]:
                 result["failures"].append(f"{job} {name}: wrong by {off:.3g}")
     del answers
     ours, others = taking_part["ours"], taking_part["peers"]
-    result["rounds"] = timing.measure([*ours, *others], SECONDS[quick]) if ours else 0
-    for contestant in ours:
-        ratios = {one.name: asdict(samples.ratio(one.device, contestant.device)) for one in others}
-        result["ours"][contestant.name] |= contestant.times() | {"ratios": ratios}
-    for contestant in others:
-        result["peers"][contestant.name] |= contestant.times()
+    result["rounds"] = interleave([*ours, *others], BUDGETS[quick]) if ours else 0
+    for candidate in ours:
+        ratios = {one.name: asdict(samples.ratio(one.samples, candidate.samples)) for one in others}
+        result["ours"][candidate.name] |= times(candidate) | {"ratios": ratios}
+    for candidate in others:
+        result["peers"][candidate.name] |= times(candidate)
     return result
 
 
-# who takes part: side, name, tolerance, and what gives the contestant and its first results
-Entry = tuple[str, str, str, Callable[[], tuple[Contestant, Callable[[], Any]]]]
+def times(candidate: Candidate) -> dict[str, Any]:
+    """Summarise samples for JSON: seconds an operation, on the device and on the host."""
+    return {
+        "device": asdict(candidate.summary),
+        "host": asdict(samples.summarize(candidate.host)),
+    }
+
+
+# who takes part: side, name, tolerance, and what gives the candidate and its first results
+Entry = tuple[str, str, str, Callable[[], tuple[Candidate, Callable[[], Any]]]]
 
 
 def entrants(row: Row, sets: Sequence[Set], *, torch: bool) -> Iterator[Entry]:
-    """List the contestants of a row; nothing is made before it is asked for."""
+    """List the candidates of a row; nothing is made before it is asked for."""
     op, dtype = row.workload.op, row.workload.dtype
     for name, options in variants(row.workload, sets[0]):
         tolerance = "tf32" if name == "medium" else dtype
@@ -220,23 +232,27 @@ def library_calls(op: str, sets: Sequence[Set], **options: Any) -> list[Callable
     ]
 
 
+def _on_gpu(calls: Sequence[Callable[[], Any]], within: Any = contextlib.nullcontext) -> Candidate:
+    return Candidate("", rotating(calls), "gpu", within)
+
+
 def _ours(
     job: Workload, sets: Sequence[Set], options: dict[str, Any]
-) -> tuple[Contestant, Callable[[], Any]]:
+) -> tuple[Candidate, Callable[[], Any]]:
     def first() -> Any:
         """Write into buffers of NaNs, so that what is not written shows."""
         buffers = tuple(workload.poisoned(job).values())
         out = buffers if len(buffers) > 1 else buffers[0]
         return library_calls(job.op, sets[:1], out=out, **options)[0]()
 
-    return Contestant("", library_calls(job.op, sets, **options)), first
+    return _on_gpu(library_calls(job.op, sets, **options)), first
 
 
 def _plain(
     make: Callable[[str, Sequence[Set]], list[Callable[[], Any]]], op: str, sets: Sequence[Set]
-) -> tuple[Contestant, Callable[[], Any]]:
+) -> tuple[Candidate, Callable[[], Any]]:
     calls = make(op, sets)
-    return Contestant("", calls), calls[0]
+    return _on_gpu(calls), calls[0]
 
 
 def _torch(
@@ -244,30 +260,30 @@ def _torch(
     op: str,
     sets: Sequence[Set],
     precision: str = "highest",
-) -> tuple[Contestant, Callable[[], Any]]:
+) -> tuple[Candidate, Callable[[], Any]]:
     prepare = functools.partial(peers.set_float32_products, precision)
     prepare()
     calls = make(op, sets)
-    return Contestant("", calls, prepare), calls[0]
+    return _on_gpu(calls, functools.partial(prepared, prepare)), calls[0]
 
 
-def _our_graph(op: str, sets: Sequence[Set]) -> tuple[Contestant, Callable[[], Any]]:
-    contestant, results = graphs.cupy_graph("", library_calls(op, sets))
-    return contestant, functools.partial(_replayed, contestant, results)
+def _our_graph(op: str, sets: Sequence[Set]) -> tuple[Candidate, Callable[[], Any]]:
+    candidate, results = graphs.cupy_graph("", library_calls(op, sets))
+    return candidate, functools.partial(_replayed, candidate, results)
 
 
-def _torch_graph(op: str, sets: Sequence[Set]) -> tuple[Contestant, Callable[[], Any]]:
+def _torch_graph(op: str, sets: Sequence[Set]) -> tuple[Candidate, Callable[[], Any]]:
     peers.set_float32_products("highest")
-    contestant, results = graphs.pytorch_graph("", peers.eager_calls(op, sets))
-    return contestant, functools.partial(_replayed, contestant, results)
+    candidate, results = graphs.pytorch_graph("", peers.eager_calls(op, sets))
+    return candidate, functools.partial(_replayed, candidate, results)
 
 
-def _replayed(contestant: Contestant, results: list[Any]) -> Any:
+def _replayed(candidate: Candidate, results: list[Any]) -> Any:
     """Replay a graph over results that hold nothing but NaN; give those of the first call."""
     first = results[0] if isinstance(results[0], tuple) else (results[0],)
     for one in first:
         workload.as_cupy(one).view("u1").fill(workload.NAN_BYTE)
-    contestant.calls[0]()
+    candidate.call()
     return results[0]
 
 
@@ -282,12 +298,12 @@ def named(op: str, results: Any) -> dict[str, Any]:
 
 def rate(row: Mapping[str, Any], job: Workload, copy: float) -> None:
     """Add bytes and operations a second, the former also as a part of the copy bandwidth."""
-    for times in [*row["ours"].values(), *row["peers"].values()]:
+    for found in [*row["ours"].values(), *row["peers"].values()]:
         with contextlib.suppress(KeyError, ZeroDivisionError):
-            seconds = times["device"]["median"]
-            times["bytes_per_second"] = job.bytes_moved / seconds
-            times["of_copy"] = job.bytes_moved / seconds / copy
-            times["flops_per_second"] = job.flops / seconds
+            seconds = found["device"]["median"]
+            found["bytes_per_second"] = job.bytes_moved / seconds
+            found["of_copy"] = job.bytes_moved / seconds / copy
+            found["flops_per_second"] = job.flops / seconds
 
 
 if __name__ == "__main__":

@@ -22,12 +22,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench import environment, section
-from gpugrad.benchmark import machine, samples, terminal
+from gpugrad.benchmark import machine, output, samples, terminal
 from gpugrad.benchmark.environment import collect, device
 from gpugrad.benchmark.peers import PEERS
-from gpugrad.benchmark.timer import Contestant, Effort, take_turns
-from gpugrad.cli import output
-from gpugrad.exits import Failed, Unusable
+from gpugrad.benchmark.timer import Candidate, TimeBudget, interleave
+from gpugrad.errors import ArgumentError, GpugradError
 
 FORMAT = 1  # of the JSON document; raised when a reader would have to change
 KIND = "training-step"
@@ -50,7 +49,7 @@ class Scope:
 
     cases: tuple[Case, ...]
     memory: Case
-    effort: Effort
+    budget: TimeBudget
 
 
 TALL = Case(200_000, 128, 128)
@@ -65,12 +64,12 @@ WHOLE = Scope(
         TALL._replace(dtype="bfloat16"),
     ),
     memory=TALL,
-    effort=Effort(rounds=40, seconds=20.0),
+    budget=TimeBudget(rounds=40, seconds=20.0),
 )
 QUICK = Scope(
     cases=(Case(64, 64, 64), Case(512, 64, 64, "bfloat16")),
     memory=Case(16_384, 384, 384),
-    effort=Effort(rounds=3, seconds=1.0),
+    budget=TimeBudget(rounds=3, seconds=1.0),
 )
 
 
@@ -112,15 +111,15 @@ def operands(case: Case) -> tuple[Any, Any]:
 # ---- time
 
 
-def time_of_steps(case: Case, effort: Effort) -> dict[str, Any]:
+def time_of_steps(case: Case, budget: TimeBudget) -> dict[str, Any]:
     """Time both modules, in turns."""
     x, dy = operands(case)
-    contestants = [Contestant(who, Step(who, x, dy)) for who in MODULES]
-    take_turns(contestants, effort)
-    ours, theirs = contestants
+    candidates = [Candidate(who, Step(who, x, dy)) for who in MODULES]
+    interleave(candidates, budget)
+    ours, theirs = candidates
     return {
         **case._asdict(),
-        "seconds": {one.name: _summary(one.summary) for one in contestants},
+        "seconds": {one.name: _summary(one.summary) for one in candidates},
         "ratio": _summary(samples.ratio(theirs.samples, ours.samples)),
     }
 
@@ -223,7 +222,7 @@ def run_all(document: dict[str, Any], scope: Scope) -> None:
     document["memory"] = memory_of_both(scope.memory, quick=document["quick"])
     for case in scope.cases:
         _tell(" × ".join(map(str, case[:3])) + f", {case.dtype}")
-        document["steps"].append(time_of_steps(case, scope.effort))
+        document["steps"].append(time_of_steps(case, scope.budget))
 
 
 def _tell(what: str) -> None:
@@ -289,15 +288,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         missing = PEERS["torch"].missing()
         if missing:
-            raise Unusable(missing)
+            raise ArgumentError(missing)
         environment.tell_of_slow_kernels()
         document = start(quick=arguments.quick, commit=arguments.commit)
         with output.reserved(path) as write:
             run_all(document, scope)
             write((json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode())
-    except Unusable as error:
+    except ArgumentError as error:
         return _ended(2, str(error))
-    except (Failed, RuntimeError) as error:
+    except (GpugradError, RuntimeError) as error:
         return _ended(1, f"{error}; nothing was written")
     except KeyboardInterrupt:
         return _ended(130, "interrupted; nothing was written")

@@ -3,6 +3,7 @@
 import os
 import platform
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +27,16 @@ class Blas(NamedTuple):
 def processor() -> str:
     """Return the name of the processor."""
     return _cpu_info("model name") or platform.processor() or platform.machine() or "unknown"
+
+
+def version(*distributions: str) -> str | None:
+    """Return the version of the first of these distributions that is installed."""
+    for name in distributions:
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return None
 
 
 def cores() -> int:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gpugrad import dispatch, exits
+from gpugrad import dispatch
 from gpugrad.benchmark import machine, sizes, terminal
 from gpugrad.benchmark.peers import Peer
+from gpugrad.errors import ArgumentError
 from gpugrad.operations import OPERATIONS
 from gpugrad.planning.problem import ITEMSIZE, Problem
 from gpugrad.testing import operations, verification
@@ -69,7 +70,7 @@ def refuse_too_large(case: Case, places: Sequence[str], peers: Sequence[Peer]) -
 
     Raises
     ------
-    Unusable
+    ArgumentError
         With what it needs and what there is.
     """
     rooms = {"CPU": (host_bytes(case, peers), machine.free_memory())}
@@ -79,7 +80,7 @@ def refuse_too_large(case: Case, places: Sequence[str], peers: Sequence[Peer]) -
         rooms["GPU"] = (needed, dispatch.runtime().facts(None).memory)
     for place, (needed, room) in rooms.items():
         if room is not None and needed > room:
-            raise exits.Unusable(
+            raise ArgumentError(
                 f"{case.op} at {','.join(map(str, case.size))} in {case.dtype} needs about "
                 f"{terminal.size(needed)} of memory, the {place} has {terminal.size(room)}"
             )

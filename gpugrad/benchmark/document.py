@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from gpugrad.benchmark.load import Load
 from gpugrad.benchmark.measure import Entry, Measured
 from gpugrad.benchmark.samples import ratio
 
@@ -18,21 +19,29 @@ class Findings:
     ----------
     environment : dict
     measured : list of Measured
-    roofs, rows, stages : list of dict
-        For the figures; from roof.py, rows.py and stages.py.
+    rooflines, rows, stages : list of dict
+        For the figures; from roofline.py, rows.py and stages.py.
     rows_of : dict
         The layer whose rows vary: op, dtype, k, m.
+    load : Load
+        Of other processes.
     stopped : str or None
         Why there is not more.
     """
 
     environment: dict[str, Any]
     measured: list[Measured] = field(default_factory=list)
-    roofs: list[dict[str, Any]] = field(default_factory=list)
+    rooflines: list[dict[str, Any]] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
     rows_of: dict[str, Any] = field(default_factory=dict)
     stages: list[dict[str, Any]] = field(default_factory=list)
+    load: Load = field(default_factory=Load)
     stopped: str | None = None
+
+    def spreads(self) -> list[float]:
+        """Return the spreads of all that was timed more than twice."""
+        timed = [one.candidate.summary for case in self.measured for one in case.entries]
+        return [one.spread for one in timed if one.count > 2]
 
     def document(self) -> dict[str, Any]:
         """Return everything for JSON."""
@@ -40,13 +49,14 @@ class Findings:
             "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             "stopped": self.stopped,
             "environment": self.environment,
+            "load": self.load.document(),
             "results": [one for case in self.measured for one in results(case)],
             "left_out": [
                 {**described(case), "what": what, "reason": reason}
                 for case in self.measured
                 for what, reason in case.left_out.items()
             ],
-            "roofs": self.roofs,
+            "rooflines": self.rooflines,
             "rows": {**self.rows_of, "points": self.rows} if self.rows else None,
             "stages": self.stages,
         }
@@ -68,13 +78,13 @@ def described(measured: Measured) -> dict[str, Any]:
 
 def results(measured: Measured) -> Iterator[dict[str, Any]]:
     """Return a dict for each who was timed: time, rates, errors, and others' times beside it."""
-    timed = [one for one in measured.entries if one.contestant.samples]
+    timed = [one for one in measured.entries if one.candidate.samples]
     for one in timed:
-        summary = one.contestant.summary
+        summary = one.candidate.summary
         seconds = summary.median
         found = {
             **described(measured),
-            "what": one.contestant.name,
+            "what": one.candidate.name,
             "role": one.role,
             "device": one.place,
             "seconds": seconds,
@@ -89,7 +99,7 @@ def results(measured: Measured) -> Iterator[dict[str, Any]]:
             found |= {"error": worst(one.errors), "errors": one.errors}
         if one.role == "gpugrad":
             peers = [other for other in timed if other.role == "peer"]
-            found["ratios"] = {other.contestant.name: _ratio(other, one) for other in peers}
+            found["ratios"] = {other.candidate.name: _ratio(other, one) for other in peers}
         yield found
 
 
@@ -101,7 +111,7 @@ def worst(errors: Mapping[str, float]) -> float | None:
 
 def _ratio(other: Entry, ours: Entry) -> dict[str, Any]:
     """Return how many times longer another takes: of the medians, and its spread over rounds."""
-    theirs, own = other.contestant, ours.contestant
+    theirs, own = other.candidate, ours.candidate
     by_round = asdict(ratio(theirs.samples, own.samples))
     return {
         "ratio": theirs.summary.median / own.summary.median,

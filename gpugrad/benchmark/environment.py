@@ -8,8 +8,6 @@ from gpugrad import dispatch
 from gpugrad.benchmark import machine
 from gpugrad.benchmark.peers import PEERS, Peer
 from gpugrad.cpu.threads import number_of_workers
-from gpugrad.errors import ArgumentError
-from gpugrad.exits import Unusable
 
 
 def collect(places: Sequence[str], peers: Sequence[Peer]) -> dict[str, Any]:
@@ -17,14 +15,11 @@ def collect(places: Sequence[str], peers: Sequence[Peer]) -> dict[str, Any]:
 
     Raises
     ------
-    Unusable
+    ArgumentError
         GPUGRAD_NUM_THREADS is no number of threads.
     """
     numpy = PEERS["numpy"]
-    try:
-        threads = number_of_workers()
-    except ArgumentError as error:
-        raise Unusable(str(error)) from None
+    threads = number_of_workers()
     return {
         "processor": machine.processor(),
         "cores": machine.cores(),

@@ -80,6 +80,8 @@ def png(document: Document) -> bytes:
     figure.text(0.05, 0.962, title, color=LIGHT["ink"], fontsize=15, fontweight="bold")
     told = f"{document['date'][:10]}, {environment.software(facts)}"
     figure.text(0.05, 0.935, told, color=LIGHT["muted"], fontsize=9.5)
+    warning = " ".join(document["load"]["warnings"])
+    figure.text(0.05, 0.912, warning, color=LIGHT["red"], fontsize=9.5)
     upper, lower = (0.505, 0.35), (0.07, 0.335)  # bottom and height
     left = _room_for_labels(document, SHEET)
     places = {
@@ -155,7 +157,7 @@ def _roofline(axes: Any, document: Document, theme: Theme) -> None:
         )
         seen.add(one["what"])
     low, high = min(cases.values()) / 2.2, max(cases.values()) * 2.2
-    top = _roofs(axes, document["roofs"], low, high, theme)
+    top = _roofs(axes, document["rooflines"], low, high, theme)
     rates = [one["gflop_per_second"] for one in points]
     axes.set_xscale("log")
     axes.set_yscale("log")

@@ -9,7 +9,7 @@ import numpy as np
 
 from gpugrad.benchmark.cases import Case
 from gpugrad.benchmark.peers import Peer, on_host
-from gpugrad.benchmark.timer import Contestant, Effort, take_turns
+from gpugrad.benchmark.timer import Candidate, TimeBudget, interleave
 from gpugrad.testing import operations
 from gpugrad.testing.verification import Answers, answers, errors, verify
 
@@ -22,7 +22,7 @@ class Entry:
 
     Attributes
     ----------
-    contestant : Contestant
+    candidate : Candidate
     role : {"gpugrad", "peer", "copy"}
     place : {"cpu", "gpu"}
         Where the work is done.
@@ -32,7 +32,7 @@ class Entry:
         By result, max |error| / max |exact|.
     """
 
-    contestant: Contestant
+    candidate: Candidate
     role: str
     place: str
     bytes: int
@@ -50,11 +50,11 @@ class Measured:
 
     def named(self, name: str) -> Entry | None:
         """Find one who took part."""
-        return next((one for one in self.entries if one.contestant.name == name), None)
+        return next((one for one in self.entries if one.candidate.name == name), None)
 
 
 def measure(
-    measured: Measured, places: Sequence[str], peers: Sequence[Peer], effort: Effort
+    measured: Measured, places: Sequence[str], peers: Sequence[Peer], budget: TimeBudget
 ) -> None:
     """Measure a case; what there is before Ctrl-C is in `measured`.
 
@@ -74,7 +74,7 @@ def measure(
     _enter_peers(measured, peers, drawn, "cpu", known)
     if "gpu" in places:
         _enter_gpu(measured, operands, drawn, peers, known)
-    take_turns([one.contestant for one in measured.entries], effort)
+    interleave([one.candidate for one in measured.entries], budget)
 
 
 def _enter_gpu(
@@ -106,8 +106,8 @@ def _enter_gpu(
         ("copy to GPU", copy_in, problem.bytes_in),
         ("copy back", copy_back, problem.bytes_out),
     ):
-        contestant = Contestant(name, copy, "gpu")
-        measured.entries.append(Entry(contestant, "copy", "gpu", moved, 0))
+        candidate = Candidate(name, copy, "gpu")
+        measured.entries.append(Entry(candidate, "copy", "gpu", moved, 0))
 
 
 def _enter_ours(
@@ -120,9 +120,9 @@ def _enter_ours(
     case, problem = measured.case, measured.case.problem
     verify(case.op, results, known, place.upper())
     moved = problem.bytes_in + problem.bytes_out
-    contestant = Contestant(OURS[place], call, place, warm=True)
+    candidate = Candidate(OURS[place], call, place, warm=True)
     found = errors(results, known)
-    measured.entries.append(Entry(contestant, "gpugrad", place, moved, problem.flops, found))
+    measured.entries.append(Entry(candidate, "gpugrad", place, moved, problem.flops, found))
 
 
 def _enter_peers(
@@ -141,8 +141,8 @@ def _enter_peers(
                 with way.within():
                     results = on_host(case.op, way, way.call())
                 found = errors({name: np.asarray(one) for name, one in results.items()}, known)
-                contestant = Contestant(way.name, way.call, way.device, way.within, warm=True)
-                entry = Entry(contestant, "peer", place, moved, problem.flops, found)
+                candidate = Candidate(way.name, way.call, way.device, way.within, warm=True)
+                entry = Entry(candidate, "peer", place, moved, problem.flops, found)
                 measured.entries.append(entry)
         except MemoryError:
             raise

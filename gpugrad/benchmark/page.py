@@ -23,6 +23,7 @@ body { margin: 0 auto; max-width: 64rem; padding: 1.5rem 1rem 3rem; background: 
        color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.4rem; margin: 0; } h2 { font-size: 1.05rem; margin: 2rem 0 .3rem; }
 p { color: var(--muted); margin: .3rem 0; }
+p.warning { color: var(--red); font-weight: 600; }
 svg { width: 100%%; height: auto; display: block; margin: 1rem 0; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
@@ -46,6 +47,7 @@ def render(document: Mapping[str, Any]) -> str:
         f"<style>{style}</style></head><body>",
         f"<h1>{html.escape(title)}</h1>",
         f"<p>gpugrad {gpugrad.__version__}, {html.escape(document['date'])}</p>",
+        *(f'<p class="warning">{html.escape(one)}</p>' for one in document["load"]["warnings"]),
         *(_figure(name, document) for name in figures.DRAW),
         *_tables(document),
         *(f"<p>{html.escape(line)}</p>" for line in tables.notes(document)),

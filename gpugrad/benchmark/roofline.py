@@ -12,12 +12,13 @@ from gpugrad.benchmark import machine
 from gpugrad.benchmark.cases import Case
 from gpugrad.benchmark.measure import OURS
 from gpugrad.benchmark.peers import Peer
-from gpugrad.benchmark.timer import Contestant, Effort, take_turns
+from gpugrad.benchmark.samples import Summary, summarize
+from gpugrad.benchmark.timer import Candidate, TimeBudget, interleave, rotating
 from gpugrad.testing import operations
 
 SIDE = 1024  # of the matrices that are multiplied
 COPIED = 1 << 28  # bytes, more than caches hold
-EFFORT = Effort(rounds=9, seconds=0.6)
+BUDGET = TimeBudget(rounds=9, seconds=0.6)
 
 
 def measure(
@@ -37,39 +38,40 @@ def measure(
 
             near = {name: cupy.asarray(one) for name, one in operands.items()}
         call = functools.partial(operations.call, case.op, near, device=place)
-        contestants = [Contestant(OURS[place], call, place)]
+        candidates = [Candidate(OURS[place], call, place)]
         for peer in peers:
             with suppress(Exception):  # whatever a framework raises: it sets no roof
-                contestants += _able(peer, case, near, place)
-        take_turns(contestants, EFFORT)
-        best = min(contestants, key=lambda one: one.summary.low)
+                candidates += _able(peer, case, near, place)
+        interleave(candidates, BUDGET)
+        best = min(candidates, key=lambda one: one.summary.low)
         found.append(
             {
                 "device": place,
                 "dtype": dtype,
                 "flops_per_second": case.problem.flops / best.summary.low,
                 "by": best.name,
-                "bytes_per_second": bandwidth(place),
+                "bytes_per_second": bandwidth(place).high,
             }
         )
 
 
-def _able(peer: Peer, case: Case, near: Mapping[str, Any], place: str) -> list[Contestant]:
+def _able(peer: Peer, case: Case, near: Mapping[str, Any], place: str) -> list[Candidate]:
     """Return a peer's ways that work."""
     ways = peer.ways(case.op, near, place)
     for way in ways:
         with way.within():
             way.call()
-    return [Contestant(one.name, one.call, one.device, one.within, warm=True) for one in ways]
+    return [Candidate(one.name, one.call, one.device, one.within, warm=True) for one in ways]
 
 
-def bandwidth(place: str, size: int = COPIED) -> float:
-    """Measure bytes read plus bytes written a second by copies."""
+def bandwidth(device: str, size: int | None = None) -> Summary:
+    """Measure the bytes read plus bytes written a second of copies."""
     free = machine.free_memory()
-    size = min(size, size if free is None else free // 4)
-    copy = Contestant("copy", _copy_on_gpu(size) if place == "gpu" else _copy_on_cpu(size), place)
-    take_turns([copy], EFFORT)
-    return 2 * size / copy.summary.low
+    size = size or min(COPIED, COPIED if free is None else free // 4)
+    calls = _copies_on_gpu(size) if device == "gpu" else [_copy_on_cpu(size)]
+    copy = Candidate("copy", rotating(calls), device)
+    interleave([copy], BUDGET)
+    return summarize([2 * size / seconds for seconds in copy.samples])
 
 
 def _copy_on_cpu(size: int) -> Callable[[], object]:
@@ -85,13 +87,12 @@ def _copy_on_cpu(size: int) -> Callable[[], object]:
     return copy
 
 
-def _copy_on_gpu(size: int) -> Callable[[], object]:
+def _copies_on_gpu(size: int) -> list[Callable[[], object]]:
+    """Copy between two pairs of arrays in turn, so that no cache holds them."""
     import cupy
 
-    source, target = cupy.ones(size, "u1"), cupy.empty(size, "u1")
-
-    def copy() -> object:
-        target[...] = source
-        return target
-
-    return copy
+    pairs = [(cupy.ones(size, "u1"), cupy.empty(size, "u1")) for _ in range(2)]
+    return [
+        functools.partial(target.data.copy_from_async, source.data, size)
+        for source, target in pairs
+    ]

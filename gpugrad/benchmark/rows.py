@@ -11,13 +11,13 @@ from gpugrad.benchmark import machine
 from gpugrad.benchmark.cases import Case, host_bytes
 from gpugrad.benchmark.measure import OURS
 from gpugrad.benchmark.peers import PEERS
-from gpugrad.benchmark.timer import Contestant, Effort, take_turns
+from gpugrad.benchmark.timer import Candidate, TimeBudget, interleave
 from gpugrad.testing import operations
 
 MAX_ROWS = 1 << 20
 MAX_SECONDS = 0.15  # of a call on the CPU, as predicted, at the most rows
 STEP = 4
-EFFORT = Effort(rounds=7, seconds=0.5)
+BUDGET = TimeBudget(rounds=7, seconds=0.5)
 PREDICTED = "GPU from host arrays, predicted"
 
 
@@ -57,8 +57,8 @@ def measure(case: Case, n: int, places: Sequence[str], points: list[dict[str, An
     dtype = operations.dtype_of(case.dtype)
     operands = operations.consistent_arrays(case.op, smaller.size, dtype, seed=0)
     given = {name: operands[name] for name in operations.shapes(case.op, smaller.size)}
-    contestants = [
-        Contestant(way.name, way.call) for way in PEERS["numpy"].ways(case.op, operands, "cpu")
+    candidates = [
+        Candidate(way.name, way.call) for way in PEERS["numpy"].ways(case.op, operands, "cpu")
     ]
     for place in places:
         near = given
@@ -67,14 +67,14 @@ def measure(case: Case, n: int, places: Sequence[str], points: list[dict[str, An
 
             near = {name: cupy.asarray(one) for name, one in given.items()}
         call = functools.partial(operations.call, case.op, near, device=place, **case.options)
-        contestants.append(Contestant(OURS[place], call, place))
+        candidates.append(Candidate(OURS[place], call, place))
         if place == "gpu":
             from_host = functools.partial(
                 operations.call, case.op, given, device="gpu", **case.options
             )
-            contestants.append(Contestant("gpugrad GPU with copies", from_host, "gpu"))
-    take_turns(contestants, EFFORT)
-    for one in contestants:
+            candidates.append(Candidate("gpugrad GPU with copies", from_host, "gpu"))
+    interleave(candidates, BUDGET)
+    for one in candidates:
         summary = one.summary
         quartiles = [summary.low, summary.high]
         points.append(_point(one.name, n, summary.median, quartiles))

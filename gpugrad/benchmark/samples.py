@@ -1,7 +1,7 @@
-"""Samples of a time: their median and quartiles, and the turns in which they are taken."""
+"""Samples of a time: their median, quartiles and ratios."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -36,10 +36,5 @@ def summarize(samples: Sequence[float]) -> Summary:
 
 
 def ratio(others: Sequence[float], ours: Sequence[float]) -> Summary:
-    """Summarise how many times longer others took than we did, round by round."""
+    """Summarise how many times longer another candidate took than ours, round by round."""
     return summarize([other / one for other, one in zip(others, ours, strict=False)])
-
-
-def turns(count: int, round_: int) -> Iterator[int]:
-    """Return the order of a round, alternately reversed so that a drift affects all alike."""
-    return iter(range(count) if round_ % 2 == 0 else range(count - 1, -1, -1))

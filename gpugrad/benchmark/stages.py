@@ -6,13 +6,13 @@ from typing import Any
 
 import gpugrad
 from gpugrad.benchmark.cases import Case
-from gpugrad.benchmark.timer import Contestant, Effort, take_turns
+from gpugrad.benchmark.timer import Candidate, TimeBudget, interleave
 from gpugrad.testing import operations
 
 STAGES = ("dz", "db", "dx", "dw")
 WHOLE = "whole"
 OP = "dense_sigmoid_backward"
-EFFORT = Effort(rounds=9, seconds=1.0)
+BUDGET = TimeBudget(rounds=9, seconds=1.0)
 
 
 def measure(case: Case, place: str, found: list[dict[str, Any]]) -> None:
@@ -37,10 +37,10 @@ def measure(case: Case, place: str, found: list[dict[str, Any]]) -> None:
         "dw": functools.partial(product, wrt=("w",)),
         WHOLE: functools.partial(gpugrad.dense_sigmoid_backward, dy, y, x, w, **options),
     }
-    contestants = [Contestant(name, call, place) for name, call in calls.items()]
-    take_turns(contestants, EFFORT)
+    candidates = [Candidate(name, call, place) for name, call in calls.items()]
+    interleave(candidates, BUDGET)
     n, k, m = case.size
-    seconds = {one.name: one.summary.median for one in contestants}
+    seconds = {one.name: one.summary.median for one in candidates}
     found.append(
         {
             "dtype": case.dtype,

@@ -19,23 +19,25 @@ class Stopwatch:
     ----------
     last, total : float
         Seconds of the last block and of all.
+    host : float
+        Seconds of the last block on the host, on a GPU until its work was launched.
     """
 
     def __init__(self, device: str) -> None:
-        self.last = self.total = 0.0
+        self.last = self.total = self.host = 0.0
         self._cuda: Any = None
-        self._start: Any = None
+        self._event: Any = None
+        self._start = 0.0
         if device == "gpu":
             import cupy
 
             self._cuda = cupy.cuda
 
     def __enter__(self) -> Self:
-        if self._cuda is None:
-            self._start = time.perf_counter()
-        else:
-            self._start = self._cuda.Event()
-            self._start.record()
+        if self._cuda is not None:
+            self._event = self._cuda.Event()
+            self._event.record()
+        self._start = time.perf_counter()
         return self
 
     def __exit__(
@@ -44,11 +46,10 @@ class Stopwatch:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._cuda is None:
-            self.last = time.perf_counter() - self._start
-        else:
+        self.last = self.host = time.perf_counter() - self._start
+        if self._cuda is not None:
             end = self._cuda.Event()
             end.record()
             end.synchronize()
-            self.last = 1e-3 * self._cuda.get_elapsed_time(self._start, end)
+            self.last = 1e-3 * self._cuda.get_elapsed_time(self._event, end)
         self.total += self.last

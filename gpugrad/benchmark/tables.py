@@ -22,7 +22,7 @@ def show(document: Document) -> None:
     ]
     terminal.table(console, columns, painted)
     for line in notes(document):
-        console.print(escape(line))
+        console.print(escape(line), style=terminal.BAD if line.startswith("Warning") else None)
 
 
 def own(document: Document) -> list[str]:
@@ -104,6 +104,8 @@ def notes(document: Document) -> Iterator[str]:
         "Medians. Speed-up: how many times as long as gpugrad's it took. Error: max |error| / "
         "max |exact| of the worst result, on some rows and columns. Sizes: rows × inputs × outputs."
     )
+    for warning in document["load"]["warnings"]:
+        yield f"Warning: {warning}"
     seen = {one["what"] for one in document["results"]}
     if seen & {"PyTorch", "JAX"}:
         yield "PyTorch and JAX go backwards through a forward pass of their own, made before."

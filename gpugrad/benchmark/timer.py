@@ -1,5 +1,6 @@
-"""Contestants that take turns, so that drifts of the machine hit all of them alike."""
+"""The interleaved timer: candidates are timed in rounds, so that drifts affect all alike."""
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -7,32 +8,36 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-from gpugrad.benchmark.samples import Summary, summarize, turns
+from gpugrad.benchmark.samples import Summary, summarize
 from gpugrad.benchmark.stopwatch import Stopwatch
 
 SAMPLE_SECONDS = 5e-3  # short calls are repeated until a sample takes about this long
+MAX_GPU_CALLS = 100  # of a sample on a GPU: its launches have to fit into the device's queue
 MIN_ROUNDS = 3
-REST_SECONDS = 0.12  # before a turn: OpenBLAS's threads spin for 0.1 s after their last work
+REST_SECONDS = 0.12  # before a sample: OpenBLAS's threads spin for 0.1 s after their last work
 SHORT_SECONDS = 0.02  # shorter calls are made before a sample too, to wake up what has slept,
 WARM_SECONDS = 0.01  # for as long
 
 
 @dataclass
-class Contestant:
-    """Somebody's way to do some work.
+class Candidate:
+    """An implementation that is timed.
 
     Attributes
     ----------
     name : str
     call : function
     device : {"cpu", "gpu"}
-        Whose clock tells the time.
+        Whose clock measures the time: the host's, or events on the current stream.
     within : function
         A context for calls, entered outside of what is timed.
     warm : bool
         Whether it has been called before: has compiled, has filled its pools.
-    samples : list of float
-        Seconds a call, one for each round.
+    operations : int
+        That one call makes: more than one where it replays a graph.
+    samples, host : list of float
+        Seconds an operation, one for each round: on the device, and until the host has launched
+        it.
     """
 
     name: str
@@ -40,62 +45,107 @@ class Contestant:
     device: str = "cpu"
     within: Callable[[], AbstractContextManager[Any]] = nullcontext
     warm: bool = False
+    operations: int = 1
     samples: list[float] = field(default_factory=list)
+    host: list[float] = field(default_factory=list)
 
     @property
     def summary(self) -> Summary:
         """Median and quartiles."""
         return summarize(self.samples)
 
+    def take(self, watch: Stopwatch, calls: int = 1) -> None:
+        """Time so many calls as one sample."""
+        with watch:
+            for _ in range(calls):
+                self.call()
+        self.samples.append(watch.last / calls / self.operations)
+        self.host.append(watch.host / calls / self.operations)
+
 
 @dataclass(frozen=True)
-class Effort:
-    """How long to measure: rounds at most, and seconds after which no further round begins."""
+class TimeBudget:
+    """How long to measure.
+
+    Attributes
+    ----------
+    rounds : int
+        At most.
+    seconds : float
+        After which no further round begins,
+    min_rounds : int
+        once there are so many.
+    rests : bool
+        Whether the machine rests before a sample: candidates have threads of their own.
+    """
 
     rounds: int
     seconds: float
+    min_rounds: int = MIN_ROUNDS
+    rests: bool = True
 
 
-def take_turns(contestants: Sequence[Contestant], effort: Effort) -> None:
-    """Warm up, then take samples in rounds; what was sampled before Ctrl-C is kept."""
+def rotating(calls: Sequence[Callable[[], object]]) -> Callable[[], object]:
+    """Return a call that makes the next of these each time, such as one for each operand set."""
+    following = itertools.cycle(calls)
+    return lambda: next(following)()
+
+
+def prepared(prepare: Callable[[], object]) -> AbstractContextManager[Any]:
+    """Prepare calls, outside of what is timed: a context for `Candidate.within`."""
+    prepare()
+    return nullcontext()
+
+
+def interleave(candidates: Sequence[Candidate], budget: TimeBudget) -> int:
+    """Warm up, then take samples in rounds; what was sampled before Ctrl-C is kept.
+
+    Returns
+    -------
+    int
+        Rounds.
+    """
+    rest = REST_SECONDS if budget.rests else 0.0
     runs = []
-    for one in contestants:
+    for one in candidates:
         watch = Stopwatch(one.device)
         with one.within():
             if not one.warm:
                 one.call()
-            time.sleep(REST_SECONDS)
-            with watch:
-                one.call()
+            time.sleep(rest)
+            one.take(watch)
             short = watch.last < SHORT_SECONDS
-            if short:
+            if short:  # the first round's sample is a longer one
+                one.samples.clear()
+                one.host.clear()
                 _wake(one)
                 with watch:
                     one.call()
         calls = max(1, math.ceil(SAMPLE_SECONDS / max(watch.last, 1e-6)))
-        if not short:  # the first round's sample
-            one.samples.append(watch.last)
-        runs.append((one, watch, calls, short))
-    start = time.perf_counter()
-    for round_ in range(effort.rounds):
-        if round_ >= MIN_ROUNDS and time.perf_counter() - start > effort.seconds:
+        runs.append(
+            (one, watch, min(calls, MAX_GPU_CALLS) if one.device == "gpu" else calls, short)
+        )
+    start, rounds = time.perf_counter(), 0
+    while rounds < budget.rounds:
+        if rounds >= budget.min_rounds and time.perf_counter() - start > budget.seconds:
             break
-        for index in turns(len(runs), round_):
-            one, watch, calls, short = runs[index]
-            if len(one.samples) > round_:
+        # Alternately reversed, so that a drift within rounds affects all alike too.
+        for one, watch, calls, short in runs if rounds % 2 == 0 else reversed(runs):
+            if len(one.samples) > rounds:
                 continue
-            time.sleep(REST_SECONDS)
+            time.sleep(rest)
             with one.within():
                 if short:
                     _wake(one)
-                with watch:
-                    for _ in range(calls):
-                        one.call()
-            one.samples.append(watch.last / calls)
+                one.take(watch, calls)
+        rounds += 1
+    return rounds
 
 
-def _wake(contestant: Contestant) -> None:
+def _wake(candidate: Candidate) -> None:
     """Make calls until what has slept, threads and clocks, is awake."""
     end = time.perf_counter() + WARM_SECONDS
-    while time.perf_counter() < end:
-        contestant.call()
+    calls = 0
+    while time.perf_counter() < end and (candidate.device == "cpu" or calls < MAX_GPU_CALLS):
+        candidate.call()
+        calls += 1

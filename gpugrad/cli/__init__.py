@@ -1,17 +1,17 @@
 """The command ``gpugrad``: info, check, bench, tune, demo."""
 
 import argparse
+import importlib
 import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Never
+from typing import Any, Never
 
 import gpugrad
-from gpugrad import exits
-from gpugrad.cli import bench, check, demo, info, tune
+from gpugrad.cli import exits
 
-COMMANDS = {"info": info, "check": check, "bench": bench, "tune": tune, "demo": demo}
+COMMANDS = ("info", "check", "bench", "tune", "demo")  # modules, imported when they are asked for
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = _parser().parse_args(argv)
         command = f" {arguments.command}"
-        code = int(COMMANDS[arguments.command].run(arguments))
+        code = int(_module(arguments.command).run(arguments))
         print(end="", flush=True)
         return code
     except SystemExit as end:  # argparse: --help, --version, a usage error
@@ -72,12 +72,17 @@ def _parser() -> _Parser:
     )
     parser.add_argument("--version", action="version", version=f"gpugrad {gpugrad.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="command", required=True)
-    for name, module in COMMANDS.items():
+    for name in COMMANDS:
+        module = _module(name)
         summary = (module.__doc__ or "").partition("\n")[0].partition(": ")[2].rstrip(".")
         one = commands.add_parser(name, help=summary, description=summary)
         one.add_argument("--json", action="store_true", help="print JSON and nothing else")
         module.add_arguments(one)
     return parser
+
+
+def _module(command: str) -> Any:
+    return importlib.import_module(f"{__name__}.{command}")
 
 
 def _report(command: str, text: str, code: int) -> int:

@@ -8,12 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gpugrad import dispatch, exits
+from gpugrad import dispatch
 from gpugrad.arrays import kinds
 from gpugrad.benchmark import arguments as numbers
 from gpugrad.benchmark import (
     cases,
     environment,
+    output,
     peers,
     roofline,
     rows,
@@ -23,11 +24,12 @@ from gpugrad.benchmark import (
     terminal,
 )
 from gpugrad.benchmark.document import Findings
+from gpugrad.benchmark.load import Watch
 from gpugrad.benchmark.measure import Measured, measure
-from gpugrad.benchmark.timer import MIN_ROUNDS, Effort
-from gpugrad.cli import output
+from gpugrad.benchmark.timer import MIN_ROUNDS, TimeBudget
+from gpugrad.cli import exits
 from gpugrad.cli.devices import devices
-from gpugrad.errors import AccuracyError
+from gpugrad.errors import AccuracyError, ArgumentError
 from gpugrad.gpu.availability import installed
 from gpugrad.operations import OPERATIONS
 from gpugrad.testing import operations
@@ -85,6 +87,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help=f"for each case, after which {MIN_ROUNDS} samples suffice ({SECONDS})",
     )
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="fail if other processes load the machine, or the rounds differ much",
+    )
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the results")
     parser.add_argument("--html", type=Path, metavar="FILE.html", help="write a page of them")
 
@@ -99,12 +106,14 @@ def run(arguments: argparse.Namespace) -> int:
         findings = Findings(environment.collect(places, wanted))
         findings.measured = [Measured(case) for case in chosen] + left_out
         drawn = plot is not None or html is not None
-        effort = Effort(arguments.repeat, arguments.seconds)
+        budget = TimeBudget(arguments.repeat, arguments.seconds)
         end: BaseException | None = None
+        watch = Watch()
         try:
-            _measure_all(findings, places, wanted, effort, drawn=drawn)
+            _measure_all(findings, places, wanted, budget, drawn=drawn)
         except (KeyboardInterrupt, MemoryError, AccuracyError) as error:  # keep what there is
             end, findings.stopped = error, _words(error)
+        findings.load = watch.stop(findings.spreads())
         document = findings.document()
         try:
             _show(document, as_json=arguments.json)
@@ -112,6 +121,9 @@ def run(arguments: argparse.Namespace) -> int:
             _draw(document, plot, html)
     if end is not None:
         raise end
+    warnings = findings.load.warnings()
+    if arguments.strict and warnings:
+        raise exits.Failed(f"--strict: {' '.join(warnings)}")
     return exits.OK
 
 
@@ -164,7 +176,7 @@ def _that_fit(
     for case in chosen:
         try:
             cases.refuse_too_large(case, places, wanted)
-        except exits.Unusable as reason:
+        except ArgumentError as reason:
             if asked:
                 raise
             left_out.append(Measured(case, left_out={str(case): str(reason)}))
@@ -194,14 +206,14 @@ def _measure_all(
     findings: Findings,
     places: tuple[str, ...],
     wanted: list[peers.Peer],
-    effort: Effort,
+    budget: TimeBudget,
     *,
     drawn: bool,
 ) -> None:
     """Measure all cases, and then what figures need beside them."""
     to_do = [one for one in findings.measured if not one.left_out]
     steps: list[Step] = [
-        (str(one.case), partial(_measure, one, places, wanted, effort)) for one in to_do
+        (str(one.case), partial(_measure, one, places, wanted, budget)) for one in to_do
     ]
     if drawn and to_do:
         steps += _figure_steps(findings, [one.case for one in to_do], places, wanted)
@@ -214,9 +226,9 @@ def _measure_all(
 
 
 def _measure(
-    one: Measured, places: tuple[str, ...], wanted: list[peers.Peer], effort: Effort
+    one: Measured, places: tuple[str, ...], wanted: list[peers.Peer], budget: TimeBudget
 ) -> None:
-    measure(one, places, wanted, effort)
+    measure(one, places, wanted, budget)
 
 
 def _figure_steps(
@@ -226,7 +238,7 @@ def _figure_steps(
     wanted: list[peers.Peer],
 ) -> Iterator[Step]:
     for dtype in dict.fromkeys(case.dtype for case in chosen):
-        yield f"roof {dtype}", partial(roofline.measure, dtype, places, wanted, findings.roofs)
+        yield f"roof {dtype}", partial(roofline.measure, dtype, places, wanted, findings.rooflines)
     for case, place in itertools.product(chosen, places):
         if case.op == stages.OP:
             yield f"stages {case}", partial(stages.measure, case, place, findings.stages)

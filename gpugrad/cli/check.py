@@ -10,10 +10,11 @@ import numpy as np
 from rich.markup import escape
 
 import gpugrad
-from gpugrad import dispatch, exits
+from gpugrad import dispatch
 from gpugrad.arrays import kinds
 from gpugrad.benchmark import arguments as numbers
 from gpugrad.benchmark import terminal
+from gpugrad.cli import exits
 from gpugrad.cli.devices import devices, why_no_gpu
 from gpugrad.operations import OPERATIONS
 from gpugrad.testing import operations, reference, worst_element

@@ -9,11 +9,11 @@ from typing import Any
 
 from rich.markup import escape
 
-from gpugrad import dispatch, exits
+from gpugrad import dispatch
 from gpugrad.arrays import kinds
 from gpugrad.benchmark import arguments as numbers
-from gpugrad.benchmark import terminal
-from gpugrad.cli import digits, output, picture
+from gpugrad.benchmark import output, terminal
+from gpugrad.cli import digits, exits, picture
 from gpugrad.cli.devices import devices, why_no_gpu
 from gpugrad.testing import operations
 

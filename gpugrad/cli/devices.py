@@ -3,7 +3,7 @@
 import os
 
 from gpugrad import dispatch
-from gpugrad.exits import Unusable
+from gpugrad.cli.exits import Unusable
 
 
 def devices(wanted: str) -> tuple[str, ...]:

@@ -4,7 +4,6 @@ import argparse
 import os
 import platform
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,11 @@ import numpy as np
 from rich.markup import escape
 
 import gpugrad
-from gpugrad import dispatch, exits, host
+from gpugrad import dispatch, host
 from gpugrad.arrays import kinds
 from gpugrad.arrays.call import PRECISIONS
 from gpugrad.benchmark import machine, sizes, terminal
+from gpugrad.cli import exits
 from gpugrad.cli.launches import launches
 from gpugrad.operations import OPERATIONS
 from gpugrad.planning import machine_profile
@@ -77,7 +77,7 @@ def collect() -> dict[str, Any]:
     return {
         "python": f"{platform.python_version()} on {platform.platform()}",
         "numpy": {"version": np.__version__, "blas": _blas()},
-        "packages": {name: version(*names) for name, names in PACKAGES.items()},
+        "packages": {name: host.version(*names) for name, names in PACKAGES.items()},
         "cpu": {
             "model": machine.processor(),
             "cores": machine.cores(),
@@ -88,16 +88,6 @@ def collect() -> dict[str, Any]:
         "device": {"GPUGRAD_DEVICE": os.environ.get("GPUGRAD_DEVICE"), "layers": _choices()},
         "kernel_cache": _cache(),
     }
-
-
-def version(*distributions: str) -> str | None:
-    """Return the version of the first of these distributions that is installed."""
-    for name in distributions:
-        try:
-            return metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return None
 
 
 def _blas() -> dict[str, Any]:

@@ -13,10 +13,10 @@ from typing import Any
 
 from rich.markup import escape
 
-from gpugrad import dispatch, exits, host
+from gpugrad import dispatch, host
 from gpugrad.benchmark import arguments as numbers
 from gpugrad.benchmark import terminal
-from gpugrad.cli import cpu_rates
+from gpugrad.cli import cpu_rates, exits
 from gpugrad.cli.devices import devices
 from gpugrad.planning import machine_profile
 from gpugrad.planning.cpu_costs import CpuRates

@@ -19,12 +19,11 @@ from bench import (
     products,
     report,
     section,
-    timing,
     timings,
     workload,
 )
 from bench.workload import Workload
-from gpugrad.benchmark import samples
+from gpugrad.benchmark import roofline, samples, timer
 from gpugrad.benchmark.peers.cupy_cublas import no_cublas
 from gpugrad.calls import cache
 from gpugrad.operations import OPERATIONS
@@ -80,29 +79,41 @@ def test_how_many_sets_are_rotated_over(set_bytes, cache, limit, count, cold):
         assert (count - 1) * set_bytes >= 2 * cache
 
 
-def test_a_sample_is_long_enough_and_fits_the_queue():
-    assert timing.calls_in_a_block(1.0) == 1
-    assert timing.calls_in_a_block(timing.BLOCK_SECONDS / 10.5) == 11
-    assert timing.calls_in_a_block(0.0) == timing.MAX_CALLS
-
-
-def test_contestants_take_turns_and_go_on_through_the_sets():
+def test_rounds_are_interleaved_and_go_on_through_the_sets(monkeypatch):
+    monkeypatch.setattr(timer, "SHORT_SECONDS", 0.0)
+    monkeypatch.setattr(timer, "SAMPLE_SECONDS", 0.0)
     seen = []
+    sets = [functools.partial(seen.append, f"a{index}") for index in range(3)]
+    pair = [
+        timer.Candidate("a", timer.rotating(sets), within=lambda: timer.prepared(seen.clear)),
+        timer.Candidate("b", lambda: seen.append("b"), operations=10),
+    ]
+    order = []
+    monkeypatch.setattr(
+        timer.Candidate,
+        "take",
+        lambda one, watch, calls=1: (one.call(), order.append(one.name), one.samples.append(1.0)),
+    )
+    budget = timer.TimeBudget(60, 0.0, min_rounds=7, rests=False)
+    assert timer.interleave(pair, budget) == 7
+    assert "".join(order) == ("ab" + "ba" + "ab" * 1) + "baabbaab"
+    assert seen == ["a1", "b"]  # the eighth call of the first candidate
 
-    def block(one, place, count):
-        seen.append((one.name, place))
-        return {"a": 1e-3, "b": 5e-3}[one.name] * count, 1e-4 * count
 
-    pair = [timing.Contestant("a", []), timing.Contestant("b", [], operations=10)]
-    rounds = timing.measure(pair, 0.0, block)
-    assert rounds == timing.MIN_ROUNDS
-    turns = seen[4:]
-    assert [name for name, _ in turns] == list("abba" * rounds)[: 2 * rounds]
-    assert [place for name, place in turns if name == "a"] == [6 + 2 * i for i in range(rounds)]
-    assert [place for name, place in turns if name == "b"] == [6 + i for i in range(rounds)]
-    assert pair[0].device == pytest.approx([1e-3] * rounds)
-    assert pair[1].device == pytest.approx([5e-4] * rounds)
-    assert pair[1].times()["host"]["median"] == pytest.approx(1e-5)
+def test_seconds_are_those_of_an_operation(monkeypatch):
+    one = timer.Candidate("b", lambda: time.sleep(0.01), operations=10)
+    one.take(timer.Stopwatch("cpu"), 2)
+    assert 1e-3 <= one.samples[0] == one.host[0] < 5e-3
+
+
+def test_samples_on_a_gpu_fit_the_queue(gpu, monkeypatch):
+    called = []
+    monkeypatch.setattr(timer, "SAMPLE_SECONDS", 1e9)
+    monkeypatch.setattr(timer, "WARM_SECONDS", 0.0)
+    one = timer.Candidate("short", lambda: called.append(None), "gpu")
+    timer.interleave([one], timer.TimeBudget(1, 0.0, rests=False))
+    assert len(called) <= timer.MAX_GPU_CALLS + 3
+    assert len(one.samples) == len(one.host) == 1
 
 
 def test_bytes_and_operations():
@@ -153,11 +164,12 @@ def few_calls(gpu, monkeypatch):
     """A GPU, and as few calls as there can be: it may be emulated."""
     monkeypatch.setattr(workload, "copies", lambda *_: (2, True))
     monkeypatch.setattr(workload, "POOL", 4093)
-    monkeypatch.setattr(timing, "copy_bandwidth", lambda: samples.Summary(1e9, 1e9, 1e9, 1))
-    monkeypatch.setattr(timing, "BLOCK_SECONDS", 0.0)
-    monkeypatch.setattr(timing, "WARM_UP", 1)
-    monkeypatch.setattr(timing, "MIN_ROUNDS", 2)
-    monkeypatch.setitem(timings.SECONDS, True, 0.0)
+    bandwidth = samples.Summary(1e9, 1e9, 1e9, 1)
+    monkeypatch.setattr(roofline, "bandwidth", lambda *_: bandwidth)
+    for name in ("SAMPLE_SECONDS", "WARM_SECONDS"):
+        monkeypatch.setattr(timer, name, 0.0)
+    budget = timer.TimeBudget(2, 0.0, rests=False)
+    monkeypatch.setitem(timings.BUDGETS, True, budget)
 
 
 @pytest.mark.parametrize(("op", "dtype"), OPS_AND_DTYPES)
@@ -192,7 +204,7 @@ def test_a_row_with_a_graph(few_calls):
 
 def test_a_graph_that_writes_nothing_is_found_out(few_calls, monkeypatch):
     def writes_nothing(name, calls):
-        return timing.Contestant(name, [lambda: None]), [calls[0]()]
+        return timer.Candidate(name, lambda: None, "gpu"), [calls[0]()]
 
     monkeypatch.setattr(graphs, "cupy_graph", writes_nothing)
     (row,) = timings_rows("bias_backward")
@@ -200,7 +212,7 @@ def test_a_graph_that_writes_nothing_is_found_out(few_calls, monkeypatch):
     found = timings.time_row(row, quick=True, torch=False)
     assert found["left_out"] == {"graph": "wrong by nan"}
     assert found["failures"] == ["bias_backward 33x8x17 float32 graph: wrong by nan"]
-    assert found["rounds"] == timing.MIN_ROUNDS
+    assert found["rounds"] == 2
 
 
 def test_wrong_results_are_not_timed_and_fail_the_run(few_calls, monkeypatch):
@@ -235,8 +247,8 @@ def test_the_section_of_timings(few_calls, monkeypatch):
 
 
 def test_copy_bandwidth(gpu):
-    rate = timing.copy_bandwidth(size=1 << 12, count=3)
-    assert rate.count == 3
+    rate = roofline.bandwidth("gpu", 1 << 12)
+    assert rate.count >= 3
     assert rate.median > 0
 
 
@@ -334,12 +346,12 @@ def test_graphs(gpu):
         return cupy.add(x, 1, out=out)
 
     calls = [functools.partial(call, *pair) for pair in zip("ab", buffers, strict=True)]
-    contestant, results = graphs.cupy_graph("one", calls)
+    candidate, results = graphs.cupy_graph("one", calls)
     assert made == ["a", "a", "b"]  # a warm-up, then the capture
     assert all(one is buffer for one, buffer in zip(results, buffers, strict=True))
-    assert contestant.operations == 2
+    assert candidate.operations == 2
     x.fill(2)
-    contestant.calls[0]()
+    candidate.call()
     assert made == ["a", "a", "b"]
     assert [one.get().tolist() for one in results] == [[3] * 4] * 2
 

@@ -41,7 +41,7 @@ def test_a_trial_is_written_whole(torch, tmp_path, capsys):
     for one in document["steps"]:
         assert set(one["seconds"]) == set(MODULES)
         assert all(0 < times["low"] <= times["median"] for times in one["seconds"].values())
-        assert one["ratio"]["count"] == QUICK.effort.rounds
+        assert one["ratio"]["count"] == QUICK.budget.rounds
     # Beyond its operands a step has at least to have y and dx, both of n × k = n × m float32.
     n, k, m, _ = QUICK.memory
     for count in document["memory"]["bytes"].values():
@@ -86,7 +86,7 @@ def test_the_layers_that_count_are_measured():
     assert {(64, 64, 64), (200_000, 128, 128)} <= set(sizes)
     assert [case.dtype for case in WHOLE.cases].count("bfloat16") == 2
     assert WHOLE.memory[:3] == (200_000, 128, 128)
-    assert len(WHOLE.cases) * WHOLE.effort.seconds < 180
+    assert len(WHOLE.cases) * WHOLE.budget.seconds < 180
 
 
 def test_the_name_tells_the_processor(monkeypatch):

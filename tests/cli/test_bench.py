@@ -14,7 +14,18 @@ import numpy as np
 import pytest
 
 from gpugrad import dispatch
-from gpugrad.benchmark import cases, figures, machine, roofline, rows, sizes, stages, tables, timer
+from gpugrad.benchmark import (
+    cases,
+    figures,
+    load,
+    machine,
+    roofline,
+    rows,
+    sizes,
+    stages,
+    tables,
+    timer,
+)
 from gpugrad.benchmark.peers import PEERS
 from gpugrad.cli import bench, main
 from gpugrad.operations import OPERATIONS
@@ -37,11 +48,12 @@ def _in_a_hurry(monkeypatch):
     """Nobody rests, and figures are drawn of short measurements."""
     monkeypatch.setattr(timer, "REST_SECONDS", 0.0)
     monkeypatch.setattr(timer, "WARM_SECONDS", 0.0)
+    monkeypatch.setattr(load, "IDLE_SECONDS", 0.0)
     monkeypatch.setattr(roofline, "SIDE", 64)
     monkeypatch.setattr(roofline, "COPIED", 1 << 16)
     monkeypatch.setattr(rows, "MAX_ROWS", 16)
     for module in (roofline, rows, stages):
-        monkeypatch.setattr(module, "EFFORT", timer.Effort(rounds=2, seconds=1))
+        monkeypatch.setattr(module, "BUDGET", timer.TimeBudget(rounds=2, seconds=1))
 
 
 def document(capsys, *arguments, code=0):
@@ -150,11 +162,11 @@ def test_operands_are_those_that_a_forward_pass_leaves(op):
 )
 def test_everyone_takes_turns_and_rounds_end_with_the_time(short, order, monkeypatch):
     seen = []
-    pair = [timer.Contestant(name, lambda name=name: seen.append(name), warm=True) for name in "ab"]
+    pair = [timer.Candidate(name, lambda name=name: seen.append(name), warm=True) for name in "ab"]
     monkeypatch.setattr(timer, "SHORT_SECONDS", short)
     monkeypatch.setattr(timer, "SAMPLE_SECONDS", 1e-5 * short)
     monkeypatch.setattr(timer, "WARM_SECONDS", 1e-5 * short)
-    timer.take_turns(pair, timer.Effort(rounds=9, seconds=0))
+    timer.interleave(pair, timer.TimeBudget(rounds=9, seconds=0))
     assert "".join(name for name, _ in itertools.groupby(seen)) == "".join(
         name for name, _ in itertools.groupby(order)
     )
@@ -405,7 +417,7 @@ def test_figures_are_drawn(capsys, tmp_path):
     found = document(capsys, *sizes, *FIGURES)
     expect_png(tmp_path / "a.png")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.html", "a.png"]
-    (roof_,) = [one for one in found["roofs"] if one["device"] == "cpu"]
+    (roof_,) = [one for one in found["rooflines"] if one["device"] == "cpu"]
     assert roof_["flops_per_second"] > 0
     assert roof_["bytes_per_second"] > 0
     assert roof_["by"] in ("gpugrad CPU", "NumPy")
@@ -460,7 +472,7 @@ def test_figures_on_a_gpu(gpu, capsys, tmp_path):
     expect_png(tmp_path / "a.png")
     names = {one["name"] for one in found["rows"]["points"]}
     assert {"gpugrad GPU", "gpugrad GPU with copies", rows.PREDICTED} <= names
-    assert {one["device"] for one in found["roofs"]} == {"cpu", "gpu"}
+    assert {one["device"] for one in found["rooflines"]} == {"cpu", "gpu"}
 
 
 @pytest.mark.parametrize(

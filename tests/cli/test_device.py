@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from gpugrad import dispatch
-from gpugrad.benchmark import machine, timer
+from gpugrad.benchmark import load, machine, timer
 from gpugrad.benchmark.peers import cupy_cublas
 from gpugrad.cli import check, digits, main
 from gpugrad.operations import OPERATIONS
@@ -17,6 +17,7 @@ from tests.conftest import ON_A_GPU
 @pytest.fixture(autouse=True)
 def _in_a_hurry(monkeypatch):
     """Single calls, without rests: launches return at once, and are emulated when waited for."""
+    monkeypatch.setattr(load, "IDLE_SECONDS", 0.0)
     for name in ("REST_SECONDS", "WARM_SECONDS", "SAMPLE_SECONDS"):
         monkeypatch.setattr(timer, name, 0.0)
 

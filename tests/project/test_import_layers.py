@@ -76,8 +76,6 @@ def test_arrows(path):
             assert top not in OUTSIDE
         if layer not in ("cli", "benchmark", "testing"):
             assert not within(imported, "gpugrad.testing")
-        if layer == "testing":
-            assert not within(imported, "gpugrad.exits")
         known = OF_THE_PACKAGE.get(module.removeprefix("gpugrad."), OF_THE_PACKAGE.get(layer))
         if known is not None and top == "gpugrad":
             assert set(imported.split(".")[1:2]) <= known
@@ -87,6 +85,13 @@ def test_arrows(path):
             assert top not in FRAMEWORKS - {layer}
             assert not within(imported, "gpugrad.cpu")
             assert not within(imported, "gpugrad.gpu")
+
+
+@pytest.mark.parametrize(
+    "path", sorted(ROOT.with_name("bench").glob("*.py")), ids=lambda one: one.stem
+)
+def test_benchmarks_import_no_command(path):
+    assert not [one for one in imports(path) if within(one, "gpugrad.cli")]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)

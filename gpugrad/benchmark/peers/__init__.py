@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from gpugrad import dispatch
-from gpugrad.exits import Unusable
+from gpugrad.errors import ArgumentError
 from gpugrad.gpu.availability import installed
 from gpugrad.operations import OPERATIONS
 from gpugrad.testing.operations import Arrays
@@ -107,7 +107,7 @@ def chosen(names: tuple[str, ...] | None) -> list[Peer]:
 
     Raises
     ------
-    Unusable
+    ArgumentError
         One that is named cannot take part.
     """
     if names is None:
@@ -115,7 +115,7 @@ def chosen(names: tuple[str, ...] | None) -> list[Peer]:
     for name in names:
         reason = PEERS[name].missing()
         if reason is not None:
-            raise Unusable(f"--against {name}: {reason}")
+            raise ArgumentError(f"--against {name}: {reason}")
     return [PEERS[name] for name in names]
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from gpugrad.exits import Failed, Unusable
+from gpugrad.errors import ArgumentError, GpugradError
 
 
 @contextmanager
@@ -20,25 +20,25 @@ def reserved(path: Path, option: str = "--output") -> Iterator[Callable[[bytes],
 
     Raises
     ------
-    Unusable
+    ArgumentError
         On entry, if the file cannot be written.
-    Failed
+    GpugradError
         From the function, if the file cannot be written after all.
     """
     try:
         target = path.resolve()
         if target.is_dir():
-            raise Unusable(f"{option}: {path} is a directory")
+            raise ArgumentError(f"{option}: {path} is a directory")
         if target.exists() and not os.access(target, os.W_OK):
-            raise Unusable(f"{option}: {path} is read-only")
+            raise ArgumentError(f"{option}: {path} is read-only")
         # A temporary file in the same folder is renamed. A device file is written directly.
         regular = target.is_file() or not target.exists()
         temporary = target.with_name(f".{target.name}.{os.getpid()}.part") if regular else target
         file = temporary.open("wb")
     except OSError as error:
-        raise Unusable(f"{option}: {path} cannot be written: {error.strerror}") from None
+        raise ArgumentError(f"{option}: {path} cannot be written: {error.strerror}") from None
     except (RuntimeError, ValueError) as error:  # a loop of links, an invalid name
-        raise Unusable(f"{option}: {path} cannot be written: {error}") from None
+        raise ArgumentError(f"{option}: {path} cannot be written: {error}") from None
 
     def write(content: bytes) -> None:
         try:
@@ -47,7 +47,7 @@ def reserved(path: Path, option: str = "--output") -> Iterator[Callable[[bytes],
             if regular:
                 temporary.replace(target)
         except OSError as error:
-            raise Failed(f"{path} cannot be written: {error.strerror}") from None
+            raise GpugradError(f"{path} cannot be written: {error.strerror}") from None
 
     try:
         yield write
