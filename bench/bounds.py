@@ -1,8 +1,8 @@
 """What the BLAS and the memory allow a layer's backward pass on this machine's CPU.
 
-Beside gpugrad's time stand those of what nobody gets around, each by itself and all in turns with
-each other: the two products, of blocks that are in cache and of whole matrices; to read dy, y and x
-and write dx; to have the system hand out the pages of a new dx.
+Beside gpugrad's time stand those of what no implementation avoids, each alone, timings interleaved:
+the two products, of blocks that are in cache and of whole matrices; to read dy, y and x and write
+dx; to have the system hand out the pages of a new dx.
 """
 
 import sys
@@ -52,7 +52,7 @@ def least(one: Mapping[str, Any]) -> float:
 
 
 def candidates(size: Size, dtype: str) -> list[Candidate]:
-    """Make what takes turns, over the same operands."""
+    """Make the candidates, over the same operands."""
     kind = operations.dtype_of(dtype)
     given = operations.random_operands("dense_sigmoid_backward", size, kind, seed=0)
     dy, y, x, w = (given[name] for name in ("dy", "y", "x", "w"))

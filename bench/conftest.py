@@ -1,4 +1,4 @@
-"""What the benchmarks share: cases, those who compute them, and what is told of the machine.
+"""What the benchmarks share: cases, what computes them, and what is told of the machine.
 
 `python -m pytest bench/bench_<stem>.py` runs those of an operation; `-k` picks some, such as
 `-k "gpugrad and gpt2"`; `--benchmark-json bench/results/<name>.json` keeps the results with device,
@@ -29,13 +29,13 @@ ON_A_GPU = dispatch.gpu_missing() is None
 
 
 def ways() -> list[str]:
-    """Name those who can compute: the library, and others that are installed, on each device."""
+    """Name the candidates: the library, and others that are installed, on each device."""
     others = [name for name, peer in PEERS.items() if peer.missing() is None]
     return ["gpugrad", *(["gpugrad-gpu"] if ON_A_GPU else []), *others]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run what asks for `call` for everyone, on every layer, in every dtype."""
+    """Run what asks for `call` for every candidate, on every layer, in every dtype."""
     if "call" in metafunc.fixturenames:
         layers = PRESET_LAYERS | TESTED_LAYERS
         metafunc.parametrize("dtype", DTYPES)

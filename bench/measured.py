@@ -328,7 +328,7 @@ def _titles(document: Document, *, errors: bool = False) -> list[str]:
 
 
 def _peers(document: Document) -> list[str]:
-    """Name those who took part."""
+    """Name the peers that were timed."""
     seen = {one["what"] for run in document["runs"] for one in run}
     return [name for name in PEERS if name in seen]
 

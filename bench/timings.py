@@ -32,7 +32,7 @@ RESERVE_COMPILED = 25.0
 
 @dataclass(frozen=True)
 class Row:
-    """A workload, and who takes part besides the library, CuPy and PyTorch eager."""
+    """A workload, and its candidates besides the library, CuPy and PyTorch eager."""
 
     workload: Workload
     compiled: bool = False
@@ -179,7 +179,7 @@ def times(candidate: Candidate) -> dict[str, Any]:
     }
 
 
-# who takes part: side, name, tolerance, and what gives the candidate and its first results
+# a candidate: side, name, tolerance, and what gives the candidate and its first results
 Entry = tuple[str, str, str, Callable[[], tuple[Candidate, Callable[[], Any]]]]
 
 

@@ -2,9 +2,9 @@
 
     python -m bench.training_step [--quick] [--output FILE]
 
-A step is a forward and a backward pass, eager, with gradients of x, weight and bias. Both modules
-take turns in one process; the memory of a step is measured in a process of its own. Exit codes: 0
-all went well, 1 it failed, 2 a bad argument or no PyTorch, 130 interrupted.
+A step is a forward and a backward pass, eager, with gradients of x, weight and bias. Timings of
+both modules are interleaved in one process; the memory of a step is measured in a process of its
+own. Exit codes: 0 all went well, 1 it failed, 2 a bad argument or no PyTorch, 130 interrupted.
 """
 
 import argparse
@@ -112,7 +112,7 @@ def operands(case: Case) -> tuple[Any, Any]:
 
 
 def time_of_steps(case: Case, budget: TimeBudget) -> dict[str, Any]:
-    """Time both modules, in turns."""
+    """Time both modules, interleaved."""
     x, dy = operands(case)
     candidates = [Candidate(who, Step(who, x, dy)) for who in MODULES]
     interleave(candidates, budget)

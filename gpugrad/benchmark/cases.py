@@ -104,6 +104,6 @@ def _arrays_bytes(case: Case, copies: int) -> int:
     n, _, m = case.size
     itemsize, wide = ITEMSIZE[case.dtype], max(4, ITEMSIZE[case.dtype])
     need = itemsize * ((1 + copies) * operands + 2 * results) + 3 * wide * n * m
-    if itemsize < wide:  # brought to float32 by those who cannot do with less
+    if itemsize < wide:  # converted to float32 by peers that compute in nothing less
         need += wide * (operands + results)
     return need

@@ -77,7 +77,7 @@ def described(measured: Measured) -> dict[str, Any]:
 
 
 def results(measured: Measured) -> Iterator[dict[str, Any]]:
-    """Return a dict for each who was timed: time, rates, errors, and others' times beside it."""
+    """Return a dict for each candidate that was timed: time, rates, errors, and ratios to peers."""
     timed = [one for one in measured.entries if one.candidate.samples]
     for one in timed:
         summary = one.candidate.summary

@@ -1,4 +1,4 @@
-"""Where it was measured: processor, versions, and the threads that everyone has."""
+"""Where it was measured: processor, versions, and the threads of each library."""
 
 import platform
 from collections.abc import Mapping, Sequence

@@ -39,7 +39,7 @@ DARK: Theme = {
     "purple": "#d992bb",
     "sky": "#8ecbf0",
 }
-INKS = {  # of each who computes: ink and marker; what is not here is muted
+INKS = {  # of each candidate: ink and marker; what is not here is muted
     "gpugrad CPU": ("blue", "o"),
     "gpugrad GPU": ("green", "D"),
     "gpugrad GPU with copies": ("green", "s"),

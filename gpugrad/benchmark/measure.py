@@ -1,4 +1,4 @@
-"""A case measured: everyone's errors against a more precise reference, and everyone's times."""
+"""A case measured: each candidate's errors against a more precise reference, and its times."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +18,7 @@ OURS = {"cpu": "gpugrad CPU", "gpu": "gpugrad GPU"}
 
 @dataclass
 class Entry:
-    """One who takes part in a case.
+    """A candidate of a case.
 
     Attributes
     ----------
@@ -42,14 +42,14 @@ class Entry:
 
 @dataclass
 class Measured:
-    """What came of a case: who took part, and who could not and why."""
+    """What was measured of a case: its candidates, and what was left out and why."""
 
     case: Case
     entries: list[Entry] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
 
     def named(self, name: str) -> Entry | None:
-        """Find one who took part."""
+        """Find a candidate."""
         return next((one for one in self.entries if one.candidate.name == name), None)
 
 

@@ -24,7 +24,7 @@ BUDGET = TimeBudget(rounds=9, seconds=0.6)
 def measure(
     dtype: str, places: Sequence[str], peers: Sequence[Peer], found: list[dict[str, Any]]
 ) -> None:
-    """Measure the roof of each place for a dtype: who multiplied the fastest, and how fast.
+    """Measure the roofline of each device for a dtype: the fastest product, and copies.
 
     Appended to `found`: dicts of device, dtype, flops_per_second, by, and bytes_per_second (read
     and written).

@@ -99,7 +99,7 @@ def _slower(cell: str) -> bool:
 
 
 def notes(document: Document) -> Iterator[str]:
-    """Return what the columns mean, where it was measured, and who could not take part."""
+    """Return what the columns mean, where it was measured, and what was left out and why."""
     yield (
         "Medians. Speed-up: how many times as long as gpugrad's it took. Error: max |error| / "
         "max |exact| of the worst result, on some rows and columns. Sizes: rows × inputs × outputs."

@@ -1,4 +1,4 @@
-"""gpugrad bench: time the CPU, the GPU where there is one, and others who compute the same."""
+"""gpugrad bench: time the CPU, the GPU where there is one, and other libraries beside them."""
 
 import argparse
 import itertools
@@ -170,7 +170,7 @@ def _that_fit(
     *,
     asked: bool,
 ) -> tuple[list[cases.Case], list[Measured]]:
-    """Refuse what does not fit into memory; if nobody asked for it, leave it out."""
+    """Refuse what does not fit into memory; leave it out if it was not asked for."""
     found: list[cases.Case] = []
     left_out: list[Measured] = []
     for case in chosen:
