@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.autograd import forward_ad
 
 from gpugrad.arrays import kinds
 from gpugrad.arrays.view import Unsupported
@@ -24,14 +23,16 @@ def view(tensor: Any) -> Any:
 
     Raises
     ------
-    TypeError, RuntimeError
-        It has no such view, in PyTorch's words: it is sparse, on another device, …
+    BufferError, TypeError, RuntimeError
+        It has no such view: it is sparse, on another device, …
     """
+    if not tensor.is_cpu or tensor.is_neg():
+        raise TypeError("is no dense tensor of the host that holds its values")
     if tensor.requires_grad:
         tensor = tensor.detach()
     if tensor.dtype is torch.bfloat16:
-        return tensor.view(torch.int16).numpy().view(kinds.bfloat16())
-    return tensor.numpy()
+        return kinds.view_of_tensor(tensor.view(torch.int16)).view(kinds.bfloat16())
+    return kinds.view_of_tensor(tensor)
 
 
 def views(*tensors: Any) -> list[Any] | None:
@@ -41,27 +42,12 @@ def views(*tensors: Any) -> list[Any] | None:
             if tensor is not None and type(tensor) not in PLAIN:
                 return None
         return [None if tensor is None else view(tensor) for tensor in tensors]
-    except (TypeError, RuntimeError, Unsupported):
+    except (BufferError, TypeError, RuntimeError, Unsupported):
         return None
-
-
-def expect_reverse_mode(op: str) -> None:
-    """Refuse to lose a tangent: below autograd, where kernels run, it cannot be seen.
-
-    Raises
-    ------
-    NotImplementedError
-    """
-    if forward_ad._current_level >= 0:
-        raise NotImplementedError(
-            f"{op}: gpugrad has no forward-mode derivatives (torch.func.jvp, jacfwd, "
-            "torch.autograd.forward_ad), expected reverse mode"
-        )
 
 
 def call(function: Callable[..., Any], *tensors: Any, z: Any = None, **options: Any) -> Any:
     """Call a function of gpugrad with tensors; its errors become PyTorch's usual ones."""
-    expect_reverse_mode(function.__name__)
     arrays = views(*tensors, z)
     try:
         if arrays is None:
