@@ -1,9 +1,8 @@
 """gpugrad for PyTorch: differentiable functions, and the module SigmoidLinear.
 
 Tensors on the CPU are computed as NumPy arrays that share their memory, tensors on CUDA devices by
-the kernels, on PyTorch's current stream. The operators are ``torch.ops.gpugrad``: torch.compile,
-torch.export and autograd know them. They refuse forward-mode derivatives, and PyTorch refuses their
-gradients by torch.func; layers that are small enough to be left to PyTorch have both.
+the kernels, on PyTorch's current stream. The operators are ``torch.ops.gpugrad``, known to
+autograd in both modes, torch.func and torch.compile. Exported layers are PyTorch's own operators.
 """
 
 try:

@@ -1,11 +1,13 @@
 """Differentiable functions of PyTorch tensors."""
 
-from collections.abc import Iterable
-from typing import Any, Never
+from collections.abc import Callable, Iterable
+from functools import wraps
+from typing import Any, Never, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.overrides import handle_torch_function, has_torch_function_variadic
 
 from gpugrad.arrays.call import PRECISIONS
 from gpugrad.backward import DenseGrads, MatmulGrads, SigmoidBiasGrads
@@ -14,8 +16,25 @@ from gpugrad.torch.errors import TorchArgumentError, TorchDTypeError, TorchShape
 from gpugrad.torch.main_grad import IntoMainGrad
 
 OPTIONAL = ("b", "bias")
+Arguments = ParamSpec("Arguments")
+Results = TypeVar("Results")
 
 
+def _overridable(function: Callable[Arguments, Results]) -> Callable[Arguments, Results]:
+    """Have arguments with ``__torch_function__`` handle a call, as torch.fx's proxies do."""
+
+    @wraps(function)
+    def public(*args: Arguments.args, **options: Arguments.kwargs) -> Results:
+        if has_torch_function_variadic(*args, *options.values()):
+            relevant = (*args, *options.values())
+            results: Results = handle_torch_function(public, relevant, *args, **options)
+            return results
+        return function(*args, **options)
+
+    return public
+
+
+@_overridable
 def sigmoid(z: Tensor, *, save_logits: bool = False) -> Tensor:
     """Logistic function y = σ(z) = 1/(1 + e⁻ᶻ), differentiable any number of times.
 
@@ -47,9 +66,12 @@ def sigmoid(z: Tensor, *, save_logits: bool = False) -> Tensor:
     (tensor([0.]),)
     """
     _expect_tensors("sigmoid", z=z)
+    if _is_exporting():
+        return z.sigmoid()
     return operators.sigmoid(z, save_logits)
 
 
+@_overridable
 def dense_sigmoid(
     x: Tensor,
     w: Tensor,
@@ -99,17 +121,17 @@ def dense_sigmoid(
     """
     _expect_tensors("dense_sigmoid", x=x, w=w, b=b)
     expect_precision("dense_sigmoid", precision)
-    if not save_logits and w.dim() == 2 and small_layers.are_quicker_in_pytorch(x, w.t(), b):
+    if _is_exported(x, w, b) or (
+        not save_logits and w.dim() == 2 and small_layers.are_quicker_in_pytorch(x, w.t(), b)
+    ):
         if b is not None and x.dim() == 2:
             return torch.addmm(b, x, w).sigmoid()
         z = x @ w
         return (z if b is None else z + b).sigmoid()
-    x, w, b = in_autocast(x, w, b)
-    if save_logits:
-        return operators.dense_sigmoid_and_logits(x, w, b, precision)[0]
-    return operators.dense_sigmoid(x, w, b, precision)
+    return _layer(x, w, b, precision, save_logits)
 
 
+@_overridable
 def sigmoid_linear(
     x: Tensor,
     weight: Tensor,
@@ -168,12 +190,12 @@ def sigmoid_linear(
         values = (None if one is None else one.detach() for one in (weight, bias))
         x, w, b = in_autocast(x, *values)
         return IntoMainGrad.apply(x, weight, bias, _turned(op, w), b, precision, save_logits)
-    x, weight, bias = in_autocast(x, weight, bias)
-    if save_logits:
-        return operators.dense_sigmoid_and_logits(x, _turned(op, weight), bias, precision)[0]
-    return operators.dense_sigmoid(x, _turned(op, weight), bias, precision)
+    if _is_exported(x, _turned(op, weight), bias):
+        return functional.linear(x, weight, bias).sigmoid()
+    return _layer(x, _turned(op, weight), bias, precision, save_logits)
 
 
+@_overridable
 def matmul_backward(
     dy: Tensor,
     x: Tensor,
@@ -218,6 +240,7 @@ def matmul_backward(
     return MatmulGrads(*_wanted(need, results))
 
 
+@_overridable
 def bias_backward(dy: Tensor) -> Tensor:
     """Gradient of y = z + b with respect to b: db = Σ dy over all but the last dimension.
 
@@ -244,6 +267,7 @@ def bias_backward(dy: Tensor) -> Tensor:
     return operators.bias_backward(dy)
 
 
+@_overridable
 def sigmoid_backward(dy: Tensor, y: Tensor | None, *, z: Tensor | None = None) -> Tensor:
     """Gradient of y = σ(z): dz = dy · y · (1 − y), or dy · σ(z) · σ(−z), itself differentiable.
 
@@ -275,6 +299,7 @@ def sigmoid_backward(dy: Tensor, y: Tensor | None, *, z: Tensor | None = None) -
     return operators.sigmoid_backward(dy, y, z)
 
 
+@_overridable
 def sigmoid_bias_backward(
     dy: Tensor, y: Tensor | None, *, z: Tensor | None = None
 ) -> SigmoidBiasGrads:
@@ -308,6 +333,7 @@ def sigmoid_bias_backward(
     return SigmoidBiasGrads(*operators.sigmoid_bias_backward(dy, y, z))
 
 
+@_overridable
 def dense_sigmoid_backward(
     dy: Tensor,
     y: Tensor | None,
@@ -362,6 +388,27 @@ def dense_sigmoid_backward(
     need = _expect_wrt(op, wrt, ("x", "w", "b"))
     results = operators.dense_sigmoid_backward(dy, y, x, w, z, *need, precision)
     return DenseGrads(*_wanted(need, results))
+
+
+def _layer(x: Tensor, w: Tensor, b: Tensor | None, precision: str, save_logits: bool) -> Tensor:
+    x, w, b = in_autocast(x, w, b)
+    if save_logits:
+        y: Tensor = operators.dense_sigmoid_and_logits(x, w, b, precision)[0]
+        return y
+    return operators.dense_sigmoid(x, w, b, precision)
+
+
+def _is_exporting() -> bool:
+    """Return whether a program is made that runs without gpugrad: of PyTorch's own operators."""
+    return bool(torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export())
+
+
+def _is_exported(x: Tensor, w: Tensor, b: Tensor | None) -> bool:
+    """Return whether a layer is exported, checked as the operators check it."""
+    if _is_exporting():
+        operators.expect_forward(*in_autocast(x, w, b))
+        return True
+    return False
 
 
 def in_autocast(*tensors: Tensor | None) -> tuple[Any, ...]:

@@ -1,5 +1,7 @@
 """A module that replaces torch.nn.Linear and torch.nn.Sigmoid."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -32,7 +34,7 @@ class SigmoidLinear(torch.nn.Module):  # type: ignore[misc]  # it is Any
     Notes
     -----
     Parameters are named, laid out and initialised as those of torch.nn.Linear, from the same random
-    numbers: its state_dict loads.
+    numbers: its state_dict loads, and that of the Sequential.
 
     Examples
     --------
@@ -73,19 +75,26 @@ class SigmoidLinear(torch.nn.Module):  # type: ignore[misc]  # it is Any
         """Draw the parameters anew, as torch.nn.Linear does."""
         torch.nn.Linear.reset_parameters(self)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # as in torch.nn.Linear
         """Return y (..., m) for x (..., k)."""
         # A module's attributes take 0.5 µs each, of the 50 that a step of 64 × 64 × 64 takes. What
         # computes a weight anew, such as weight_norm, leaves no parameter of that name.
         weight, bias = self._parameters.get("weight"), self._parameters.get("bias")
         return functions.sigmoid_linear(
-            x,
+            input,
             self.weight if weight is None else weight,
             self.bias if bias is None else bias,
             precision=self.precision,
             save_logits=self.save_logits,
             main_grad=self.main_grad,
         )
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Load the state of Sequential(Linear, Sigmoid) too, whose names begin with "0."."""
+        for name in ("weight", "bias"):
+            if f"{prefix}0.{name}" in state_dict:
+                state_dict.setdefault(prefix + name, state_dict.pop(f"{prefix}0.{name}"))
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def extra_repr(self) -> str:
         """Return what differs from the defaults."""

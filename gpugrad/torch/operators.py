@@ -1,8 +1,9 @@
 """The operations as PyTorch operators: ``torch.ops.gpugrad``.
 
-Each has a kernel for the CPU and one for CUDA (the function of gpugrad with the same name), a rule
-that tells shapes without data, for ``torch.compile`` and the meta device, and a gradient. Gradients
-are made of operators again, so that there are derivatives of any order.
+Each has a kernel for the CPU and one for CUDA (the function of gpugrad with the same name), and
+rules: results without data, for ``torch.compile`` and the meta device; a gradient; a tangent; a
+batch, for ``torch.func.vmap``. They are made of operators again, so that there are derivatives of
+any order. A batch of rows is one call; one of weights is left to PyTorch's products.
 
 With g = ∂E/∂dz for whatever E is computed from dz = dy · σ', the rules of second order are
 
@@ -16,13 +17,17 @@ of which the last two are the gradients of a product with gx in the place of x a
 docs/derivation.md derives them.
 """
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
 
 import gpugrad
 from gpugrad.torch.host import call
+from gpugrad.torch.registration import operator, register
 from gpugrad.torch.shapes import (
     expect_alike,
     expect_layer,
@@ -32,20 +37,6 @@ from gpugrad.torch.shapes import (
 )
 
 Gradients = tuple[Tensor | None, ...]
-
-
-def _operator(function: Any) -> Any:
-    """Define ``torch.ops.gpugrad.<name>`` for CPU and CUDA."""
-    define = torch.library.custom_op(
-        f"gpugrad::{function.__name__}", mutates_args=(), device_types=("cpu", "cuda")
-    )
-    return define(function)
-
-
-def _register(operator: Any, *, fake: Any, save: Any, gradient: Any) -> None:
-    """Register what an operator gives without data, what it saves, and its gradient."""
-    operator.register_fake(fake)
-    operator.register_autograd(gradient, setup_context=save)
 
 
 def _names(**wanted: bool) -> tuple[str, ...]:
@@ -66,10 +57,105 @@ def _no_autocast(tensor: Tensor) -> Any:
     return torch.autocast("cuda" if tensor.is_cuda else "cpu", enabled=False)
 
 
+def _unless_read(is_read: bool, tensor: Tensor) -> Tensor:
+    """Return what stands for a tensor whose values no gradient reads, without its memory."""
+    return tensor if is_read else tensor.new_empty(()).expand(tensor.shape)
+
+
+def _sum(*terms: Tensor | None) -> Tensor | None:
+    """Add those terms that are there."""
+    total = None
+    for term in terms:
+        if term is not None:
+            total = term if total is None else total + term
+    return total
+
+
+# ---- batches
+
+
+def _batch(
+    op: Any, in_pytorch: Any = None, *, weights: tuple[int, ...] = (), sums: tuple[int, ...] = ()
+) -> Callable[..., Any]:
+    """Return the rule that makes a batch of rows one call, with one more leading dimension.
+
+    PyTorch's products compute the others: of inputs at the places `weights` that have a batch of
+    their own, and where those at the places `sums` ask for sums over the rows of each in the batch.
+    """
+
+    def rule(info: Any, in_dims: Any, *inputs: Any) -> Any:
+        moved = (
+            one
+            if not isinstance(one, Tensor) or (dim is None and i in weights)
+            else one.expand(info.batch_size, *one.shape)
+            if dim is None
+            else one.movedim(dim, 0)
+            for i, (one, dim) in enumerate(zip(inputs, in_dims, strict=True))
+        )
+        is_one = all(in_dims[i] is None for i in weights) and not any(inputs[i] for i in sums)
+        with _no_autocast(inputs[0]):
+            results = (op if is_one else in_pytorch)(*moved)
+        if not isinstance(results, tuple):
+            return results, 0
+        return results, tuple(0 if one.dim() > 1 else None for one in results)
+
+    return rule
+
+
+def _rows(tensor: Tensor) -> Tensor:
+    """Flatten all between the batch and the last dimension."""
+    return tensor[:, None].flatten(1, -2)
+
+
+def _product_in_pytorch(
+    dy: Tensor, x: Tensor, w: Tensor, need_x: bool, need_w: bool, precision: str
+) -> tuple[Tensor, Tensor]:
+    rows = _rows(dy)
+    dx = (rows @ w.mT).view(x.shape) if need_x else x.new_empty(0)
+    return dx, _rows(x).mT @ rows if need_w else w.new_empty(0)
+
+
+def _sum_in_pytorch(dy: Tensor) -> Tensor:
+    return _rows(dy).sum(1)
+
+
+def _sigmoid_bias_in_pytorch(
+    dy: Tensor, y: Tensor | None, z: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    dz = sigmoid_backward(dy, y, z)
+    return dz, _sum_in_pytorch(dz)
+
+
+def _gradients_in_pytorch(
+    dy: Tensor,
+    y: Tensor | None,
+    x: Tensor,
+    w: Tensor,
+    z: Tensor | None,
+    need_x: bool,
+    need_w: bool,
+    need_b: bool,
+    precision: str,
+) -> tuple[Tensor, Tensor, Tensor]:
+    dz = sigmoid_backward(dy, y, z)
+    dx, dw = _product_in_pytorch(dz, x, w, need_x, need_w, precision)
+    return dx, dw, _sum_in_pytorch(dz) if need_b else w.new_empty(0)
+
+
+def _layer_in_pytorch(
+    x: Tensor, w: Tensor, b: Tensor | None, precision: str
+) -> tuple[Tensor, Tensor]:
+    z = _rows(x) @ w
+    if b is not None:
+        z = z + b.unsqueeze(-2)
+    z = z.view(*x.shape[:-1], w.shape[-1])
+    return sigmoid(z, True), z
+
+
 # ---- y = σ(z)
 
 
-@_operator
+@operator
 def sigmoid(z: Tensor, save_logits: bool) -> Tensor:
     """Return y; its gradient is computed from z if `save_logits`, else from y."""
     return call(gpugrad.sigmoid, z)
@@ -88,16 +174,29 @@ def _save_y_or_z(ctx: Any, inputs: Any, output: Tensor) -> None:
 def _sigmoid_gradient(ctx: Any, dy: Tensor) -> Gradients:
     (y_or_z,) = ctx.saved_tensors
     y, z = (None, y_or_z) if ctx.save_logits else (y_or_z, None)
-    return sigmoid_backward(dy, y, z), None
+    return (sigmoid_backward(dy, y, z),)
 
 
-_register(sigmoid, fake=_sigmoid_fake, save=_save_y_or_z, gradient=_sigmoid_gradient)
+def _sigmoid_tangent(inputs: Any, results: Any, tangents: Any) -> Tensor:
+    z, save_logits = inputs
+    y, z = (None, z) if save_logits else (results[0], None)
+    return sigmoid_backward(tangents[0], y, z)
+
+
+register(
+    sigmoid,
+    fake=_sigmoid_fake,
+    save=_save_y_or_z,
+    gradient=_sigmoid_gradient,
+    tangent=_sigmoid_tangent,
+    batch=_batch(sigmoid),
+)
 
 
 # ---- dz
 
 
-@_operator
+@operator
 def sigmoid_backward(dy: Tensor, y: Tensor | None, z: Tensor | None) -> Tensor:
     """Return dz, from the logits where they are given, else from y."""
     return call(gpugrad.sigmoid_backward, dy, y, z=z)
@@ -112,8 +211,14 @@ def _sigmoid_backward_fake(dy: Tensor, y: Tensor | None, z: Tensor | None) -> Te
 
 def _save_inputs(ctx: Any, inputs: Any, output: Any) -> None:
     """Save all tensors among the inputs, which come first."""
-    ctx.set_materialize_grads(False)
     ctx.save_for_backward(*(one for one in inputs if one is None or isinstance(one, Tensor)))
+
+
+def _by_y_or_z(g: Tensor, dy: Tensor, y: Any, z: Tensor | None) -> Tensor:
+    """Return g times the derivative of dz with respect to what it is computed from."""
+    if z is not None:
+        return -g * sigmoid_backward(dy, None, z) * torch.tanh(z / 2)
+    return g * dy * (1 - 2 * y)
 
 
 def _through_dz(
@@ -122,33 +227,43 @@ def _through_dz(
     """Return the gradients with respect to dy, y and z, which are the inputs `at` these places."""
     need_dy, need_y, need_z = (ctx.needs_input_grad[i] for i in at)
     by_dy = sigmoid_backward(g, y, z) if need_dy else None
-    by_y = by_z = None
-    if z is not None:
-        by_z = -g * sigmoid_backward(dy, None, z) * torch.tanh(z / 2) if need_z else None
-    elif y is not None:
-        by_y = g * dy * (1 - 2 * y) if need_y else None
-    return by_dy, by_y, by_z
+    by_y = _by_y_or_z(g, dy, y, None) if need_y and z is None else None
+    return by_dy, by_y, _by_y_or_z(g, dy, None, z) if need_z else None
 
 
-def _sigmoid_backward_gradient(ctx: Any, g: Tensor | None) -> Gradients:
+def _tangent_of_dz(
+    dy: Tensor, y: Tensor | None, z: Tensor | None, t_dy: Any, t_y: Any, t_z: Any
+) -> Tensor | None:
+    t = t_y if z is None else t_z
+    return _sum(
+        None if t_dy is None else sigmoid_backward(t_dy, y, z),
+        None if t is None else _by_y_or_z(t, dy, y, z),
+    )
+
+
+def _sigmoid_backward_gradient(ctx: Any, g: Tensor) -> Gradients:
     dy, y, z = ctx.saved_tensors
-    if g is None:
-        return None, None, None
     return _through_dz(ctx, g, dy, y, z, (0, 1, 2))
 
 
-_register(
+def _sigmoid_backward_tangent(inputs: Any, results: Any, tangents: Any) -> Tensor | None:
+    return _tangent_of_dz(*inputs, *tangents)
+
+
+register(
     sigmoid_backward,
     fake=_sigmoid_backward_fake,
     save=_save_inputs,
     gradient=_sigmoid_backward_gradient,
+    tangent=_sigmoid_backward_tangent,
+    batch=_batch(sigmoid_backward),
 )
 
 
 # ---- db
 
 
-@_operator
+@operator
 def bias_backward(dy: Tensor) -> Tensor:
     """Return db."""
     return call(gpugrad.bias_backward, dy)
@@ -164,19 +279,28 @@ def _save_shape(ctx: Any, inputs: Any, output: Tensor) -> None:
     ctx.shape = inputs[0].shape
 
 
-def _bias_backward_gradient(ctx: Any, gb: Tensor) -> Tensor:
-    return gb.expand(ctx.shape)
+def _bias_backward_gradient(ctx: Any, gb: Tensor) -> Gradients:
+    return (gb.expand(ctx.shape),)
 
 
-_register(
-    bias_backward, fake=_bias_backward_fake, save=_save_shape, gradient=_bias_backward_gradient
+def _bias_backward_tangent(inputs: Any, results: Any, tangents: Any) -> Tensor:
+    return bias_backward(tangents[0])
+
+
+register(
+    bias_backward,
+    fake=_bias_backward_fake,
+    save=_save_shape,
+    gradient=_bias_backward_gradient,
+    tangent=_bias_backward_tangent,
+    batch=_batch(_sum_in_pytorch),
 )
 
 
 # ---- dz and db
 
 
-@_operator
+@operator
 def sigmoid_bias_backward(dy: Tensor, y: Tensor | None, z: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return dz and db in one pass."""
     return tuple(call(gpugrad.sigmoid_bias_backward, dy, y, z=z))
@@ -195,33 +319,29 @@ def _sigmoid_bias_backward_fake(
 
 def _sigmoid_bias_backward_gradient(ctx: Any, gz: Tensor | None, gb: Tensor | None) -> Gradients:
     dy, y, z = ctx.saved_tensors
-    g = _sum(gz, gb)
-    if g is None:
-        return None, None, None
+    g: Any = _sum(gz, gb)
     return _through_dz(ctx, g.expand(dy.shape), dy, y, z, (0, 1, 2))
 
 
-_register(
+def _sigmoid_bias_backward_tangent(inputs: Any, results: Any, tangents: Any) -> Gradients:
+    t = _tangent_of_dz(*inputs, *tangents)
+    return t, None if t is None else bias_backward(t)
+
+
+register(
     sigmoid_bias_backward,
     fake=_sigmoid_bias_backward_fake,
     save=_save_inputs,
     gradient=_sigmoid_bias_backward_gradient,
+    tangent=_sigmoid_bias_backward_tangent,
+    batch=_batch(_sigmoid_bias_in_pytorch),
 )
-
-
-def _sum(*terms: Tensor | None) -> Tensor | None:
-    """Add those terms that are there."""
-    total = None
-    for term in terms:
-        if term is not None:
-            total = term if total is None else total + term
-    return total
 
 
 # ---- dx and dw
 
 
-@_operator
+@operator
 def matmul_backward(
     dy: Tensor, x: Tensor, w: Tensor, need_x: bool, need_w: bool, precision: str
 ) -> tuple[Tensor, Tensor]:
@@ -243,7 +363,6 @@ def _matmul_backward_fake(
 
 
 def _save_product(ctx: Any, inputs: Any, output: Any) -> None:
-    ctx.set_materialize_grads(False)
     ctx.save_for_backward(*inputs[:3])
     *ctx.given, ctx.precision = inputs[3:]
 
@@ -289,21 +408,46 @@ def _matmul_backward_gradient(ctx: Any, gx: Tensor | None, gw: Tensor | None) ->
     by_x, by_w = _of_factors(
         dy, x, w, gx, gw, need_x=need_x, need_w=need_w, precision=ctx.precision
     )
-    return by_dy, by_x, by_w, None, None, None
+    return by_dy, by_x, by_w
 
 
-_register(
+def _tangents_of_product(
+    dy: Tensor,
+    x: Tensor,
+    w: Tensor,
+    need_x: bool,
+    need_w: bool,
+    precision: str,
+    t_dy: Tensor | None,
+    t_x: Tensor | None,
+    t_w: Tensor | None,
+) -> Gradients:
+    """Return t_dy wᵀ + dy t_wᵀ and xᵀ t_dy + t_xᵀ dy."""
+    t_dx, t_dw = _of_factors(dy, x, w, t_x, t_w, need_x=need_x, need_w=need_w, precision=precision)
+    if t_dy is None:
+        return t_dx, t_dw
+    by_x, by_w = matmul_backward(t_dy, x, w, need_x, need_w, precision)
+    return _sum(t_dx, _if(need_x, by_x)), _sum(t_dw, _if(need_w, by_w))
+
+
+def _matmul_backward_tangent(inputs: Any, results: Any, tangents: Any) -> Gradients:
+    return _tangents_of_product(*inputs, *tangents[:3])
+
+
+register(
     matmul_backward,
     fake=_matmul_backward_fake,
     save=_save_product,
     gradient=_matmul_backward_gradient,
+    tangent=_matmul_backward_tangent,
+    batch=_batch(matmul_backward, _product_in_pytorch, weights=(2,), sums=(4,)),
 )
 
 
 # ---- the layer's gradients
 
 
-@_operator
+@operator
 def dense_sigmoid_backward(
     dy: Tensor,
     y: Tensor | None,
@@ -344,7 +488,6 @@ def _dense_sigmoid_backward_fake(
 
 
 def _save_layer(ctx: Any, inputs: Any, output: Any) -> None:
-    ctx.set_materialize_grads(False)
     ctx.save_for_backward(*inputs[:5])
     *ctx.given, ctx.precision = inputs[5:]
 
@@ -365,31 +508,43 @@ def _dense_sigmoid_backward_gradient(
         if g is None
         else _through_dz(ctx, g.expand(dy.shape), dy, y, z, (0, 1, 4))
     )
-    return by_dy, by_y, by_x, by_w, by_z, None, None, None, None
+    return by_dy, by_y, by_x, by_w, by_z
 
 
-_register(
+def _dense_sigmoid_backward_tangent(inputs: Any, results: Any, tangents: Any) -> Gradients:
+    dy, y, x, w, z, need_x, need_w, need_b, precision = inputs
+    t_dy, t_y, t_x, t_w, t_z = tangents[:5]
+    t = _tangent_of_dz(dy, y, z, t_dy, t_y, t_z)
+    dz = sigmoid_backward(dy, y, z)
+    t_dx, t_dw = _tangents_of_product(dz, x, w, need_x, need_w, precision, t, t_x, t_w)
+    return t_dx, t_dw, bias_backward(t) if need_b and t is not None else None
+
+
+register(
     dense_sigmoid_backward,
     fake=_dense_sigmoid_backward_fake,
     save=_save_layer,
     gradient=_dense_sigmoid_backward_gradient,
+    tangent=_dense_sigmoid_backward_tangent,
+    batch=_batch(dense_sigmoid_backward, _gradients_in_pytorch, weights=(3,), sums=(6, 7)),
 )
 
 
 # ---- y = σ(x w + b)
 
 
-@_operator
+@operator
 def dense_sigmoid(x: Tensor, w: Tensor, b: Tensor | None, precision: str) -> Tensor:
     """Return y; its gradients are computed from y."""
     return call(gpugrad.dense_sigmoid, x, w, b, precision=precision)
 
 
 def _dense_sigmoid_fake(x: Tensor, w: Tensor, b: Tensor | None, precision: str) -> Tensor:
-    return x.new_empty(_expect_forward(x, w, b))
+    return x.new_empty(expect_forward(x, w, b))
 
 
-def _expect_forward(x: Tensor, w: Tensor, b: Tensor | None) -> Any:
+def expect_forward(x: Tensor, w: Tensor, b: Tensor | None) -> Any:
+    """Check a layer's operands and return the shape of y."""
     op = "dense_sigmoid"
     expect_alike(op, x=x, w=w, b=b)
     shape = expect_layer(op, x, w)
@@ -397,14 +552,19 @@ def _expect_forward(x: Tensor, w: Tensor, b: Tensor | None) -> Any:
     return shape
 
 
-def _save_with_y(ctx: Any, inputs: Any, output: Tensor) -> None:
+def _save_layers(ctx: Any, inputs: Any, y_or_z: Tensor) -> None:
     x, w, _b, ctx.precision = inputs
-    ctx.save_for_backward(x, w, output)
+    need_x, need_w, _need_b = ctx.needs_input_grad[:3]
+    ctx.save_for_backward(_unless_read(need_w, x), _unless_read(need_x, w), y_or_z)
+
+
+def _save_with_y(ctx: Any, inputs: Any, output: Tensor) -> None:
+    _save_layers(ctx, inputs, output)
 
 
 def _dense_sigmoid_gradient(ctx: Any, dy: Tensor) -> Gradients:
     x, w, y = ctx.saved_tensors
-    return *layer_gradients(ctx, dy, y, x, w, None), None
+    return layer_gradients(ctx, dy, y, x, w, None)
 
 
 def layer_gradients(
@@ -416,17 +576,34 @@ def layer_gradients(
     return tuple(map(_if, need, results))
 
 
-_register(
-    dense_sigmoid, fake=_dense_sigmoid_fake, save=_save_with_y, gradient=_dense_sigmoid_gradient
+def _tangent_of_logits(inputs: Any, tangents: Any, z: Tensor) -> Tensor:
+    x, w = inputs[:2]
+    t_x, t_w, t_b = tangents[:3]
+    t: Any = _sum(_into_product(x, w, t_x, t_w), t_b)
+    return t.expand(z.shape)
+
+
+def _dense_sigmoid_tangent(inputs: Any, results: Any, tangents: Any) -> Tensor:
+    (y,) = results
+    return sigmoid_backward(_tangent_of_logits(inputs, tangents, y), y, None)
+
+
+register(
+    dense_sigmoid,
+    fake=_dense_sigmoid_fake,
+    save=_save_with_y,
+    gradient=_dense_sigmoid_gradient,
+    tangent=_dense_sigmoid_tangent,
+    batch=_batch(dense_sigmoid, lambda *inputs: _layer_in_pytorch(*inputs)[0], weights=(1, 2)),
 )
 
 
-@_operator
+@operator
 def dense_sigmoid_and_logits(
     x: Tensor, w: Tensor, b: Tensor | None, precision: str
 ) -> tuple[Tensor, Tensor]:
     """Return y and the logits z, from which y's gradients are computed."""
-    _expect_forward(x, w, b)  # PyTorch would broadcast b
+    expect_forward(x, w, b)  # PyTorch would broadcast b
     with _no_autocast(x):
         z = torch.nn.functional.linear(x, w.t(), b)
     return call(gpugrad.sigmoid, z), z
@@ -435,36 +612,70 @@ def dense_sigmoid_and_logits(
 def _dense_sigmoid_and_logits_fake(
     x: Tensor, w: Tensor, b: Tensor | None, precision: str
 ) -> tuple[Tensor, Tensor]:
-    shape = _expect_forward(x, w, b)
+    shape = expect_forward(x, w, b)
     return x.new_empty(shape), x.new_empty(shape)
 
 
 def _save_with_z(ctx: Any, inputs: Any, output: Any) -> None:
-    ctx.set_materialize_grads(False)
-    x, w, _b, ctx.precision = inputs
-    ctx.save_for_backward(x, w, output[1])
+    _save_layers(ctx, inputs, output[1])
 
 
 def logits_gradients(
     ctx: Any, dy: Tensor | None, gz: Tensor | None, x: Tensor, w: Tensor, z: Tensor
 ) -> Gradients:
     """Return dx, dw and db from gradients with respect to y and, in second order, z itself."""
-    if gz is None:
-        return (None,) * 3 if dy is None else layer_gradients(ctx, dy, None, x, w, z)
+    if gz is None and dy is not None:
+        return layer_gradients(ctx, dy, None, x, w, z)
     need_x, need_w, need_b = ctx.needs_input_grad[:3]
-    dz = gz if dy is None else gz + sigmoid_backward(dy, None, z)
+    dz = _sum(gz, None if dy is None else sigmoid_backward(dy, None, z))
     dx, dw = matmul_backward(dz, x, w, need_x, need_w, ctx.precision)
     return _if(need_x, dx), _if(need_w, dw), bias_backward(dz) if need_b else None
 
 
 def _dense_sigmoid_and_logits_gradient(ctx: Any, dy: Tensor | None, gz: Tensor | None) -> Gradients:
     x, w, z = ctx.saved_tensors
-    return *logits_gradients(ctx, dy, gz, x, w, z), None
+    return logits_gradients(ctx, dy, gz, x, w, z)
 
 
-_register(
+def _dense_sigmoid_and_logits_tangent(inputs: Any, results: Any, tangents: Any) -> Gradients:
+    _, z = results
+    t = _tangent_of_logits(inputs, tangents, z)
+    return sigmoid_backward(t, None, z), t
+
+
+register(
     dense_sigmoid_and_logits,
     fake=_dense_sigmoid_and_logits_fake,
     save=_save_with_z,
     gradient=_dense_sigmoid_and_logits_gradient,
+    tangent=_dense_sigmoid_and_logits_tangent,
+    batch=_batch(dense_sigmoid_and_logits, _layer_in_pytorch, weights=(1, 2)),
 )
+
+
+# ---- what FlopCounterMode counts: two for each multiply-add of a product
+
+
+def _flops_of_layer(x: Any, w: Any, *_: Any, **options: Any) -> int:
+    return int(2 * math.prod(x) * w[1])
+
+
+def _flops_of_product(
+    dy: Any, x: Any, w: Any, need_x: bool, need_w: bool, *_: Any, **options: Any
+) -> int:
+    return (need_x + need_w) * _flops_of_layer(x, w)
+
+
+def _flops_of_gradients(
+    dy: Any, y: Any, x: Any, w: Any, z: Any, need_x: bool, need_w: bool, *_: Any, **options: Any
+) -> int:
+    return (need_x + need_w) * _flops_of_layer(x, w)
+
+
+for _name, _formula in (
+    ("dense_sigmoid", _flops_of_layer),
+    ("dense_sigmoid_and_logits", _flops_of_layer),
+    ("matmul_backward", _flops_of_product),
+    ("dense_sigmoid_backward", _flops_of_gradients),
+):
+    register_flop_formula(getattr(torch.ops.gpugrad, _name))(_formula)

@@ -238,7 +238,7 @@ def test_small_layers_are_left_to_pytorch():
 def test_the_backward_pass_reads_w_where_it_is(through_operators, monkeypatch):
     """And leaves the gradient in its memory order, so that weight's is contiguous and kept."""
     compute = {one: getattr(gpugrad, one) for one in ("dense_sigmoid", "dense_sigmoid_backward")}
-    weight, x = torch.nn.Parameter(torch.randn(5, 3)), torch.randn(4, 3)
+    weight, x = torch.nn.Parameter(torch.randn(5, 3)), torch.randn(4, 3, requires_grad=True)
     seen, made = [], []
 
     def forward(x, w, *arguments, **options):

@@ -173,10 +173,8 @@ def test_export():
     x = torch.randn(4, 3)
     batch = torch.export.Dim("batch", min=2, max=100)
     program = torch.export.export(layer, (x,), dynamic_shapes=({0: batch},))
-    called = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
-    assert "gpugrad.dense_sigmoid_and_logits.default" in called
     for rows in (x, torch.randn(9, 3)):
-        assert torch.equal(program.module()(rows), layer(rows))
+        torch.testing.assert_close(program.module()(rows), layer(rows))
 
 
 def test_make_fx(through_operators):
@@ -192,81 +190,60 @@ def test_make_fx(through_operators):
         assert all(map(torch.equal, traced(*arguments), expected))
 
 
-# ---- PyTorch's other transformations: right, or refused
+# ---- PyTorch's other transformations: test_torch_transformations.py has those of layers
 
 
-def test_forward_mode_is_refused(through_operators, new_compiler):
-    """Where PyTorch itself would drop the tangents without a word."""
-    x, tangent, w = torch.randn(4, 3), torch.randn(4, 3), torch.randn(3, 2)
-    forward_ad = torch.autograd.forward_ad
+def test_transforms_of_every_operator(through_operators):
+    """Forward mode and batches beside the gradients, which are checked elsewhere."""
+    for names, function in DIFFERENTIABLE.values():
+        tensors = tensors_of(Layer((2, 2), 3, 2))
+        inputs = tuple(tensors[one] for one in names)
+        tangents = tuple(one.cos() for one in inputs)
 
-    def by_dual_numbers():
-        with forward_ad.dual_level():
-            adapter.dense_sigmoid(forward_ad.make_dual(x, tangent), w)
+        def outputs(*inputs, function=function):
+            return given(function(*inputs))
 
-    def compiled(x):
-        return torch.func.jvp(adapter.sigmoid, (x,), (x,))
-
-    for attempt in (
-        by_dual_numbers,
-        lambda: torch.func.jvp(adapter.sigmoid, (x,), (tangent,)),
-        lambda: torch.func.jvp(adapter.bias_backward, (x,), (tangent,)),
-        lambda: torch.func.jacfwd(lambda x: adapter.dense_sigmoid(x, w, save_logits=True))(x),
-        lambda: torch.compile(compiled, fullgraph=True, backend="aot_eager")(x),
-        lambda: torch.func.jvp(adapter.SigmoidLinear(3, 2, main_grad=True), (x,), (tangent,)),
-    ):
-        with pytest.raises(RuntimeError, match=r"forward-mode|functorch transforms"):
-            attempt()
-    assert not torch.equal(adapter.sigmoid(x), x)  # and afterwards all is as before
-
-
-def test_forward_mode_of_small_layers():
-    x, tangent, w, b = torch.randn(4, 3), torch.randn(4, 3), torch.randn(3, 2), torch.randn(2)
-    for rows, direction in ((x, tangent), (x[None], tangent[None])):
-        ours = torch.func.jvp(lambda x: adapter.dense_sigmoid(x, w, b), (rows,), (direction,))
-        theirs = torch.func.jvp(lambda x: torch.sigmoid(x @ w + b), (rows,), (direction,))
-        torch.testing.assert_close(ours, theirs)
-
-
-@pytest.mark.parametrize("shape", [(4, 3), (2, 4, 3)])
-def test_function_transforms_of_small_layers(shape):
-    x, w, b = torch.randn(shape), torch.randn(3, 2), torch.randn(2)
-
-    def ours(x, w, b):
-        return adapter.dense_sigmoid(x, w, b)
-
-    def theirs(x, w, b):
-        return torch.sigmoid(x @ w + b)
-
-    def gradient(function):
-        return torch.func.grad(lambda *inputs: function(*inputs).square().sum(), argnums=(0, 1, 2))
-
-    torch.testing.assert_close(gradient(ours)(x, w, b), gradient(theirs)(x, w, b))
-    for in_dims in itertools.product((0, None), repeat=3):
-        if in_dims == (None, None, None):
-            continue
-        inputs = [
-            one if dim is None else torch.stack([one, 2 * one])
-            for one, dim in zip((x, w, b), in_dims, strict=True)
-        ]
-        batched = [torch.func.vmap(one, in_dims)(*inputs) for one in (ours, theirs)]
-        torch.testing.assert_close(*batched)
+        results, moved = torch.func.jvp(outputs, inputs, tangents)
+        _, pull = torch.func.vjp(outputs, *inputs)
+        cotangents = tuple(one.sin() for one in results)
+        forward = sum((one * other).sum() for one, other in zip(cotangents, moved, strict=True))
+        pulled = zip(tangents, pull(cotangents), strict=True)
+        reverse = sum((one * other).sum() for one, other in pulled)
+        torch.testing.assert_close(forward, reverse, rtol=1e-12, atol=1e-12)
+        for in_dims in itertools.product((0, None), repeat=len(inputs)):
+            if not any(dim == 0 for dim in in_dims):
+                continue
+            batched = tuple(
+                one if dim is None else torch.stack([one, -one, one / 2])
+                for one, dim in zip(inputs, in_dims, strict=True)
+            )
+            ours = torch.func.vmap(outputs, in_dims)(*batched)
+            for i, expected in enumerate(zip(*ours, strict=True)):
+                chosen = (
+                    one if dim is None else one[i]
+                    for one, dim in zip(batched, in_dims, strict=True)
+                )
+                torch.testing.assert_close(expected, outputs(*chosen), rtol=1e-12, atol=1e-12)
 
 
-def test_function_transforms_of_operators(through_operators):
-    """torch.func's gradients are refused by PyTorch; vmap calls an operator for each."""
-    x, w = torch.randn(4, 3), torch.randn(3, 2, requires_grad=True)
-    with pytest.raises(RuntimeError, match="functorch transforms"):
-        torch.func.grad(lambda x: adapter.sigmoid(x).sum())(x)
-    dy = torch.randn(4, 2)
-    y = torch.func.vmap(lambda x: adapter.dense_sigmoid(x, w))(x)
-    dz = torch.func.vmap(adapter.sigmoid_backward)(dy, y.detach())
-    batched = torch.autograd.grad(y, w, torch.eye(8).reshape(8, 4, 2), is_grads_batched=True)
-    expected = torch.sigmoid(x @ w)
-    torch.testing.assert_close(y, expected)
-    assert torch.equal(dz, adapter.sigmoid_backward(dy, y.detach()))
-    rows = [torch.autograd.grad(one, w, retain_graph=True)[0] for one in expected.flatten()]
-    torch.testing.assert_close(batched[0], torch.stack(rows))
+def test_a_batch_of_rows_is_one_call(through_operators, monkeypatch):
+    operators = import_module("gpugrad.torch.operators")
+    calls, compute = [], operators.call
+
+    def spy(function, *tensors, **options):
+        calls.append(function.__name__)
+        return compute(function, *tensors, **options)
+
+    monkeypatch.setattr(operators, "call", spy)
+    layer, x = adapter.SigmoidLinear(3, 2), torch.randn(6, 4, 3)
+    torch.func.vmap(layer)(x).sum().backward()
+    assert calls == ["dense_sigmoid", "dense_sigmoid_backward"]
+
+
+def test_main_grad_has_no_forward_mode():
+    x = torch.randn(4, 3)
+    with pytest.raises(RuntimeError, match=r"functorch transforms|forward mode"):
+        torch.func.jvp(adapter.SigmoidLinear(3, 2, main_grad=True), (x,), (x,))
 
 
 @pytest.mark.parametrize("logits", [False, True])
