@@ -302,7 +302,9 @@ class _ByDLPack:
 
 
 def view_of_tensor(tensor: Any) -> Any:
-    """View a dense tensor of the host as a NumPy array; bfloat16 as int16."""
+    """View a dense tensor of the host as a NumPy array; one of bfloat16 has to come as int16."""
+    if tensor._is_zerotensor():
+        raise Unsupported("is a tensor of zeros without memory, expected one with")
     return np.from_dlpack(_ByDLPack(tensor))
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 import gpugrad
+from gpugrad.errors import DTypeError
 from tests.support.cases import Layer
 from tests.support.operations import OPERATIONS
 from tests.support.torch_functions import DIFFERENTIABLE, adapter, given, tensors_of, torch
@@ -45,3 +46,11 @@ def test_main_grad():
     layer, x = adapter.SigmoidLinear(3, 2, main_grad=True), torch.randn(4, 3)
     layer(x).sum().backward()
     expect_resizable([x, layer.weight.main_grad, layer.bias.main_grad, layer.weight.detach()])
+
+
+def test_tensors_without_memory_are_refused():
+    """Rather than whatever lies at their address."""
+    zeros, y = torch._efficientzerotensor((3, 2)), torch.rand(3, 2)
+    with pytest.raises(DTypeError, match="dy is a tensor of zeros without memory"):
+        gpugrad.sigmoid_backward(zeros, y)
+    assert not adapter.sigmoid_backward(zeros, y).any()  # autograd makes and fills them
