@@ -177,6 +177,17 @@ def test_export():
         torch.testing.assert_close(program.module()(rows), layer(rows))
 
 
+@pytest.mark.parametrize("logits", [False, True])
+def test_what_onnx_is_made_from_is_pytorchs(through_operators, monkeypatch, logits):
+    """By the older exporter, which traces; the newer takes what torch.export gives."""
+    monkeypatch.setattr(torch.onnx, "is_in_onnx_export", lambda: True)
+    layer, x = adapter.SigmoidLinear(3, 2, save_logits=logits), torch.randn(4, 3)
+    for function in (layer, lambda x: adapter.dense_sigmoid(x, layer.weight.t().detach())):
+        graph = str(torch.jit.trace(function, x).inlined_graph)
+        assert "aten::sigmoid" in graph
+        assert "gpugrad::" not in graph
+
+
 def test_make_fx(through_operators):
     make_fx = import_module("torch.fx.experimental.proxy_tensor").make_fx
     tensors = tensors_of(Layer((2, 2), 3, 2))
