@@ -243,3 +243,17 @@ def test_beside_linear_and_sigmoid(request, name, size, logits):
         assert results[0] == results[1]
     else:
         torch.testing.assert_close(*results, rtol=1e-12, atol=1e-12)
+
+
+def test_a_layer_that_is_large():
+    """2²⁶ multiply-adds, from which on PyTorch's own functions are not used."""
+    layer = adapter.SigmoidLinear(64, 64, dtype=torch.float64)
+    x = torch.randn(1 << 14, 64, dtype=torch.float64)
+    assert "gpugrad" in type(layer(x).grad_fn).__name__
+    direction = x.cos()
+    y, tangent = func.jvp(layer, (x,), (direction,))
+    gradient = func.grad(lambda x: layer(x).square().sum())(x)
+    torch.testing.assert_close(  # both are the derivative of Σ y² along the direction
+        (2 * y * tangent).sum(), (gradient * direction).sum(), rtol=1e-10, atol=1e-8
+    )
+    torch.testing.assert_close(func.vmap(layer)(x[None])[0], y, rtol=1e-12, atol=1e-12)
