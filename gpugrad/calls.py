@@ -11,7 +11,6 @@ Arrays of unknown types have no signature. Their calls are checked, planned and 
 
 import os
 import sys
-import threading
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from importlib import import_module
@@ -25,6 +24,7 @@ from gpugrad.arrays import kinds
 from gpugrad.arrays.call import Call
 from gpugrad.arrays.host import HostCall
 from gpugrad.arrays.view import Unsupported
+from gpugrad.host import variable
 from gpugrad.operations import OPERATIONS
 from gpugrad.planning.problem import Plan
 
@@ -48,7 +48,6 @@ class Cache:
     def __init__(self) -> None:
         self._young: dict[Hashable, Bound] = {}
         self._old: dict[Hashable, Bound] = {}
-        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._young.keys() | self._old.keys())
@@ -63,15 +62,17 @@ class Cache:
         return bound
 
     def keep(self, key: Hashable, bound: Bound) -> None:
-        """Insert a bound call; the cache holds at most MAX_CALLS."""
-        with self._lock:
-            if len(self._young) >= MAX_CALLS // 2:
-                self._young, self._old = {}, self._young
-            self._young[key] = bound
+        """Insert a bound call; the cache holds at most MAX_CALLS.
+
+        It has no lock, which a signal handler might wait for: an entry that is lost is bound again.
+        """
+        if len(self._young) >= MAX_CALLS // 2:
+            self._young, self._old = {}, self._young
+        self._young[key] = bound
 
     def clear(self) -> None:
-        """Drop all entries; works in a process forked while a thread held the lock."""
-        self._young, self._old, self._lock = {}, {}, threading.Lock()
+        """Drop all entries."""
+        self._young, self._old = {}, {}
 
 
 cache = Cache()
@@ -108,10 +109,13 @@ def call(
     signed = None if sign is None else sign(operands, out)
     if signed is not None and (accumulate is False or accumulate is True):
         layout, args = signed
-        where = device
-        if type(device) is str and device == "auto" and sign is not _sign_cupy:
-            where = os.environ.get("GPUGRAD_DEVICE") or device
-        key = (op, where, precision, wrt, accumulate, *layout)
+        where: Hashable = device
+        threads = None
+        if sign is not _sign_cupy:
+            threads = variable("GPUGRAD_NUM_THREADS")
+            if type(device) is str and device == "auto":
+                where = variable("GPUGRAD_DEVICE") or device
+        key = (op, where, threads, precision, wrt, accumulate, *layout)
         try:
             bound = cache.get(key)
         except TypeError:  # an option is not hashable
@@ -159,6 +163,9 @@ def _bind_on_cpu(checked: Call, plan: Plan) -> tuple[HostCall, tuple[Any, ...]]:
     op, accumulate = plan.op, checked.accumulate
     operation, kind = OPERATIONS[op], checked.kind
     if plan.device == "cpu":
+        from gpugrad.cpu.threads import number_of_workers
+
+        number_of_workers()  # refuses a wrong setting before anything is written
         bind: Any = partial(import_module(f"gpugrad.cpu.{op}").bind, accumulate=accumulate)
     else:
         from gpugrad.gpu.bind import bind_to_host

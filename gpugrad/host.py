@@ -1,14 +1,21 @@
 """The machine: processor, the BLAS of NumPy, and the cache directory."""
 
+import functools
 import os
 import platform
 import sys
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 CPU_INFO = Path("/proc/cpuinfo")
+CPU_QUOTA = ("cpu.cfs_quota_us", "cpu.cfs_period_us")  # of a control group of version 1
 AVX2_ARCHITECTURES = ("Haswell", "Zen")  # of OpenBLAS kernels
+
+# os.environ's own dictionary: where a variable is not set, os.environ takes 1 µs to find out.
+_environment: Any = getattr(os.environ, "_data", os.environ)
+_encode: Callable[[str], Any] = getattr(os.environ, "encodekey", str)
 
 
 class Blas(NamedTuple):
@@ -22,6 +29,12 @@ class Blas(NamedTuple):
     def __str__(self) -> str:
         kernels = f" with kernels for {self.architecture}" if self.architecture else ""
         return f"{self.library} {self.version}{kernels}"
+
+
+def variable(name: str) -> str | None:
+    """Return an environment variable; None where it is not set or empty."""
+    found = _environment.get(_encode(name))
+    return os.fsdecode(found) if found else None
 
 
 def processor() -> str:
@@ -45,6 +58,31 @@ def cores() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on every system
         return os.cpu_count() or 1
+
+
+@functools.cache
+def cpu_quota(root: Path = Path("/")) -> int | None:
+    """Return how many cores' time the container's control groups allow, or None without a quota.
+
+    It is rounded down, and at least 1: the least of the process's group and those around it, of
+    version 2 (cpu.max) and version 1 (cpu.cfs_quota_us).
+    """
+    mount, quotas = root / "sys/fs/cgroup", []
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        number, controllers, path = line.split(":", 2)
+        if number == "0":
+            tops, files = [mount, mount / "unified"], ["cpu.max"]
+        elif "cpu" in controllers.split(","):
+            tops, files = [mount / controllers, mount / "cpu"], [*CPU_QUOTA]
+        else:
+            continue
+        for top in tops:
+            group = top / path.strip("/")  # in a container perhaps the host's, and not there
+            for folder in (group, *group.parents[: len(group.parts) - len(top.parts)]):
+                found = " ".join(_text(folder / file) for file in files).split()
+                if len(found) == 2 and all(one.isdecimal() for one in found):  # else no limit
+                    quotas.append(int(found[0]) // max(1, int(found[1])))
+    return max(1, min(quotas)) if quotas else None
 
 
 def blas() -> Blas | None:
@@ -94,12 +132,16 @@ def cache_folder(part: str = "") -> Path:
 
 def _cpu_info(wanted: str) -> str:
     """Return a field of the first core in /proc/cpuinfo, or an empty string."""
-    try:
-        lines = CPU_INFO.read_text(errors="replace").splitlines()
-    except OSError:
-        return ""
-    for line in lines:
+    for line in _text(CPU_INFO).splitlines():
         name, _, value = line.partition(":")
         if name.strip() == wanted:
             return value.strip()
     return ""
+
+
+def _text(path: Path) -> str:
+    """Return what is in a file, or nothing where it cannot be read."""
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""

@@ -9,6 +9,7 @@ makes the results. Any other array of unknown type counts as NumPy or CuPy by it
 
 import functools
 import math
+import os
 import sys
 import threading
 from collections import deque
@@ -184,6 +185,15 @@ _held: deque[tuple[Any, list[Any]]] = deque()  # events, and the arrays held unt
 _releasing = threading.Lock()
 
 
+def _forked() -> None:
+    global _releasing
+    _releasing = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
+
 def view(value: Any, kind: str) -> ArrayView:
     """View `value`, an array of the given kind, as a NumPy or CuPy array."""
     if kind == "NumPy":
@@ -250,7 +260,8 @@ def _view_numpy(value: Any) -> ArrayView:
     if not isinstance(value, NUMPY):
         with unsupported_if_it_fails():
             return protocols.view_memory(value)
-    if isinstance(value, np.ma.MaskedArray):
+    masked = sys.modules.get("numpy.ma")  # which NumPy imports when it is first used
+    if masked is not None and isinstance(value, masked.MaskedArray):
         raise Unsupported("is a masked array, expected a plain one")
     array = np.asarray(value)
     return ArrayView(array, "" if array.flags.writeable else "is read-only")

@@ -17,6 +17,8 @@ from gpugrad.arrays.call import PRECISIONS
 from gpugrad.benchmark import machine, sizes, terminal
 from gpugrad.cli import exits
 from gpugrad.cli.launches import launches
+from gpugrad.cpu.scratch import KEPT_BYTES
+from gpugrad.cpu.threads import limits
 from gpugrad.operations import OPERATIONS
 from gpugrad.planning import machine_profile
 from gpugrad.planning.gpu_costs import DeviceFacts
@@ -82,6 +84,7 @@ def collect() -> dict[str, Any]:
             "model": machine.processor(),
             "cores": machine.cores(),
             "free_memory": machine.free_memory(),
+            "threads": _threads(),
         },
         "gpu": _gpu(),
         "profile": _profile(),
@@ -98,6 +101,17 @@ def _blas() -> dict[str, Any]:
     known = config.get("Build Dependencies", {}).get("blas", {})
     name, version = known.get("name") or "unknown", known.get("version") or ""
     return host.Blas(name, version, "", 0)._asdict() | {"hint": None}
+
+
+def _threads() -> dict[str, Any]:
+    """Return how many threads a call on the CPU may use, and the limit that decides."""
+    try:
+        found = limits()
+    except gpugrad.GpugradError as error:  # every call would fail
+        return {"number": None, "reason": str(error)}
+    number = min(found.values())
+    decisive = [name for name, limit in found.items() if limit == number]
+    return {"number": number, "reason": " and ".join(decisive), "limits": found}
 
 
 def _gpu() -> dict[str, Any]:
@@ -181,8 +195,8 @@ def _rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "NumPy", escape(facts["numpy"]["version"])
     blas = facts["numpy"]["blas"]
     kernels = f", kernels for {blas['architecture']}" if blas["architecture"] else ""
-    threads = f", {_count(blas['threads'], 'thread')}" if blas["threads"] else ""
-    yield "BLAS", escape(f"{blas['library']} {blas['version']}{kernels}{threads}")
+    blas_threads = f", {_count(blas['threads'], 'thread')}" if blas["threads"] else ""
+    yield "BLAS", escape(f"{blas['library']} {blas['version']}{kernels}{blas_threads}")
     if blas["hint"]:
         yield "hint", escape(blas["hint"])
     for name, version in facts["packages"].items():
@@ -190,6 +204,13 @@ def _rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     cpu = facts["cpu"]
     free = "" if cpu["free_memory"] is None else f", {terminal.size(cpu['free_memory'])} free"
     yield "CPU", escape(f"{cpu['model']}, {_count(cpu['cores'], 'core')}{free}")
+    threads = cpu["threads"]
+    if threads["number"] is None:
+        yield "CPU threads", f"[{terminal.BAD}]error[/]: {escape(threads['reason'])}"
+    else:
+        told = f"{threads['number']}, limited by {threads['reason']}"
+        kept = terminal.size(KEPT_BYTES)
+        yield "CPU threads", escape(f"{told}; each keeps at most {kept} of buffers")
     gpu = facts["gpu"]
     if gpu["usable"]:
         yield (

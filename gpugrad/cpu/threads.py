@@ -1,25 +1,26 @@
-"""Who may use how many threads, and where: NumPy's BLAS, the workers, and the caller's own thread.
+"""How many threads a call may use: workers, or those of NumPy's BLAS.
 
-The BLAS's own threads are used where their number changes no bit. They spin for some time after a
-product and begin the next one at once; to wake a worker takes 30 µs. Each of them computes a piece
-of the result, and by OpenBLAS's kernels for AVX-512 an element has the same bits in any piece:
-always in float32, and in float64 where the pieces' edges fall on full vectors. Of other kernels,
-such as those for AVX2, that is not so. What is left is the cut of a long contraction, which one
-thread makes elsewhere than several unless it is of full vectors; see products.multiply_whole.
-So kernels, dtype and shape say which products these are, and never a number of threads.
+BLAS threads are used where results are bitwise independent of their number. They spin for some time
+after a product and begin the next one at once; to wake a worker takes 30 µs. Each of them computes
+a piece of the result, and by OpenBLAS's kernels for AVX-512 an element has the same bits in any
+piece: always in float32, and in float64 where the pieces' edges fall on full vectors. Of other
+kernels, such as those for AVX2, that is not so. What is left is the cut of a long contraction,
+which one thread makes elsewhere than several unless it is of full vectors; see
+products.multiply_whole. So kernels, dtype and shape say which products these are, and never a
+number of threads.
 """
 
-import ctypes
 import functools
 import os
+import sys
 import threading
-from collections.abc import Callable, Sequence, Set
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
+from gpugrad import host
 from gpugrad.cpu.arithmetic import FLOAT64
 from gpugrad.cpu.scratch import Array, Compute
 from gpugrad.errors import ArgumentError
@@ -29,15 +30,41 @@ UNCUT = 256  # of a contraction, which no number of threads cuts
 STRETCH = 32  # of a longer one, whose multiples all of them cut at the same places
 EDGE = 16  # elements of float64 that no piece's edge divides
 UNTHREADED, NARROW = 1 << 18, 96  # multiply-adds and sides that OpenBLAS takes one thread for
+PATIENCE = 0.2  # seconds to wait for another thread that sets the BLAS's threads, which takes 10 µs
 
 
 def number_of_workers() -> int:
-    """Return GPUGRAD_NUM_THREADS, or else the number of cores that this process may use."""
-    given = os.environ.get("GPUGRAD_NUM_THREADS")
+    """Return GPUGRAD_NUM_THREADS, or else the least of what limits this process."""
+    return _setting() or min(limits().values())
+
+
+def limits() -> dict[str, int]:
+    """Return what limits the threads of a call, and to how many; GPUGRAD_NUM_THREADS overrides."""
+    given = _setting()
+    if given:
+        return {"GPUGRAD_NUM_THREADS": given}
+    found = {"affinity": host.cores()}
+    quota, number = host.cpu_quota(), libraries().threads()
+    if quota is not None:
+        found["CPU quota"] = quota
+    if number is not None:
+        found["BLAS"] = number
+    if hasattr(os, "process_cpu_count"):  # from Python 3.13 on; also set by -X cpu_count
+        found["PYTHON_CPU_COUNT"] = os.process_cpu_count() or 1
+    for name in ("OMP_NUM_THREADS", "PYTHON_CPU_COUNT"):
+        told = host.variable(name)
+        if told and name not in found:
+            outermost = told.split(",")[0].strip()  # of nested levels
+            if outermost.isdecimal():
+                found[name] = max(1, int(outermost))
+    return found
+
+
+def _setting() -> int | None:
+    """Return GPUGRAD_NUM_THREADS, or None where it is not set or empty."""
+    given = host.variable("GPUGRAD_NUM_THREADS")
     if given is None:
-        if hasattr(os, "sched_getaffinity"):
-            return len(os.sched_getaffinity(0))
-        return os.cpu_count() or 1
+        return None
     if not given.isdecimal() or int(given) < 1:
         raise ArgumentError(f"GPUGRAD_NUM_THREADS is {given!r}, expected a number of threads")
     return int(given)
@@ -47,88 +74,123 @@ def number_of_workers() -> int:
 
 
 class Libraries:
-    """The BLAS libraries of the process, and who holds them at one thread, or at a few.
+    """The BLAS libraries of the process, and the holds that limit their threads.
 
-    The number of threads is the process's own. So those who hold it are known: it is the least that
-    one of them wants, and the last of them gives back what the first found. An OpenBLAS upon OpenMP
-    has a number for each thread.
+    The number of threads is the process's own: it is the least of all holds, and what others set
+    where there is none. It is taken back only where it is still as it was set here. An OpenBLAS on
+    OpenMP has a number for each thread, which is OpenMP's.
+
+    Parameters
+    ----------
+    blas, openmp : sequences of threadpoolctl's controllers
     """
 
-    def __init__(self, libraries: Sequence[Any]) -> None:
-        self.all = libraries
-        self.own = [a for a in libraries if getattr(a, "threading_layer", "") == "openmp"]
-        self._shared = [a for a in libraries if a not in self.own]
-        self.lock = threading.RLock()  # a signal's handler may come here too
-        self.holders: set[Hold] = set()
-        self._before: list[int] | None = None
-        self._set_to = 0  # what holders want, once it is set
+    def __init__(self, blas: Sequence[Any], openmp: Sequence[Any] = ()) -> None:
+        self.all = blas
+        on_openmp = [
+            one
+            for one in blas
+            if getattr(one, "threading_layer", "") == "openmp" and one.internal_api == "openblas"
+        ]
+        self.own = on_openmp and (openmp or on_openmp)
+        self._shared = [one for one in blas if one not in on_openmp]
+        self._set_to: dict[int, tuple[int, set[int]]] = {}  # by place: before, and as set here
+        self.holds: set[Hold] = set()
+        self.lock = threading.RLock()  # a signal handler may come here too
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._forked)
 
-    def threads(self) -> int:
-        """Return the number of threads that products of this thread may have."""
-        return max([one.get_num_threads() for one in self.all], default=1)
+    def threads(self) -> int | None:
+        """Return how many threads others let products of this thread have; None if not known.
 
-    def set_for_holders(self) -> None:
-        """Set the number that the holders want, or the one before if there are none."""
-        if self.holders:
-            if self._before is None:
-                self._before = [one.get_num_threads() for one in self._shared]
-            least = min(holder.threads for holder in self.holders)
-            if least != self._set_to:
-                _set(self._shared, [min(least, number) for number in self._before])
-                self._set_to = least
-        elif self._before is not None:
-            _set(self._shared, self._before)
-            self._before, self._set_to = None, 0
+        One thread is what BLIS has where nobody has set a number.
+        """
+        found = [one.get_num_threads() for one in self.own]
+        for place, library in enumerate(self._shared):
+            number = self._before(place, library.get_num_threads())
+            if number > 1 or library.internal_api != "blis":
+                found.append(number)
+        return max(found, default=None)
+
+    def set(self, hold: "Hold", *, held: bool) -> None:
+        """Begin or end a hold, and set the number of threads for those there are then.
+
+        The lock's owner may be a thread that a signal handler has interrupted, perhaps to wait for
+        this one, or that does not run any more: so it is not waited for without end.
+        """
+        lock, locked = self.lock, False  # another one after a fork
+        try:
+            locked = not sys.is_finalizing() and lock.acquire(timeout=PATIENCE)
+            (self.holds.add if held else self.holds.discard)(hold)
+            self._set_for_holds()
+        finally:
+            if locked:
+                lock.release()
+
+    def _set_for_holds(self) -> None:
+        least = min([hold.threads for hold in self.holds], default=None)
+        for place, library in enumerate(self._shared):
+            now = library.get_num_threads()
+            before = self._before(place, now)
+            wanted = before if least is None else min(least, before)
+            if now != wanted:
+                self._set_to[place] = before, {now, wanted}  # a Ctrl-C may come in between
+                _set(library, wanted)
+            if least is None:
+                self._set_to.pop(place, None)
+            else:
+                self._set_to[place] = before, {wanted}
+
+    def _before(self, place: int, now: int) -> int:
+        """Return the number of threads that a library has but for holds."""
+        before, ours = self._set_to.get(place, (now, ()))
+        return before if now in ours else now
 
     def _forked(self) -> None:
-        """Forget what other threads were doing: they are not in this process."""
+        """Forget the holds of threads that are not in this process."""
         self.lock = threading.RLock()
-        self.holders = set()
-        self.set_for_holders()
+        self.holds = {hold for hold in self.holds if hold.thread == threading.get_ident()}
+        self._set_for_holds()
 
 
 class Hold:
-    """One thread's wish that the BLAS use so many threads, or fewer.
+    """One thread's limit for the BLAS's threads.
 
     What is to be given back is noted before anything is changed, and `release` can be called again:
     so a Ctrl-C at any moment loses nothing.
     """
 
     def __init__(self, libraries: Libraries, threads: int = 1) -> None:
-        self.threads = threads
+        self.threads, self.thread = threads, threading.get_ident()
         self._libraries = libraries
-        self._own_before: list[int] | None = None
+        self._own_before: list[int] = []
 
     def take(self) -> None:
         """Have the BLAS use no more threads."""
-        libraries = self._libraries
-        with libraries.lock:
-            libraries.holders.add(self)
-            libraries.set_for_holders()
-        if libraries.own:
-            self._own_before = [one.get_num_threads() for one in libraries.own]
-            _set(libraries.own, [min(self.threads, before) for before in self._own_before])
+        self._libraries.set(self, held=True)
+        self.take_own()
+
+    def take_own(self) -> None:
+        """Limit a number that is this thread's own, and nothing else."""
+        self._own_before = [one.get_num_threads() for one in self._libraries.own]
+        for one, before in zip(self._libraries.own, self._own_before, strict=True):
+            if before > self.threads:
+                _set(one, self.threads)
 
     def release(self) -> None:
-        """Give back what this holder, or the last of all, has changed; may be called again."""
-        libraries = self._libraries
-        if self._own_before is not None:
-            _set(libraries.own, self._own_before)
-            self._own_before = None
-        with libraries.lock:
-            libraries.holders.discard(self)
-            libraries.set_for_holders()
+        """Give back what has been changed, as far as it is as set; may be called again."""
+        for one, before in zip(self._libraries.own, self._own_before, strict=False):
+            if before > self.threads == one.get_num_threads():
+                _set(one, before)
+        self._libraries.set(self, held=False)
 
 
-def _set(libraries: Sequence[Any], threads: Sequence[int]) -> None:
-    for library, number in zip(libraries, threads, strict=True):
-        # threadpoolctl listens to the first thread that sets, since 3.8, unless it is told not to.
-        listen = getattr(library, "clear_controlling_thread", lambda **_: None)
-        listen(force=True)
-        library.set_num_threads(number)
-        listen(force=True)
+def _set(library: Any, threads: int) -> None:
+    # threadpoolctl listens to the first thread that sets, since 3.8, unless it is told not to.
+    listen = getattr(library, "clear_controlling_thread", lambda **_: None)
+    listen(force=True)
+    library.set_num_threads(threads)
+    listen(force=True)
 
 
 _found: dict[str, Libraries] = {}
@@ -142,8 +204,9 @@ def libraries() -> Libraries:
     """
     found = _found.get("blas")
     if found is None:  # looking takes 0.3 ms
-        controllers = ThreadpoolController().select(user_api="blas").lib_controllers
-        found = _found.setdefault("blas", Libraries(controllers))
+        loaded = ThreadpoolController()
+        blas, openmp = (loaded.select(user_api=api).lib_controllers for api in ("blas", "openmp"))
+        found = _found.setdefault("blas", Libraries(blas, openmp))
     return found
 
 
@@ -197,11 +260,10 @@ def _kernels_agree() -> bool:
 def allowed(threads: int, dtype: np.dtype[Any]) -> int:
     """Return how many of its threads the BLAS may use for such products.
 
-    GPUGRAD_NUM_THREADS at most; 1 where trying has shown that their bits would not be those of one
-    thread after all.
+    As many as a call may use at most; 1 where trying has shown that their bits would not be those
+    of one thread after all.
     """
-    if threads > 1 and "GPUGRAD_NUM_THREADS" in os.environ:
-        threads = min(threads, number_of_workers())
+    threads = min(threads, number_of_workers()) if threads > 1 else 1
     return threads if _agree(threads, dtype) else 1
 
 
@@ -212,7 +274,7 @@ def bind(dtype: np.dtype[Any], compute: Compute, on_workers: Compute | None = No
     """
 
     def on_blas_threads(*arrays: Any) -> None:
-        number = libraries().threads()
+        number = libraries().threads() or 1
         wanted = allowed(number, dtype)
         if wanted == 1 and on_workers is not None:
             on_workers(*arrays)
@@ -242,50 +304,3 @@ def _products(dtype: np.dtype[Any]) -> list[Array]:
     n, k, m, piece = 157, 9 * STRETCH, 7 * EDGE, 64
     dz, x, w = (random.random(shape).astype(dtype) for shape in ((n, m), (n, k), (k, m)))
     return [x @ w, np.concatenate([x[:piece] @ w, x[piece:] @ w]), dz @ w.T, x.T @ dz]
-
-
-# ---- the cores that threads run on
-
-
-_current: Callable[[], int] | None = None
-if hasattr(os, "sched_setaffinity"):
-    _current = getattr(ctypes.CDLL(None), "sched_getcpu", None)
-
-
-class Pin:
-    """A way to keep this thread on the core that it is on, and to let it go again.
-
-    A virtual machine's halted cores do not look idle to Linux, so that it wakes a thread on the
-    core of the one that wakes it, and both share it for milliseconds while another is idle: on two
-    cores a layer of 2048 × 512 × 256 took 5.4 ms after a pause, and 3.0 with a core for each.
-
-    Attributes
-    ----------
-    others : set of int
-        The cores for other threads: those that this thread may use, without its own. Empty where
-        there are no others, or the system does not say.
-    """
-
-    def __init__(self) -> None:
-        self.others: frozenset[int] = frozenset()
-        self._allowed: set[int] = set()
-
-    def set(self) -> None:
-        """Keep this thread where it is."""
-        if _current is None:
-            return
-        here, self._allowed = {_current()}, os.sched_getaffinity(0)
-        self.others = frozenset(self._allowed - here)
-        if here < self._allowed:
-            move(0, here)
-
-    def undo(self) -> None:
-        """Let this thread run where it could before; may be called again."""
-        if self._allowed:
-            move(0, self._allowed)
-
-
-def move(thread: int, cores: Set[int]) -> None:
-    """Let a thread, 0 for this one, run on some cores alone, if the system allows it."""
-    with suppress(OSError):  # forbidden, or the cores have just been taken away
-        os.sched_setaffinity(thread, cores)

@@ -1,14 +1,15 @@
 """Tasks on several cores: a pool of worker threads, each with buffers and one BLAS thread.
 
 What the tasks are follows from shapes alone, and each writes a part of the results that no other
-does. So neither the number of workers nor who takes which task changes a bit.
+does. So neither the number of workers nor which of them takes a task changes a bit. The caller
+takes tasks too, and waits for those alone that workers have taken.
 """
 
-import functools
 import os
+import queue
+import sys
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -23,8 +24,9 @@ from gpugrad.cpu.scratch import Array, Scratch, take
 Task = Callable[[Scratch], object]
 
 LARGE_SUM = 8 * BLOCK  # elements of the parts of a sum that is worth several threads
-POLLS = 100  # with which others are waited for, a microsecond each, before pauses between them
+POLLS = 100  # with which workers are waited for, a microsecond each, before pauses between them
 PAUSE = 5e-5  # seconds
+IDLE = 60  # seconds after which a worker ends
 
 
 class Work:
@@ -78,140 +80,140 @@ def _run(tasks: Sequence[Task]) -> None:
     A Ctrl-C may come anywhere. So what has to be undone can be undone twice, and is where the first
     time was interrupted.
     """
-    job, hold, pin = _Job(tasks), threads.Hold(threads.libraries()), threads.Pin()
-    workers: list[Worker] = []
+    count = min(threads.number_of_workers(), len(tasks)) - 1
+    job, hold = _Job(tasks), threads.Hold(threads.libraries())
     try:
-        hold.take()  # before this thread is kept on a core, for the BLAS may start threads
-        if len(tasks) > 1:
-            number = min(threads.number_of_workers(), len(tasks))
-            _pool(os.getpid()).find(job, number - 1, workers)
-        if workers:
-            pin.set()
-        for worker in workers:
-            worker.begin(job, pin.others)
+        hold.take()
+        _running.append(job)
+        if count > 0 and not sys.is_finalizing():  # other threads do not run any more
+            _start(job, count)
         job.work()
-        _settle(job, workers, pin)
-        hold.release()
+        _end(job, hold)
     except BaseException as error:
-        job.error = job.error or error
-        _settle(job, workers, pin)
-        hold.release()
+        job.fail(error)
+        _end(job, hold)
+    failed, job.error = job.error, None
     try:
-        if job.error is not None:
-            raise job.error
+        if failed is not None:
+            raise failed
     finally:
-        del job  # which would keep the error's frames, and their arrays
+        del failed  # which would keep its frames, and their arrays
 
 
-def _settle(job: "_Job", workers: "list[Worker]", pin: threads.Pin) -> None:
-    """Wait for workers, let them go, and this thread too."""
-    for worker in workers:
-        worker.wait(job)
-    pin.undo()
-    for worker in workers:
-        worker.job_of = None
+def _end(job: "_Job", hold: threads.Hold) -> None:
+    job.wait()
+    if job in _running:
+        _running.remove(job)
+    hold.release()
 
 
 class _Job:
-    """Tasks, which any number of threads work off together."""
+    """Tasks, which any number of threads work off together.
+
+    Attributes
+    ----------
+    caller : int
+        The thread that waits for them.
+    workers : list of Worker
+        Those that may have a task at the moment.
+    alone : bool
+        Whether only the caller may take further tasks.
+    error : exception or None
+    """
 
     def __init__(self, tasks: Sequence[Task]) -> None:
+        self.caller = threading.get_ident()
+        self.workers: list[Worker] = []
+        self.alone = False
         self.error: BaseException | None = None
         self._waiting = deque(tasks)
 
-    def work(self) -> None:
+    def work(self, worker: "Worker | None" = None) -> None:
         """Take tasks until none is left; an error leaves none to the others."""
         try:
             with np.errstate(all="ignore"), take() as scratch:
-                while self.error is None:
+                while worker is None or not self.alone:
                     try:
                         task = self._waiting.popleft()
                     except IndexError:
                         return
                     task(scratch)
         except BaseException as error:
-            self.error = self.error or error
+            self.fail(error)
 
+    def fail(self, error: BaseException) -> None:
+        """Note the first error, and leave no task."""
+        self.error = self.error or error
+        self._waiting.clear()
 
-class Worker(threading.Thread):
-    """A thread that waits for jobs.
+    def wait(self) -> None:
+        """Wait for the tasks that workers have: at first without sleeping.
 
-    Attributes
-    ----------
-    job_of : weak reference to a job, or None
-        For whom it works or is about to. One whose job is no more is free.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(name="gpugrad", daemon=True)
-        self.job_of: weakref.ref[_Job] | None = None
-        self._awake = threading.Lock()
-        self._awake.acquire()
-        self._job: _Job | None = None
-        self._on: frozenset[int] = frozenset()
-
-    @property
-    def is_free(self) -> bool:
-        """Whether nobody's job is or will be its."""
-        return self._job is None and (self.job_of is None or self.job_of() is None)
-
-    def begin(self, job: _Job, on: frozenset[int]) -> None:
-        """Work on a job, on some cores, or where it is if none are named."""
-        if on and on != self._on:
-            threads.move(self.native_id or 0, on)
-            self._on = on
-        self._job = job
-        self._awake.release()
-
-    def wait(self, job: _Job) -> None:
-        """Wait until it no longer works on the job: at first without sleeping.
-
-        To be woken takes 30 µs.
+        To be woken takes 30 µs. A worker that has not begun, or that is not alive, has none.
         """
         polls = 0
-        while self._job is job:
+        while any(worker.is_alive() for worker in [*self.workers]):
             time.sleep(0 if polls < POLLS else PAUSE)
             polls += 1
 
+
+class Worker(threading.Thread):
+    """A thread that takes tasks of one job after the other, until it has been idle for long."""
+
+    def __init__(self, place: int) -> None:
+        super().__init__(name="gpugrad", daemon=True)
+        self._place = place
+
     def run(self) -> None:
-        """Work on one job after the other."""
-        while True:
-            self._awake.acquire()
-            job = self._job
-            assert job is not None
-            threads.on_threads(1, job.work)
+        """Wait for jobs; its buffers go with it."""
+        threads.Hold(threads.libraries()).take_own()
+        while _workers.get(self._place) is self:
+            try:
+                job = _jobs.get(timeout=IDLE)
+            except queue.Empty:
+                return
+            job.workers.append(self)  # before it takes a task: see wait
+            job.work(self)
+            job.workers.remove(self)
             del job  # and the arrays with it
-            self._job = None
 
 
-class ThreadPool:
-    """The workers of a process: as many as a call has asked for, at most."""
-
-    def __init__(self) -> None:
-        self._members: list[Worker] = []
-        self._lock = threading.RLock()
-
-    def find(self, job: _Job, count: int, found: list[Worker]) -> None:
-        """Add to the list so many workers, or those that are free, for a job."""
-        with self._lock:
-            for worker in self._members:
-                if len(found) < count and worker.is_free:
-                    worker.job_of = weakref.ref(job)
-                    found.append(worker)
-            while len(found) < count and len(self._members) < count:
-                worker = Worker()
-                worker.job_of = weakref.ref(job)
-                try:
-                    worker.start()
-                except RuntimeError:  # at the system's limit, or the interpreter's end
-                    return
-                finally:
-                    if worker.ident is not None:
-                        self._members.append(worker)
-                found.append(worker)
+# No lock guards these: a call may be entered anywhere, also in a signal handler.
+_jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()  # once for each worker that is to wake
+_workers: dict[int, Worker] = {}  # by place; one that has lost its place ends
+_running: list[_Job] = []
 
 
-@functools.cache
-def _pool(process: int) -> ThreadPool:
-    """Keep threads from call to call, in each process: after a fork, a parent's are not there."""
-    return ThreadPool()
+def _start(job: _Job, count: int) -> None:
+    """Have so many workers take tasks of a job, or those that the system allows."""
+    for place in range(count):
+        worker = _workers.get(place)
+        if worker is None or not worker.is_alive():
+            worker = _workers[place] = Worker(place)
+            try:
+                worker.start()
+            except RuntimeError:  # at the system's limit, or the interpreter's end
+                count = place
+                break
+    for _ in range(count - _jobs.qsize()):
+        _jobs.put(job)
+
+
+def _before_fork() -> None:
+    """Let workers complete their tasks for this thread: in the child they would stay undone."""
+    for job in [*_running]:
+        if job.caller == threading.get_ident():
+            job.alone = True
+            job.wait()
+
+
+def _forked() -> None:
+    """Forget the parent's workers."""
+    global _jobs
+    _jobs = queue.SimpleQueue()
+    _workers.clear()
+    _running[:] = [job for job in _running if job.caller == threading.get_ident()]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_child=_forked)

@@ -28,6 +28,15 @@ OPTIONS = {
 }
 
 
+def _forked() -> None:
+    global IMPORTING
+    IMPORTING = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
+
 class Compiled(NamedTuple):
     """Machine code, and the output of ptxas: registers, spills, memory."""
 

@@ -1,5 +1,6 @@
 """Gradients of a layer that are added to float32 buffers in its backward pass."""
 
+import os
 import threading
 from typing import Any
 
@@ -13,6 +14,15 @@ from gpugrad.torch.errors import TorchArgumentError, as_runtime_error
 HALVES = (torch.float16, torch.bfloat16)
 
 _adding = threading.RLock()  # backward passes of several threads may add to the same buffers
+
+
+def _forked() -> None:
+    global _adding
+    _adding = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 class IntoMainGrad(torch.autograd.Function):  # type: ignore[misc]  # it is Any

@@ -177,13 +177,13 @@ def test_which_kernels_agree(monkeypatch, architecture):
 
 def test_no_more_threads_than_there_are_to_be(monkeypatch):
     monkeypatch.setattr(threads, "_agree", lambda number, dtype: True)
-    seen = []
+    library, seen = threads.libraries().all[0], []
     for workers in ("1", "2", "8"):
         monkeypatch.setenv("GPUGRAD_NUM_THREADS", workers)
 
         def look():
             number = threads.allowed(threads.libraries().threads(), FLOAT32)
-            threads.on_threads(number, lambda: seen.append(threads.libraries().threads()))
+            threads.on_threads(number, lambda: seen.append(library.get_num_threads()))
 
         on(3, look)
     assert seen == [1, 2, 3]
@@ -191,6 +191,8 @@ def test_no_more_threads_than_there_are_to_be(monkeypatch):
 
 class Liar:
     """A BLAS whose products have other bits as soon as it has several threads."""
+
+    internal_api = "openblas"
 
     def __init__(self):
         self.threads = 4
@@ -213,7 +215,7 @@ def test_trying_finds_products_that_differ(monkeypatch, lie, expected):
         several = lie == "of several threads" and library.threads > 1
         return [np.zeros(2), np.full(2, lie == "of pieces"), np.full(2, several)]
 
-    monkeypatch.delenv("GPUGRAD_NUM_THREADS", raising=False)
+    monkeypatch.setenv("GPUGRAD_NUM_THREADS", "4")
     monkeypatch.setattr(threads, "libraries", lambda: libraries)
     monkeypatch.setattr(threads, "_products", products)
     threads._agree.cache_clear()
@@ -223,16 +225,61 @@ def test_trying_finds_products_that_differ(monkeypatch, lie, expected):
         threads._agree.cache_clear()
 
 
-def test_the_least_that_a_holder_wants():
+def test_the_number_of_threads_is_the_least_of_all_holds():
     library = Liar()
     libraries = threads.Libraries([library])
     three, one, nine = (threads.Hold(libraries, number) for number in (3, 1, 9))
-    seen = [libraries.threads()]
+    seen = [library.threads]
     for step in (nine.take, three.take, one.take, one.release, one.release, nine.release):
         step()
         seen.append(library.threads)
+        assert libraries.threads() == 4, "what others allow"
     three.release()
     assert (seen, library.threads) == ([4, 4, 3, 1, 3, 3, 3], 4)
+
+
+@pytest.mark.parametrize("before", [1, 2, 4])
+@pytest.mark.parametrize("meanwhile", [1, 2, 3, 4])
+def test_a_number_that_others_set_during_a_hold_stays(before, meanwhile):
+    """But for one thread, as a hold sets it: that is not to be told from the hold's."""
+    library = Liar()
+    library.threads = before
+    libraries = threads.Libraries([library])
+    hold, second = threads.Hold(libraries), threads.Hold(libraries)
+    hold.take()
+    library.threads = meanwhile
+    second.take()
+    assert (library.threads, libraries.threads()) == (1, before if meanwhile == 1 else meanwhile)
+    second.release()
+    hold.release()
+    assert library.threads == (before if meanwhile == 1 else meanwhile)
+
+
+@pytest.mark.parametrize("owner", ["suspended", "gone"])
+def test_the_lock_of_a_thread_that_does_not_run_is_not_waited_for(monkeypatch, owner):
+    """As of one that a signal handler has interrupted, or at the interpreter's end."""
+    library = Liar()
+    libraries = threads.Libraries([library])
+    held, done = threading.Event(), threading.Event()
+
+    def own():
+        with libraries.lock:
+            held.set()
+            done.wait(10)
+
+    thread = threading.Thread(target=own)
+    thread.start()
+    held.wait(10)
+    monkeypatch.setattr(threads, "PATIENCE", 0.01 if owner == "suspended" else 10)
+    monkeypatch.setattr(threads.sys, "is_finalizing", lambda: owner == "gone")
+    hold, start = threads.Hold(libraries), time.monotonic()
+    hold.take()
+    assert library.threads == 1
+    hold.release()
+    assert library.threads == 4
+    assert time.monotonic() - start < 5
+    done.set()
+    thread.join()
 
 
 @pytest.mark.parametrize("rows", [1, 2, 300])
