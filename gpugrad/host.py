@@ -4,18 +4,13 @@ import functools
 import os
 import platform
 import sys
-from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 CPU_INFO = Path("/proc/cpuinfo")
 CPU_QUOTA = ("cpu.cfs_quota_us", "cpu.cfs_period_us")  # of a control group of version 1
 AVX2_ARCHITECTURES = ("Haswell", "Zen")  # of OpenBLAS kernels
-
-# os.environ's own dictionary: where a variable is not set, os.environ takes 1 µs to find out.
-_environment: Any = getattr(os.environ, "_data", os.environ)
-_encode: Callable[[str], Any] = getattr(os.environ, "encodekey", str)
 
 
 class Blas(NamedTuple):
@@ -33,8 +28,7 @@ class Blas(NamedTuple):
 
 def variable(name: str) -> str | None:
     """Return an environment variable; None where it is not set or empty."""
-    found = _environment.get(_encode(name))
-    return os.fsdecode(found) if found else None
+    return os.environ.get(name) or None
 
 
 def processor() -> str:
