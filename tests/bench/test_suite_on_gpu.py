@@ -132,6 +132,7 @@ def test_outcomes_of_all_kinds(tree):
     ]
 
 
+@pytest.mark.slow
 def test_time_that_is_over_is_no_failure_and_what_is_left_is_named(tree):
     tree("hang", "outcomes")
     one = run(seconds=12)

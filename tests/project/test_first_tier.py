@@ -15,7 +15,7 @@ KINDS = {
     "values on the emulator": r"api/test_matmul_backward\.py::test_values\[emulator-",
     "values with CuPy": r"api/test_matmul_backward\.py::test_values\[cupy-",
     "tensor cores": r"api/test_matmul_backward\.py::test_values\[\w+-tensor-cores-",
-    "the fused backward kernel": r"api/test_dense_sigmoid_backward\.py::test_\w+\[\w+-one-launch-",
+    "the fused backward kernel": r"api/test_dense_sigmoid_backward\.py::test_\w+\[\w+-fused-",
     "bad input": r"api/test_bad_input\.py::",
     "layouts": r"api/test_layouts\.py::",
     "error bounds": r"api/test_accuracy\.py::",
@@ -41,7 +41,7 @@ KINDS = {
     "the command line": r"cli/test_command\.py::",
     "benchmarks": r"bench/test_results\.py::",
     "other sources": r"independent_truth/test_cute_layouts\.py::",
-    "references": r"testing/test_reference\.py::",
+    "references": r"testing/test_bounds\.py::",
 }
 
 
