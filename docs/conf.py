@@ -28,7 +28,8 @@ class Mocks(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         """Make a module that has every attribute; some are more than a mock."""
         module = mock.MagicMock()
         module.__version_info__ = (sys.maxsize,)  # newer than what gpugrad.jax asks for
-        module.Module = type("Module", (), {})  # a base class
+        for base in ("Module", "Function", "_SingleLevelFunction"):
+            setattr(module, base, type(base, (), {"apply": None}))
         return module
 
     def exec_module(self, module: Any) -> None:
