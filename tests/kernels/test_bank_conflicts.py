@@ -49,7 +49,7 @@ def requests(
     across = product == "dw"  # of dx = dz wᵀ both operands are K-major, of dw = xᵀ dz neither
     macros = [ELEMENTS[precision.dtype], *one.macros]
     if precision.algorithm != "ffma" and across:
-        macros += ["LEFT_ACROSS", "RIGHT_ACROSS"]
+        macros += ["LEFT_MN_MAJOR", "RIGHT_MN_MAJOR"]
     stem = f"matmul_backward_{precision.algorithm}"
     shape = (contraction, tile) if across else (tile, contraction)
     strides = (1, tile) if across else (contraction, 1)
