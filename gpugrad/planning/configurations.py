@@ -414,8 +414,8 @@ class FusedConfiguration(Configuration):
 class FusedFfma(FusedConfiguration):
     """dense_sigmoid_backward_fused_ffma.cu: float32 by FFMA.
 
-    ROWS_AHEAD is the number of rows of dw multiplied at once, with fewer on sm_120, where more
-    spill; QUADS_AHEAD the number of quads of outputs of dx.
+    DW_UNROLL is the number of rows of dw multiplied at once, with fewer on sm_120, where more
+    spill; DX_UNROLL the number of quads of outputs of dx.
     """
 
     algorithm: ClassVar[str] = "ffma"
