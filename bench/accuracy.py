@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from bench import peers, products, section, workload
+from bench import products, section, workload
 from bench.sticky_errors import is_sticky
 from gpugrad.arrays.kinds import DTYPES
+from gpugrad.benchmark.peers import cupy_cublas, pytorch
 from gpugrad.operations import OPERATIONS
 from gpugrad.testing import operations, random_operands, reference, worst_element
 from gpugrad.testing.bounds import FORMATS, Answer
@@ -99,9 +100,9 @@ def compare(op: str, dtype: str, *, quick: bool) -> Finding:
 
 def competitors() -> dict[str, Callable[[str, Any], Any]]:
     """Return the libraries whose errors are shown beside ours, by name."""
-    found: dict[str, Callable[[str, Any], Any]] = {"CuPy": peers.cupy_calls}
-    if peers.no_pytorch() is None:
-        found["PyTorch"] = lambda op, sets: peers.eager_calls(op, peers.tensors(sets))
+    found: dict[str, Callable[[str, Any], Any]] = {"CuPy": cupy_cublas.calls}
+    if pytorch.no_gpu() is None:
+        found["PyTorch"] = lambda op, sets: pytorch.eager(op, list(map(pytorch.tensors, sets)))
     return found
 
 
@@ -165,7 +166,7 @@ def _compare(
 def set_ieee(library: str) -> None:
     """Make a library compute float32 products in IEEE arithmetic."""
     if library == "PyTorch":
-        peers.set_float32_products("highest")
+        pytorch.set_float32_products("highest")
 
 
 def scaled_errors(result: Array, answer: Answer, dtype: str) -> Array:

@@ -64,7 +64,7 @@ def call(benchmark: Any, who: str, layer: Layer, dtype: str) -> Iterator[Callabl
             found: Any = functools.partial(operations.call, op, given, device=device)
         else:
             try:
-                way = PEERS[who].ways(op, drawn, device)[0]
+                way = PEERS[who].implementations(op, drawn, device)[0]
             except ImportError as reason:  # such as no cuBLAS
                 pytest.skip(str(reason))
             stack.enter_context(way.within())

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 import gpugrad
-from bench import peers, section, workload
+from bench import section, workload
 from bench.sticky_errors import is_sticky
-from gpugrad.benchmark.peers import cupy_cublas
+from gpugrad.benchmark.peers import cupy_cublas, pytorch
 from gpugrad.calls import cache
 from gpugrad.testing.product_data import FAMILIES, draw
 from gpugrad.testing.product_errors import PLANES, ProductErrors, exact
@@ -139,16 +139,16 @@ def on_tensor_cores() -> Iterator[None]:
 def competitors() -> dict[str, Callable[[Any, Any], Any]]:
     """Return the other libraries' products: cuBLAS in float32, and in TF32 through PyTorch."""
     found: dict[str, Callable[[Any, Any], Any]] = {"cuBLAS": cupy_cublas.product}
-    if peers.no_pytorch() is None:
+    if pytorch.no_gpu() is None:
         found["TF32"] = tf32_product
     return found
 
 
 def tf32_product(left: Any, right: Any) -> Any:
     """Multiply CuPy arrays by PyTorch, which is allowed TF32."""
-    (one,) = peers.tensors([{"left": left, "right": right}])
-    peers.set_float32_products("high")
+    one = pytorch.tensors({"left": left, "right": right})
+    pytorch.set_float32_products("high")
     try:
         return one["left"] @ one["right"].T
     finally:
-        peers.set_float32_products("highest")
+        pytorch.set_float32_products("highest")

@@ -9,10 +9,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import gpugrad
-from bench import graphs, nvml, peers, section, workload
+from bench import graphs, nvml, section, workload
 from bench.sticky_errors import is_sticky
 from bench.workload import Set, Workload
 from gpugrad.benchmark import roofline, samples
+from gpugrad.benchmark.peers import cupy_cublas, pytorch
 from gpugrad.benchmark.timer import Candidate, TimeBudget, interleave, prepared, rotating
 from gpugrad.operations import OPERATIONS
 from gpugrad.testing import operations
@@ -80,7 +81,7 @@ def work(section_: section.Section) -> None:
         "clocks_before": nvml.readings(),
         "rows": found,
     }
-    section_.data["no_pytorch"] = peers.no_pytorch()
+    section_.data["no_pytorch"] = pytorch.no_gpu()
     left_out = 0
     for row in wanted:
         if section_.left() < (RESERVE_COMPILED if row.compiled else RESERVE):
@@ -189,22 +190,22 @@ def entrants(row: Row, sets: Sequence[Set], *, torch: bool) -> Iterator[Entry]:
     for name, options in variants(row.workload, sets[0]):
         tolerance = "tf32" if name == "medium" else dtype
         yield "ours", name, tolerance, functools.partial(_ours, row.workload, sets, options)
-    plain = functools.partial(_plain, peers.cupy_calls, op, sets)
+    plain = functools.partial(_plain, cupy_cublas.calls, op, sets)
     yield "peers", "CuPy", dtype, plain
     if row.small:
         yield "ours", "graph", dtype, functools.partial(_our_graph, op, sets)
     if not torch:
         return
-    views = peers.tensors(sets)
-    yield "peers", "eager", dtype, functools.partial(_torch, peers.eager_calls, op, views)
+    views = [pytorch.tensors(one) for one in sets]
+    yield "peers", "eager", dtype, functools.partial(_torch, pytorch.eager, op, views)
     if "y" not in OPERATIONS[op].results:
-        enter = functools.partial(_torch, peers.autograd_calls, op, views)
+        enter = functools.partial(_torch, pytorch.backward, op, views)
         yield "peers", "autograd", dtype, enter
     if row.compiled:
-        enter = functools.partial(_torch, peers.compiled_calls, op, views)
+        enter = functools.partial(_torch, pytorch.compiled, op, views)
         yield "peers", "compiled", dtype, enter
     if dtype == "float32" and op in PRODUCTS:
-        enter = functools.partial(_torch, peers.eager_calls, op, views, precision="high")
+        enter = functools.partial(_torch, pytorch.eager, op, views, precision="high")
         yield "peers", "TF32", "tf32", enter
     if row.small:
         yield "ours", "on tensors", dtype, functools.partial(_plain, library_calls, op, views)
@@ -261,7 +262,7 @@ def _torch(
     sets: Sequence[Set],
     precision: str = "highest",
 ) -> tuple[Candidate, Callable[[], Any]]:
-    prepare = functools.partial(peers.set_float32_products, precision)
+    prepare = functools.partial(pytorch.set_float32_products, precision)
     prepare()
     calls = make(op, sets)
     return _on_gpu(calls, functools.partial(prepared, prepare)), calls[0]
@@ -273,8 +274,8 @@ def _our_graph(op: str, sets: Sequence[Set]) -> tuple[Candidate, Callable[[], An
 
 
 def _torch_graph(op: str, sets: Sequence[Set]) -> tuple[Candidate, Callable[[], Any]]:
-    peers.set_float32_products("highest")
-    candidate, results = graphs.pytorch_graph("", peers.eager_calls(op, sets))
+    pytorch.set_float32_products("highest")
+    candidate, results = graphs.pytorch_graph("", pytorch.eager(op, sets))
     return candidate, functools.partial(_replayed, candidate, results)
 
 

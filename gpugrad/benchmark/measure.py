@@ -132,17 +132,17 @@ def _enter_peers(
     place: str,
     known: Answers,
 ) -> None:
-    """Enter all ways of all peers; one that raises is left out, with its reason."""
+    """Enter all implementations of all peers; one that raises is left out, with its reason."""
     case, problem = measured.case, measured.case.problem
     moved = problem.bytes_in + problem.bytes_out
     for peer in peers:
         try:
-            for way in peer.ways(case.op, operands, place):
-                with way.within():
-                    results = on_host(case.op, way, way.call())
-                found = errors({name: np.asarray(one) for name, one in results.items()}, known)
-                candidate = Candidate(way.name, way.call, way.device, way.within, warm=True)
-                entry = Entry(candidate, "peer", place, moved, problem.flops, found)
+            for found in peer.implementations(case.op, operands, place):
+                with found.within():
+                    results = on_host(case.op, found, found.call())
+                off = errors({name: np.asarray(one) for name, one in results.items()}, known)
+                candidate = Candidate(found.name, found.call, found.device, found.within, warm=True)
+                entry = Entry(candidate, "peer", place, moved, problem.flops, off)
                 measured.entries.append(entry)
         except MemoryError:
             raise

@@ -56,12 +56,12 @@ def measure(
 
 
 def _able(peer: Peer, case: Case, near: Mapping[str, Any], place: str) -> list[Candidate]:
-    """Return a peer's ways that work."""
-    ways = peer.ways(case.op, near, place)
-    for way in ways:
-        with way.within():
-            way.call()
-    return [Candidate(one.name, one.call, one.device, one.within, warm=True) for one in ways]
+    """Return a peer's implementations that work."""
+    found = peer.implementations(case.op, near, place)
+    for one in found:
+        with one.within():
+            one.call()
+    return [Candidate(one.name, one.call, one.device, one.within, warm=True) for one in found]
 
 
 def bandwidth(device: str, size: int | None = None) -> Summary:

@@ -58,7 +58,8 @@ def measure(case: Case, n: int, places: Sequence[str], points: list[dict[str, An
     operands = operations.consistent_arrays(case.op, smaller.size, dtype, seed=0)
     given = {name: operands[name] for name in operations.shapes(case.op, smaller.size)}
     candidates = [
-        Candidate(way.name, way.call) for way in PEERS["numpy"].ways(case.op, operands, "cpu")
+        Candidate(one.name, one.call)
+        for one in PEERS["numpy"].implementations(case.op, operands, "cpu")
     ]
     for place in places:
         near = given

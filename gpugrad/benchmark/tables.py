@@ -26,7 +26,7 @@ def show(document: Document) -> None:
 
 
 def own(document: Document) -> list[str]:
-    """Name the ways of the library that were timed."""
+    """Name the library's own candidates that were timed."""
     timed = {one["what"] for one in document["results"]}
     return [name for name in OURS.values() if name in timed]
 

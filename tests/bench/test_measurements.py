@@ -15,7 +15,6 @@ from bench import (
     first_call,
     graphs,
     kernels,
-    peers,
     products,
     report,
     section,
@@ -24,6 +23,7 @@ from bench import (
 )
 from bench.workload import Workload
 from gpugrad.benchmark import roofline, samples, timer
+from gpugrad.benchmark.peers import pytorch
 from gpugrad.benchmark.peers.cupy_cublas import no_cublas
 from gpugrad.calls import cache
 from gpugrad.operations import OPERATIONS
@@ -39,7 +39,7 @@ OPS_AND_DTYPES = [(op, dtype) for op in OPERATIONS for dtype in DTYPES]
 
 @pytest.fixture(autouse=True)
 def _no_pytorch(monkeypatch):
-    monkeypatch.setattr(peers, "no_pytorch", lambda: "no PyTorch here")
+    monkeypatch.setattr(pytorch, "no_gpu", lambda: "no PyTorch here")
 
 
 def a_section(seconds=60.0, quick=True):

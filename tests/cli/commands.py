@@ -20,8 +20,8 @@ QUICK = {
     "demo": ["demo", "--epochs", "2"],
 }
 DEVICES = ["cpu", *(["gpu"] if ON_A_GPU else [])]
-WAYS = {"NumPy", "gpugrad CPU"}
-WAYS_ON_A_GPU = {"gpugrad GPU", "CuPy", "copy to GPU", "copy back"}
+TIMED = {"NumPy", "gpugrad CPU"}
+TIMED_ON_A_GPU = {"gpugrad GPU", "CuPy", "copy to GPU", "copy back"}
 DISK_FULL = Path("/dev/full")
 
 

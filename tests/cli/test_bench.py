@@ -33,8 +33,8 @@ from gpugrad.testing import operations
 from tests.cli.commands import (
     DISK_FULL,
     QUICK,
-    WAYS,
-    WAYS_ON_A_GPU,
+    TIMED,
+    TIMED_ON_A_GPU,
     expect_one_line,
 )
 from tests.conftest import ON_A_GPU
@@ -72,9 +72,9 @@ def test_bench_measures_each_case(capsys):
     assert found["stopped"] is None
     assert found["left_out"] == []
     results = found["results"]
-    ways = (WAYS | WAYS_ON_A_GPU) - {"CuPy"} if ON_A_GPU else WAYS
-    assert {one["what"] for one in results} == ways
-    assert len(results) == len(OPERATIONS) * 2 * 2 * len(ways)
+    names = (TIMED | TIMED_ON_A_GPU) - {"CuPy"} if ON_A_GPU else TIMED
+    assert {one["what"] for one in results} == names
+    assert len(results) == len(OPERATIONS) * 2 * 2 * len(names)
     for one in results:
         low, high = one["quartiles"]
         assert 0 < low <= one["seconds"] <= high
@@ -509,7 +509,7 @@ class Failing:
 
     title, copies = "PyTorch", 0
 
-    def ways(self, *_):
+    def implementations(self, *_):
         raise RuntimeError("not implemented for 'Half'\nand more")
 
     def facts(self):

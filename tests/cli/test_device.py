@@ -10,7 +10,7 @@ from gpugrad.benchmark import load, machine, timer
 from gpugrad.benchmark.peers import cupy_cublas
 from gpugrad.cli import check, digits, main
 from gpugrad.operations import OPERATIONS
-from tests.cli.commands import WAYS, WAYS_ON_A_GPU, expect_one_line
+from tests.cli.commands import TIMED, TIMED_ON_A_GPU, expect_one_line
 from tests.conftest import ON_A_GPU
 
 
@@ -48,7 +48,7 @@ def test_bench_on_a_gpu(gpu, capsys):
     arguments = [*op, "--size", "5,3,4", "--repeat", "1", "--against", "numpy,cupy"]
     assert main(["bench", *arguments, "--json"]) == 0
     results = {one["what"]: one for one in json.loads(capsys.readouterr().out)["results"]}
-    assert set(results) == WAYS | WAYS_ON_A_GPU
+    assert set(results) == TIMED | TIMED_ON_A_GPU
     for name, moved in (("copy to GPU", 4 * 2 * 20), ("copy back", 4 * (20 + 4))):
         assert results[name]["bytes"] == moved
         assert "error" not in results[name]

@@ -29,14 +29,14 @@ def test_peers_compute_the_same(name, op, dtype):
     drawn = operations.consistent_arrays(op, size, operations.dtype_of(dtype), seed=0)
     operands = {name: drawn[name] for name in OPERATIONS[op].operands}
     known = answers(op, operands, {})
-    ways = peer.ways(op, drawn, "cpu")
-    assert ways
-    for way in ways:
-        with way.within():
-            first, again = (on_host(op, way, way.call()) for _ in range(2))
+    found = peer.implementations(op, drawn, "cpu")
+    assert found
+    for one in found:
+        with one.within():
+            first, again = (on_host(op, one, one.call()) for _ in range(2))
         assert first.keys() == set(OPERATIONS[op].results)
         for key, error in errors(first, known).items():
-            assert error < TOLERANCES[dtype], (way.name, key)
+            assert error < TOLERANCES[dtype], (one.name, key)
             assert first[key].dtype == operations.dtype_of(dtype)
             np.testing.assert_array_equal(first[key], again[key])
 
@@ -48,17 +48,17 @@ def test_versions_are_told(name):
     assert PEERS[name].facts()["version"]
 
 
-def test_whoever_can_takes_part():
+def test_all_that_are_installed_take_part():
     found = [peer.name for peer in chosen(None)]
     assert found[0] == "numpy"
     assert set(found) <= set(PEERS)
     assert [peer.name for peer in chosen(("numpy",))] == ["numpy"]
 
 
-def test_nobody_is_on_a_device_that_is_not_his():
+def test_a_peer_has_nothing_for_another_device():
     drawn = operations.consistent_arrays("sigmoid", (3, 1, 5), np.dtype("f4"), seed=0)
-    assert PEERS["numpy"].ways("sigmoid", drawn, "gpu") == []
-    assert PEERS["cupy"].ways("sigmoid", drawn, "cpu") == []
+    assert PEERS["numpy"].implementations("sigmoid", drawn, "gpu") == []
+    assert PEERS["cupy"].implementations("sigmoid", drawn, "cpu") == []
 
 
 @pytest.mark.parametrize("damage", [0.25, np.nan])

@@ -1,6 +1,6 @@
-"""Those that compute the same: NumPy, PyTorch, JAX, and cuBLAS through CuPy.
+"""Libraries that compute the same: NumPy, PyTorch, JAX, and cuBLAS through CuPy.
 
-Each has a module here, which imports its framework when it is asked for a way to compute.
+Each has a module here, which imports its framework when it is first called.
 """
 
 import importlib
@@ -16,8 +16,8 @@ from gpugrad.operations import OPERATIONS
 from gpugrad.testing.operations import Arrays
 
 
-class Way(NamedTuple):
-    """A way to compute an operation on given operands.
+class Implementation(NamedTuple):
+    """An operation bound to operands.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class Way(NamedTuple):
 
 @dataclass(frozen=True)
 class Peer:
-    """Somebody to compare with.
+    """A library to compare with.
 
     Attributes
     ----------
@@ -77,9 +77,11 @@ class Peer:
             return f"{self.title} cannot be used ({reason}); pip install {self.install} installs it"
         return None
 
-    def ways(self, op: str, operands: Mapping[str, Any], device: str) -> list[Way]:
-        """Return its ways to compute an operation on arrays of NumPy ("cpu") or CuPy ("gpu")."""
-        found: list[Way] = self._adapter().ways(op, operands, device)
+    def implementations(
+        self, op: str, operands: Mapping[str, Any], device: str
+    ) -> list[Implementation]:
+        """Return its implementations on arrays of NumPy ("cpu") or CuPy ("gpu")."""
+        found: list[Implementation] = self._adapter().implementations(op, operands, device)
         return found
 
     def facts(self) -> dict[str, Any]:
@@ -119,10 +121,10 @@ def chosen(names: tuple[str, ...] | None) -> list[Peer]:
     return [PEERS[name] for name in names]
 
 
-def on_host(op: str, way: Way, results: Any) -> Arrays:
-    """Bring the results of a way's call to the host, by name."""
+def on_host(op: str, implementation: Implementation, results: Any) -> Arrays:
+    """Copy the results of an implementation's call to the host, by name."""
     if isinstance(results, Mapping):
         results = tuple(results.values())
     several = results if isinstance(results, tuple | list) else (results,)
     names = OPERATIONS[op].results
-    return {name: way.to_host(one) for name, one in zip(names, several, strict=True)}
+    return {name: implementation.to_host(one) for name, one in zip(names, several, strict=True)}

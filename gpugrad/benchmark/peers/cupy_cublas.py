@@ -5,10 +5,11 @@ Products of float32 are IEEE ones unless CUPY_TF32 is set.
 
 import functools
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gpugrad.benchmark.peers import Way
+from gpugrad.benchmark.peers import Implementation
+from gpugrad.benchmark.peers.composition import Calls, bound, composed
 from gpugrad.operations import OPERATIONS
 
 
@@ -19,17 +20,17 @@ def facts() -> dict[str, Any]:
     return {"version": cupy.__version__}
 
 
-def ways(op: str, operands: Mapping[str, Any], device: str) -> list[Way]:
+def implementations(op: str, operands: Mapping[str, Any], device: str) -> list[Implementation]:
     """Return the composition, on a GPU alone."""
     if device != "gpu":
         return []
     import cupy
 
-    return [Way("CuPy", call(op, operands), cupy.asnumpy, "gpu")]
+    return [Implementation("CuPy", calls(op, [operands])[0], cupy.asnumpy, "gpu")]
 
 
-def call(op: str, operands: Mapping[str, Any]) -> Callable[[], Any]:
-    """Bind the composition to operands, CuPy arrays by name; b may be left out.
+def calls(op: str, sets: Sequence[Mapping[str, Any]]) -> Calls:
+    """Bind the composition to sets of operands, CuPy arrays by name; b may be left out.
 
     Raises
     ------
@@ -38,7 +39,7 @@ def call(op: str, operands: Mapping[str, Any]) -> Callable[[], Any]:
     """
     if OPERATIONS[op].products:
         expect_cublas()
-    return functools.partial(_COMPOSED[op], *(operands.get(one) for one in OPERATIONS[op].operands))
+    return bound(_COMPOSED[op], op, sets)
 
 
 def product(left: Any, right: Any) -> Any:
@@ -64,12 +65,13 @@ def no_cublas() -> str | None:
     return None
 
 
-def _kernel(dtype: Any, inputs: str, output: str, expression: str) -> Any:
-    return compiled(inputs, output, expression, "double" if dtype.itemsize == 8 else "float")
+def _kernel(inputs: str, output: str, expression: str, *arrays: Any) -> Any:
+    wide = "double" if arrays[0].dtype.itemsize == 8 else "float"
+    return _compiled(inputs, output, expression, wide)(*arrays)
 
 
 @functools.cache
-def compiled(inputs: str, output: str, expression: str, wide: str) -> Any:
+def _compiled(inputs: str, output: str, expression: str, wide: str) -> Any:
     """Make an element-wise kernel that computes in `wide`, whatever is stored."""
     import cupy
 
@@ -83,46 +85,16 @@ def compiled(inputs: str, output: str, expression: str, wide: str) -> Any:
     )
 
 
-def _dz(dy: Any, y: Any) -> Any:
-    return _kernel(dy.dtype, "dy y", "dz", "dy_ * y_ * (1 - y_)")(dy, y)
-
-
-def _sigma(z: Any) -> Any:
-    return _kernel(z.dtype, "z", "y", "1 / (1 + exp(-z_))")(z)
-
-
-def _sigma_of_sum(z: Any, b: Any) -> Any:
-    return _kernel(z.dtype, "z b", "y", "1 / (1 + exp(-(z_ + b_)))")(z, b)
-
-
-def _matmul_backward(dy: Any, x: Any, w: Any) -> Any:
-    return dy @ w.T, x.T @ dy
-
-
-def _bias_backward(dy: Any) -> Any:
-    return dy.sum(axis=0)
-
-
-def _sigmoid_bias_backward(dy: Any, y: Any) -> Any:
-    dz = _dz(dy, y)
-    return dz, dz.sum(axis=0)
-
-
-def _dense_sigmoid_backward(dy: Any, y: Any, x: Any, w: Any) -> Any:
-    dz = _dz(dy, y)
-    return dz @ w.T, x.T @ dz, dz.sum(axis=0)
+def _sigmoid(z: Any) -> Any:
+    return _kernel("z", "y", "1 / (1 + exp(-z_))", z)
 
 
 def _dense_sigmoid(x: Any, w: Any, b: Any) -> Any:
-    return _sigma_of_sum(x @ w, b)
+    return _kernel("z b", "y", "1 / (1 + exp(-(z_ + b_)))", x @ w, b)
 
 
-_COMPOSED: dict[str, Any] = {
-    "matmul_backward": _matmul_backward,
-    "bias_backward": _bias_backward,
-    "sigmoid_backward": _dz,
-    "sigmoid_bias_backward": _sigmoid_bias_backward,
-    "dense_sigmoid_backward": _dense_sigmoid_backward,
-    "sigmoid": _sigma,
-    "dense_sigmoid": _dense_sigmoid,
-}
+def _sigmoid_backward(dy: Any, y: Any) -> Any:
+    return _kernel("dy y", "dz", "dy_ * y_ * (1 - y_)", dy, y)
+
+
+_COMPOSED = composed(_sigmoid, _dense_sigmoid, _sigmoid_backward)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gpugrad.benchmark.peers import Way
+from gpugrad.benchmark.peers import Implementation
 
 
 def facts() -> dict[str, Any]:
@@ -20,7 +20,7 @@ def facts() -> dict[str, Any]:
     return {"version": jax.__version__}
 
 
-def ways(op: str, operands: Mapping[str, Any], device: str) -> list[Way]:
+def implementations(op: str, operands: Mapping[str, Any], device: str) -> list[Implementation]:
     """Return the compiled function; its time is taken on the host, until the results are there."""
     import jax
 
@@ -32,7 +32,8 @@ def ways(op: str, operands: Mapping[str, Any], device: str) -> list[Way]:
         given = {name: jax.device_put(_host(one), place) for name, one in operands.items()}
         call = _compiled(op, given)
     name = "JAX GPU" if device == "gpu" else "JAX"
-    return [Way(name, functools.partial(_finished, call), np.asarray, "cpu", _float64)]
+    finished = functools.partial(_finished, call)
+    return [Implementation(name, finished, np.asarray, "cpu", _float64)]
 
 
 @contextmanager

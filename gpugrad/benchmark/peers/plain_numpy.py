@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gpugrad import host
-from gpugrad.benchmark.peers import Way
+from gpugrad.benchmark.peers import Implementation
 from gpugrad.operations import OPERATIONS
 from gpugrad.testing import operations
 
@@ -20,11 +20,11 @@ def facts() -> dict[str, Any]:
     return {"version": np.__version__, "blas": str(blas), "threads": blas.threads}
 
 
-def ways(op: str, operands: Mapping[str, Any], device: str) -> list[Way]:
+def implementations(op: str, operands: Mapping[str, Any], device: str) -> list[Implementation]:
     """Return the expressions, on the CPU alone."""
     if device != "cpu":
         return []
     given = {name: operands[name] for name in OPERATIONS[op].operands}
     call = functools.partial(operations.plain, op, np, given)
     silent = functools.partial(np.errstate, all="ignore")
-    return [Way("NumPy", call, np.asarray, "cpu", silent)]
+    return [Implementation("NumPy", call, np.asarray, "cpu", silent)]

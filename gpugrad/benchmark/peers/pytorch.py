@@ -1,13 +1,17 @@
 """PyTorch: backwards by autograd, and the same composed of its functions, on CPU and GPU alike."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gpugrad.arrays import kinds
-from gpugrad.benchmark.peers import Way
+from gpugrad.benchmark.peers import Implementation
+from gpugrad.benchmark.peers.composition import Calls, bound, composed
+from gpugrad.gpu.availability import installed
 
 FORWARD = ("sigmoid", "dense_sigmoid")  # nothing to go backwards through
+
+Set = Mapping[str, Any]  # operands by name
 
 
 def facts() -> dict[str, Any]:
@@ -17,77 +21,85 @@ def facts() -> dict[str, Any]:
     return {"version": torch.__version__, "threads": torch.get_num_threads()}
 
 
-def ways(op: str, operands: Mapping[str, Any], device: str) -> list[Way]:
+def implementations(op: str, operands: Set, device: str) -> list[Implementation]:
     """Return autograd, whose forward pass is made here, and the composition run as it is called."""
     import torch
 
     if device == "gpu" and not torch.cuda.is_available():
         return []
-    given = tensors(operands)
+    given = [tensors(operands)]
     where = " GPU" if device == "gpu" else ""
-    composition = composed(op)
-    bound = functools.partial(composition, *(given[name] for name in parameters(composition)))
-    found = [Way(f"torch eager{where}", bound, _to_host, device)]
+    found = [Implementation(f"torch eager{where}", eager(op, given)[0], _to_host, device)]
     if op not in FORWARD:
-        found.insert(0, Way(f"PyTorch{where}", backward(op, given), _to_host, device))
+        call = backward(op, given)[0]
+        found.insert(0, Implementation(f"PyTorch{where}", call, _to_host, device))
     return found
 
 
-def tensors(operands: Mapping[str, Any]) -> dict[str, Any]:
+@functools.cache
+def no_gpu() -> str | None:
+    """Return why PyTorch cannot take part on a GPU, or None if it can."""
+    if not installed("torch"):
+        return "PyTorch is not installed"
+    try:
+        import torch
+
+        if not torch.cuda.is_available():
+            return "PyTorch finds no GPU"
+        if torch.cuda.current_stream().cuda_stream != 0:
+            return "PyTorch does not work on the default stream"  # which the events are on
+    except Exception as error:  # whatever a broken installation raises
+        return f"PyTorch cannot be used: {type(error).__name__}: {error}"[:300]
+    return None
+
+
+def tensors(operands: Set) -> dict[str, Any]:
     """View arrays of NumPy or CuPy as tensors, without copies."""
     import torch  # noqa: F401  (for `wrap`)
 
     return {name: kinds.wrap(array, "PyTorch") for name, array in operands.items()}
 
 
-def backward(op: str, one: Mapping[str, Any]) -> Callable[[], Any]:
-    """Make the layer's own forward pass; what goes backwards through it, again and again."""
+def set_float32_products(precision: str) -> None:
+    """Choose how PyTorch multiplies float32 matrices: "highest" is IEEE, "high" is TF32."""
     import torch
 
-    result, leaves = _forward(op, one)
-    return functools.partial(torch.autograd.grad, result, leaves, one["dy"], retain_graph=True)
+    torch.set_float32_matmul_precision(precision)
 
 
-def parameters(function: Any) -> tuple[str, ...]:
-    """Name the operands that a composition takes."""
-    code = function.__code__
-    return tuple(code.co_varnames[: code.co_argcount])
+def eager(op: str, sets: Sequence[Set]) -> Calls:
+    """Return calls of the composition, for each set of tensors, run as they are called."""
+    return bound(_composed(op), op, sets)
 
 
-def composed(op: str) -> Any:
+def compiled(op: str, sets: Sequence[Set]) -> Calls:
+    """Compile the composition with torch.compile for these shapes."""
+    import torch
+
+    torch.compiler.reset()  # its cache is bounded for each function
+    return bound(torch.compile(_composed(op), dynamic=False, fullgraph=True), op, sets)
+
+
+def backward(op: str, sets: Sequence[Set]) -> Calls:
+    """Make the layer's own forward pass of each set, and return calls of autograd through it."""
+    import torch
+
+    calls: Calls = []
+    for one in sets:
+        result, leaves = _forward(op, one)
+        grad = functools.partial(torch.autograd.grad, result, leaves, one["dy"], retain_graph=True)
+        calls.append(grad)
+    return calls
+
+
+def _composed(op: str) -> Any:
     """Return the operation as PyTorch's users write it, with its fused sigmoid gradient."""
     import torch
-
-    gradient = torch.ops.aten.sigmoid_backward
-
-    def matmul_backward(dy: Any, x: Any, w: Any) -> Any:
-        return dy @ w.t(), x.t() @ dy
-
-    def bias_backward(dy: Any) -> Any:
-        return dy.sum(0)
-
-    def sigmoid_backward(dy: Any, y: Any) -> Any:
-        return gradient(dy, y)
-
-    def sigmoid_bias_backward(dy: Any, y: Any) -> Any:
-        dz = gradient(dy, y)
-        return dz, dz.sum(0)
-
-    def dense_sigmoid_backward(dy: Any, y: Any, x: Any, w: Any) -> Any:
-        dz = gradient(dy, y)
-        return dz @ w.t(), x.t() @ dz, dz.sum(0)
-
-    def sigmoid(z: Any) -> Any:
-        return torch.sigmoid(z)
 
     def dense_sigmoid(x: Any, w: Any, b: Any) -> Any:
         return torch.sigmoid(torch.addmm(b, x, w))
 
-    functions: list[Any] = [
-        *(matmul_backward, bias_backward, sigmoid_backward, sigmoid_bias_backward),
-        *(dense_sigmoid_backward, sigmoid, dense_sigmoid),
-    ]
-    return next(one for one in functions if one.__name__ == op)
+    return composed(torch.sigmoid, dense_sigmoid, torch.ops.aten.sigmoid_backward)[op]
 
 
 def _forward(op: str, one: Mapping[str, Any]) -> tuple[Any, list[Any]]:
