@@ -26,22 +26,22 @@ from gpugrad.testing.operations import Size
 OURS, INTO = "gpugrad", "gpugrad, out="
 PRODUCTS = IN_CACHE, WHOLE = "products in cache", "whole products"
 MEMORY, PAGES = "memory", "new pages"
-WAYS = (OURS, INTO, *PRODUCTS, MEMORY, PAGES)
+PARTS = (OURS, INTO, *PRODUCTS, MEMORY, PAGES)
 PAGE, TOUCHED = 4096, 128  # bytes, and pages that a task touches
 
 
 def measure(
     layers: Sequence[str], dtypes: Sequence[str], budget: TimeBudget
 ) -> list[dict[str, Any]]:
-    """Time the ways of `WAYS`: medians and quartiles in seconds, for presets of `gpugrad bench`."""
+    """Time `PARTS`: medians and quartiles in seconds, for presets of `gpugrad bench`."""
     found = []
     for dtype in dtypes:
         for name in layers:
             print(f"bounds of {name}, {dtype} ...", file=sys.stderr, flush=True)
             size = PRESETS[name]
-            ways = candidates(size, dtype)
-            interleave(ways, budget)
-            times = {one.name: asdict(one.summary) for one in ways}
+            parts = candidates(size, dtype)
+            interleave(parts, budget)
+            times = {one.name: asdict(one.summary) for one in parts}
             found.append({**dict(zip("nkm", size, strict=True)), "dtype": dtype, "seconds": times})
     return found
 
@@ -67,7 +67,7 @@ def candidates(size: Size, dtype: str) -> list[Candidate]:
         partial(traffic, (dy, y, x), out[0]),
         partial(new_pages, x),
     )
-    return [Candidate(name, call) for name, call in zip(WAYS, calls, strict=True)]
+    return [Candidate(name, call) for name, call in zip(PARTS, calls, strict=True)]
 
 
 def products_in_cache(dy: Array, x: Array, w: Array) -> Callable[[], object]:

@@ -11,7 +11,7 @@ from typing import Any
 import gpugrad
 from bench import nvml, section
 from gpugrad import dispatch, host
-from gpugrad.benchmark import machine
+from gpugrad.benchmark import environment
 from gpugrad.host import version
 
 DISTRIBUTIONS = {
@@ -48,7 +48,7 @@ def work(section_: section.Section) -> None:
             "versions": {name: version(*names) for name, names in DISTRIBUTIONS.items()},
             "python": platform.python_version(),
             "platform": platform.platform(),
-            "cpu": {"model": machine.processor(), "cores": machine.cores()},
+            "cpu": {"model": host.processor(), "cores": host.cores()},
             "clocks": nvml.readings(),
         }
 
@@ -107,19 +107,9 @@ def device() -> dict[str, Any]:
     """Describe the current GPU."""
     import cupy
 
-    facts = dispatch.runtime().facts(None)
     properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)
     free, _ = cupy.cuda.runtime.memGetInfo()
-    return {
-        "name": facts.name,
-        "compute_capability": ".".join(map(str, facts.compute_capability)),
-        "multiprocessors": facts.sm_count,
-        "clock_hz": facts.clock_hz,
-        "stated_bandwidth": facts.bandwidth,
-        "memory": facts.memory,
-        "free_memory": int(free),
-        "l2_bytes": int(properties["l2CacheSize"]),
-    }
+    return environment.gpu() | {"free_memory": free, "l2_bytes": int(properties["l2CacheSize"])}
 
 
 def cuda_versions() -> dict[str, str]:

@@ -10,30 +10,26 @@ driver can be played that launches nothing; its own part is then small, and not 
 Exit codes: 0 all went well, 2 a bad argument or no GPU, 130 interrupted.
 """
 
-import argparse
-import datetime as dt
 import functools
-import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import gpugrad
-from bench import environment, report, section
+from bench import command, report, section
 from gpugrad import dispatch
-from gpugrad.benchmark import machine, output, samples
+from gpugrad.benchmark import samples
 from gpugrad.benchmark.environment import collect
 from gpugrad.benchmark.timer import Candidate, TimeBudget, interleave, prepared
 from gpugrad.calls import cache
-from gpugrad.errors import ArgumentError, DeviceError
+from gpugrad.errors import DeviceError
 from gpugrad.operations import OPERATIONS
 from gpugrad.testing import operations
 
 FORMAT = 3  # of the JSON document; raised when a reader would have to change
 KIND = "host-cost"
-WAYS = ANEW, REPEATED, BUFFERS = ("planned anew", "repeated", "repeated, out=")
+CALLS = ANEW, REPEATED, BUFFERS = ("planned anew", "repeated", "repeated, out=")
 ONE_LAUNCH, SEVERAL = (256, 64, 64), (256, 512, 512)
 SECONDS = {True: 0.05, False: 0.5}  # of a row, by `quick`
 RESERVE = 4.0  # seconds that a row may take, with kernels that have to be compiled
@@ -50,7 +46,7 @@ def time_row(
     size: operations.Size,
     seconds: float,
 ) -> dict[str, Any]:
-    """Time the ways of calling an operation, interleaved."""
+    """Time the kinds of calls of an operation, interleaved."""
     import cupy
 
     operands, results = (
@@ -99,51 +95,33 @@ def work(section_: section.Section) -> None:
         section_.unfinished = f"no time for {len(rows()) - len(found)} rows"
     told = [one for one in found if one["op"] == "dense_sigmoid_backward"]
     if told:
-        times = [report.seconds(told[0]["seconds"][way]["median"]) for way in WAYS[:2]]
+        times = [report.seconds(told[0]["seconds"][kind]["median"]) for kind in CALLS[:2]]
         section_.summary = "dense_sigmoid_backward {} planned anew, {} repeated".format(*times)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, write the document, print a table; give the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.host_cost",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    """Measure, write the document, print a table; return the exit code."""
+    parser = command.parser(
+        "bench.host_cost", __doc__, quick="a trial of a second, for no table", folder=False
     )
-    parser.add_argument("--quick", action="store_true", help="a trial of a second, for no table")
-    parser.add_argument("--output", type=Path, help="file for JSON (one in bench/results)")
-    parser.add_argument("--commit", help="what the tree was copied from, where it has no git")
     arguments = parser.parse_args(argv)
-    name = environment.slug(KIND, machine.processor(), *(["quick"] * arguments.quick))
-    path = arguments.output or section.ROOT / "bench" / "results" / f"{name}.json"
-    try:
+
+    def measured() -> dict[str, Any]:
         missing = dispatch.gpu_missing()
         if missing is not None:
             raise DeviceError(f"{missing}; or let one be played, as --help says")
-        document = {
-            "format": FORMAT,
-            "kind": KIND,
-            "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-            "quick": arguments.quick,
-            "source": environment.revision(section.ROOT, arguments.commit),
-            "environment": collect(("cpu",), []),
-            "rows": [],
-        }
-        with output.reserved(path) as write:
-            rows_: list[dict[str, Any]] = []
-            gpu = dispatch.runtime().facts(None).name
-            measure(rows_, quick=arguments.quick, left=lambda: float("inf"))
-            document |= {"rows": rows_, "gpu": gpu}
-            write((json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode())
-    except (ArgumentError, DeviceError) as error:
-        print(f"bench.host_cost: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("bench.host_cost: interrupted; nothing was written", file=sys.stderr)
-        return 130
-    print(path)
-    print(report.host(document))
-    return 0
+        head = command.head(KIND, FORMAT, quick=arguments.quick, commit=arguments.commit)
+        found: list[dict[str, Any]] = []
+        measure(found, quick=arguments.quick, left=lambda: float("inf"))
+        gpu = dispatch.runtime().facts(None).name
+        return {**head, "environment": collect(("cpu",), []), "rows": found, "gpu": gpu}
+
+    def show(document: Mapping[str, Any]) -> int:
+        print(report.host(document))
+        return 0
+
+    path = arguments.output or command.RESULTS / command.file_name(KIND, quick=arguments.quick)
+    return command.run("bench.host_cost", path, measured, show)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 
 from bench import section
-from gpugrad import dispatch
-from gpugrad.benchmark import machine
+from gpugrad import dispatch, host
 from gpugrad.gpu import cache, compiler
 from tests.kernels.instantiations import INSTANTIATIONS, exists_for
 
@@ -21,7 +20,7 @@ def work(section_: section.Section) -> None:
     wanted = [one for one in LONGEST if exists_for(one.stem, of_stem[one.stem])]
     section_.data |= {"arch": arch, "count": len(wanted), "seconds": seconds}
     spawn = multiprocessing.get_context("spawn")  # a CUDA context does not survive a fork
-    pool = ProcessPoolExecutor(min(machine.cores(), len(wanted)), mp_context=spawn)
+    pool = ProcessPoolExecutor(min(host.cores(), len(wanted)), mp_context=spawn)
     started = {
         pool.submit(build, one.stem, one.macros, of_stem[one.stem]): f"{one.stem} {one.label}"
         for one in wanted

@@ -145,12 +145,12 @@ def host_costs(of_hosts: Sequence[Document]) -> str:
     blocks = []
     for one in of_hosts:
         facts = one["environment"]
-        ways = list(one["rows"][0]["seconds"])
+        kinds = list(one["rows"][0]["seconds"])
         rows = [
             [
                 f"`{row['op']}`",
                 layer(_size(row)),
-                *(seconds(row["seconds"][way]["median"]) for way in ways),
+                *(seconds(row["seconds"][kind]["median"]) for kind in kinds),
             ]
             for row in one["rows"]
         ]
@@ -158,7 +158,7 @@ def host_costs(of_hosts: Sequence[Document]) -> str:
             f"**A call on CuPy arrays on the host: {environment.device(facts)}, {one['gpu']}.** "
             f"Measured by `python -m bench.host_cost`, {_when(one)}, in float32: medians of the "
             "time until a call has launched.",
-            table(["operation", "layer", *ways], rows),
+            table(["operation", "layer", *kinds], rows),
         ]
     return joined(blocks) or NO_HOST
 
@@ -315,12 +315,12 @@ def bounds_table(document: Document) -> str:
         [
             layer(_size(one)),
             one["dtype"],
-            *(seconds(one["seconds"][way]["median"]) for way in bounds.WAYS),
+            *(seconds(one["seconds"][part]["median"]) for part in bounds.PARTS),
             f"{100 * bounds.least(one) / one['seconds'][bounds.INTO]['median']:.0f} %",
         ]
         for one in document["bounds"]
     ]
-    return table(["layer", "dtype", *bounds.WAYS, "products"], rows)
+    return table(["layer", "dtype", *bounds.PARTS, "products"], rows)
 
 
 def _titles(document: Document, *, errors: bool = False) -> list[str]:

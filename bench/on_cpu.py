@@ -6,8 +6,6 @@ all went well, 1 a run failed, there was no time for it, or with --strict the ma
 2 a bad argument, 130 interrupted.
 """
 
-import argparse
-import datetime as dt
 import json
 import os
 import sys
@@ -15,11 +13,9 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from bench import bounds, environment, section
-from gpugrad.benchmark import machine
+from bench import bounds, command, environment, section
 from gpugrad.benchmark.load import warned
 from gpugrad.benchmark.timer import TimeBudget
 from gpugrad.testing.operations import Size
@@ -84,68 +80,34 @@ QUICK = Scope(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and write the document; give the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.on_cpu",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--quick", action="store_true", help="a trial of seconds, for no table")
-    parser.add_argument(
-        "--output", type=Path, default=section.ROOT / "bench" / "results", help="folder for JSON"
+    """Measure and write the document; return the exit code."""
+    parser = command.parser(
+        "bench.on_cpu", __doc__, quick="a trial of seconds, for no table", folder=True
     )
     parser.add_argument(
         "--strict", action="store_true", help="fail if other processes load the machine"
     )
-    parser.add_argument("--commit", help="what the tree was copied from, where it has no git")
     arguments = parser.parse_args(argv)
-    document = start(quick=arguments.quick, commit=arguments.commit)
     try:
         arguments.output.mkdir(parents=True, exist_ok=True)
-        path = arguments.output / file_name(document)
-        trial = path.with_name(f".{path.name}.{os.getpid()}.trial")
-        trial.touch()
-        trial.unlink()
     except OSError as error:
         print(f"bench.on_cpu: --output: {error}", file=sys.stderr)
         return 2
-    environment.tell_of_slow_kernels()
-    try:
+
+    def measured() -> dict[str, Any]:
+        document = command.head(KIND, FORMAT, quick=arguments.quick, commit=arguments.commit)
+        environment.tell_of_slow_kernels()
         run_all(document, QUICK if arguments.quick else WHOLE)
-    except KeyboardInterrupt:
-        print("bench.on_cpu: interrupted; nothing was written", file=sys.stderr)
-        return 130
-    except RuntimeError as error:
-        print(f"bench.on_cpu: {error}; nothing was written", file=sys.stderr)
-        return 1
-    section.write_json(path, document)
-    print(path)
-    warnings = warned(document["load"])
-    for warning in warnings:
-        print(f"bench.on_cpu: warning: {warning}", file=sys.stderr)
-    return int(arguments.strict and bool(warnings))
+        return document
 
+    def show(document: Mapping[str, Any]) -> int:
+        warnings = warned(document["load"])
+        for warning in warnings:
+            print(f"bench.on_cpu: warning: {warning}", file=sys.stderr)
+        return int(arguments.strict and bool(warnings))
 
-def start(*, quick: bool, commit: str | None) -> dict[str, Any]:
-    """Begin the document."""
-    return {
-        "format": FORMAT,
-        "kind": KIND,
-        "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        "quick": quick,
-        "source": environment.revision(section.ROOT, commit),
-        "environment": {"processor": machine.processor(), "cores": machine.cores()},
-        "runs": [],
-        "grid": [],
-        "bounds": [],
-        "load": [],
-    }
-
-
-def file_name(document: Mapping[str, Any]) -> str:
-    """Name the file by the processor: a later run takes the place of an earlier one."""
-    parts = [KIND, document["environment"]["processor"], *(["quick"] * document["quick"])]
-    return environment.slug(*parts) + ".json"
+    path = arguments.output / command.file_name(KIND, quick=arguments.quick)
+    return command.run("bench.on_cpu", path, measured, show)
 
 
 def run_all(document: dict[str, Any], scope: Scope) -> None:
@@ -156,6 +118,7 @@ def run_all(document: dict[str, Any], scope: Scope) -> None:
     RuntimeError
         A run failed, or there is no time for it.
     """
+    document |= {"environment": {}, "runs": [], "grid": [], "bounds": [], "load": []}
     end = time.monotonic() + SECONDS
     dtypes = [word for dtype in scope.dtypes for word in ("--dtype", dtype)]
     layers = [word for name in scope.layers for word in ("--size", name)]
@@ -175,11 +138,11 @@ def run_all(document: dict[str, Any], scope: Scope) -> None:
 
 def run(options: Sequence[str], seconds: float) -> dict[str, Any]:
     """Run `gpugrad bench` in a process of its own and give its document."""
-    command = [sys.executable, "-m", "gpugrad", "bench", "--json", "--device", "cpu", "--op", OP]
+    words = [sys.executable, "-m", "gpugrad", "bench", "--json", "--device", "cpu", "--op", OP]
     paths = [str(section.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     variables = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     with tempfile.TemporaryFile() as output:
-        code = section.wait([*command, *options], variables, output, max(1.0, seconds))
+        code = section.wait([*words, *options], variables, output, max(1.0, seconds))
         output.seek(0)
         text = output.read().decode(errors="replace")
     if code is None:

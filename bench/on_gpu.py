@@ -7,7 +7,6 @@ Exit codes: 0 all went well, 1 a test, the sanitizer, a bound or a section faile
 """
 
 import argparse
-import datetime as dt
 import os
 import sys
 import tempfile
@@ -16,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import environment, report, section
+from bench import command, environment, report, section
 from bench.section import Task
 
 FORMAT = 1  # of the JSON document; raised when a reader would have to change
@@ -36,18 +35,9 @@ REMOVED = ("CUPY_TF32", "NVIDIA_TF32_OVERRIDE", "GPUGRAD_DEVICE", "CUDA_LAUNCH_B
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run all sections and give the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.on_gpu",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command.parser("bench.on_gpu", __doc__, quick="2 minutes instead of 8", folder=True)
     names = ",".join(task.name for task in TASKS)
-    parser.add_argument("--quick", action="store_true", help="2 minutes instead of 8")
-    parser.add_argument(
-        "--output", type=Path, default=section.ROOT / "bench" / "results", help="folder for JSON"
-    )
     parser.add_argument("--skip", type=tasks_named, default=(), help=f"some of {names}")
-    parser.add_argument("--commit", help="what the tree was copied from, where it has no git")
     arguments = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="gpugrad-") as folder:
         variables = process_environment(Path(folder), os.environ)
@@ -152,12 +142,8 @@ def probe(folder: Path, variables: Mapping[str, str]) -> dict[str, Any]:
 
 def start(found: Mapping[str, Any], *, quick: bool, commit: str | None) -> dict[str, Any]:
     """Begin the document of a run."""
-    now = dt.datetime.now(dt.UTC)
     return {
-        "format": FORMAT,
-        "date": now.isoformat(timespec="seconds"),
-        "quick": quick,
-        "source": environment.revision(section.ROOT, commit),
+        **command.head("gpu", FORMAT, quick=quick, commit=commit),
         "environment": {name: value for name, value in found.items() if name != "missing"},
         "sections": [],
         "complete": False,

@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from gpugrad.benchmark import terminal
+
 PEERS = ("CuPy", "eager", "autograd", "compiled", "TF32", "torch graph")
 COMPARED = ("gpugrad", "gpugrad from z", "CuPy", "PyTorch")
 SHOWN = 12  # failures
@@ -118,12 +120,12 @@ def host(data: Document) -> str:
     """Return what calls cost the host, planned anew and repeated."""
     if not data.get("rows"):
         return ""
-    ways = list(data["rows"][0]["seconds"])
-    rows = [("operation", "layer", *ways)]
+    kinds = list(data["rows"][0]["seconds"])
+    rows = [("operation", "layer", *kinds)]
     for one in data["rows"]:
         size = "x".join(str(one[extent]) for extent in "nkm")
-        rows.append((one["op"], size, *(seconds(one["seconds"][way]["median"]) for way in ways)))
-    right = range(2, 2 + len(ways))
+        rows.append((one["op"], size, *(seconds(one["seconds"][kind]["median"]) for kind in kinds)))
+    right = range(2, 2 + len(kinds))
     return f"time on the host until a call has launched, {data['gpu']}\n{table(rows, right)}"
 
 
@@ -159,23 +161,13 @@ def table(rows: Sequence[Sequence[str]], right: Iterable[int] = ()) -> str:
 
 def seconds(value: float) -> str:
     """Write a time with three digits and a unit, in ASCII."""
-    units = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
-    unit, size = next((one for one in units.items() if value >= one[1]), ("us", 1e-6))
-    return f"{short(value / size)} {unit}"
+    return terminal.seconds(value).replace("µ", "u")
 
 
 def short(value: float | str) -> str:
     """Write a number with three digits."""
     number = float(value)  # JSON documents hold "inf" and "nan" as strings
-    if not 0.01 <= abs(number) < 1000:
-        return f"{number:.2g}"
-    return (
-        f"{number:.2f}"
-        if number < 9.995
-        else f"{number:.1f}"
-        if number < 99.95
-        else f"{number:.0f}"
-    )
+    return terminal.digits(number) if 0.01 <= abs(number) < 1000 else f"{number:.2g}"
 
 
 def power_of_two(value: float | str) -> str:

@@ -220,11 +220,15 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
     """Write a document aside and rename it: readers find the old one or the new one."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        text = json.dumps(_finite(document), indent=2, allow_nan=False, ensure_ascii=False)
-        aside.write_text(text + "\n", encoding="utf-8")
+        aside.write_text(json_text(document), encoding="utf-8")
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def json_text(document: Mapping[str, Any]) -> str:
+    """Return a document as it is written."""
+    return json.dumps(_finite(document), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def _finite(value: Any) -> Any:

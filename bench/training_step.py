@@ -9,9 +9,7 @@ own. Exit codes: 0 all went well, 1 it failed, 2 a bad argument or no PyTorch, 1
 
 import argparse
 import contextlib
-import datetime as dt
 import gc
-import json
 import os
 import resource
 import sys
@@ -21,12 +19,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench import environment, section
-from gpugrad.benchmark import machine, output, samples, terminal
+from bench import command, environment, section
+from gpugrad.benchmark import samples, terminal
 from gpugrad.benchmark.environment import collect, device
 from gpugrad.benchmark.peers import PEERS
 from gpugrad.benchmark.timer import Candidate, TimeBudget, interleave
-from gpugrad.errors import ArgumentError, GpugradError
+from gpugrad.errors import ArgumentError
 
 FORMAT = 1  # of the JSON document; raised when a reader would have to change
 KIND = "training-step"
@@ -76,7 +74,7 @@ QUICK = Scope(
 class Step:
     """A training step of one of the modules: called, it leaves gradients of x, weight and bias."""
 
-    def __init__(self, who: str, x: Any, dy: Any) -> None:
+    def __init__(self, name: str, x: Any, dy: Any) -> None:
         import torch
 
         from gpugrad.torch import SigmoidLinear
@@ -85,7 +83,7 @@ class Step:
         torch.manual_seed(0)
         self.module = (
             SigmoidLinear(k, m, dtype=x.dtype)
-            if who == OURS
+            if name == OURS
             else torch.nn.Sequential(torch.nn.Linear(k, m, dtype=x.dtype), torch.nn.Sigmoid())
         )
         self.x, self.dy = x, dy
@@ -114,7 +112,7 @@ def operands(case: Case) -> tuple[Any, Any]:
 def time_of_steps(case: Case, budget: TimeBudget) -> dict[str, Any]:
     """Time both modules, interleaved."""
     x, dy = operands(case)
-    candidates = [Candidate(who, Step(who, x, dy)) for who in MODULES]
+    candidates = [Candidate(name, Step(name, x, dy)) for name in MODULES]
     interleave(candidates, budget)
     ours, theirs = candidates
     return {
@@ -135,16 +133,16 @@ def _summary(found: samples.Summary) -> dict[str, Any]:
 # ---- memory
 
 
-def memory_of_a_step(who: str, case: Case) -> int:
+def memory_of_a_step(module: str, case: Case) -> int:
     """Return the bytes that a step takes at most, in this process, beyond what lives before it.
 
     A smaller step comes first, by which libraries are loaded and threads are started. It is large
     enough to be gpugrad's own. What gpugrad keeps from it, some megabytes of scratch, is not
     counted.
     """
-    Step(who, *operands(case._replace(n=case.n // 8)))()
+    Step(module, *operands(case._replace(n=case.n // 8)))()
     gc.collect()
-    step = Step(who, *operands(case))
+    step = Step(module, *operands(case))
     before = _forget_the_peak()
     step()
     return _peak() - before
@@ -178,18 +176,18 @@ def memory_of_both(case: Case, *, quick: bool) -> dict[str, Any]:
     paths = [str(section.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     variables = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     found = {}
-    for who in MODULES:
-        command = [sys.executable, "-m", "bench.training_step", "--memory-of", who]
+    for module in MODULES:
+        words = [sys.executable, "-m", "bench.training_step", "--memory-of", module]
         with tempfile.TemporaryFile() as told:
             code = section.wait(
-                [*command, *(["--quick"] if quick else [])], variables, told, MEMORY_SECONDS
+                [*words, *(["--quick"] if quick else [])], variables, told, MEMORY_SECONDS
             )
             told.seek(0)
             last = (told.read().decode(errors="replace").strip().splitlines() or ["no output"])[-1]
         if code != 0:
             how = f"took longer than {MEMORY_SECONDS:.0f} s" if code is None else f"failed: {last}"
-            raise RuntimeError(f"a step of {who} in a process of its own {how}")
-        found[who] = int(last)
+            raise RuntimeError(f"a step of {module} in a process of its own {how}")
+        found[module] = int(last)
     return {**case._asdict(), "bytes": found}
 
 
@@ -198,22 +196,9 @@ def memory_of_both(case: Case, *, quick: bool) -> dict[str, Any]:
 
 def start(*, quick: bool, commit: str | None) -> dict[str, Any]:
     """Begin the document."""
-    return {
-        "format": FORMAT,
-        "kind": KIND,
-        "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        "quick": quick,
-        "source": environment.revision(section.ROOT, commit),
-        "environment": collect(("cpu",), [PEERS["torch"]]),
-        "steps": [],
-        "memory": None,
-    }
-
-
-def default_path(*, quick: bool) -> Path:
-    """Name the file by the processor: a later run takes the place of an earlier one."""
-    name = environment.slug(KIND, machine.processor(), *(["quick"] * quick))
-    return section.ROOT / "bench" / "results" / f"{name}.json"
+    facts = collect(("cpu",), [PEERS["torch"]])
+    head = command.head(KIND, FORMAT, quick=quick, commit=commit)
+    return {**head, "environment": facts, "steps": [], "memory": None}
 
 
 def run_all(document: dict[str, Any], scope: Scope) -> None:
@@ -238,14 +223,14 @@ def figures(step: Mapping[str, Any]) -> list[str]:
     middle, *quartiles = (terminal.digits(ratio[name]) for name in ("median", "low", "high"))
     return [
         step["dtype"],
-        *(terminal.seconds(times[who]["median"]) for who in MODULES),
+        *(terminal.seconds(times[name]["median"]) for name in MODULES),
         f"{middle} × ({'–'.join(quartiles)})",
     ]
 
 
 def memory(found: Mapping[str, Any]) -> str:
     """Return the memory of a step of each module in a sentence."""
-    ours, theirs = (terminal.size(found["bytes"][who]) for who in MODULES)
+    ours, theirs = (terminal.size(found["bytes"][name]) for name in MODULES)
     ratio = terminal.digits(found["bytes"][THEIRS] / found["bytes"][OURS])
     layer = " × ".join(f"{found[name]:,}".replace(",", "\u00a0") for name in "nkm")
     return (
@@ -254,7 +239,7 @@ def memory(found: Mapping[str, Any]) -> str:
     )
 
 
-def show(document: Mapping[str, Any]) -> None:
+def show(document: Mapping[str, Any]) -> int:
     """Print what was measured."""
     columns = [terminal.Column("layer"), terminal.Column(TITLES[0])]
     columns += [terminal.Column(title, right=True) for title in TITLES[1:]]
@@ -266,48 +251,32 @@ def show(document: Mapping[str, Any]) -> None:
     console = terminal.stdout()
     terminal.table(console, columns, [(title, rows)])
     console.print(memory(document["memory"]))
+    return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, write the document, print a table; give the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.training_step",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    """Measure, write the document, print a table; return the exit code."""
+    parser = command.parser(
+        "bench.training_step", __doc__, quick="a trial of seconds, for no table", folder=False
     )
-    parser.add_argument("--quick", action="store_true", help="a trial of seconds, for no table")
-    parser.add_argument("--output", type=Path, help="file for JSON (one in bench/results)")
-    parser.add_argument("--commit", help="what the tree was copied from, where it has no git")
     parser.add_argument("--memory-of", choices=MODULES, help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
     scope = QUICK if arguments.quick else WHOLE
     if arguments.memory_of:
         print(memory_of_a_step(arguments.memory_of, scope.memory))
         return 0
-    path = arguments.output or default_path(quick=arguments.quick)
-    try:
+
+    def measured() -> dict[str, Any]:
         missing = PEERS["torch"].missing()
         if missing:
             raise ArgumentError(missing)
         environment.tell_of_slow_kernels()
         document = start(quick=arguments.quick, commit=arguments.commit)
-        with output.reserved(path) as write:
-            run_all(document, scope)
-            write((json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode())
-    except ArgumentError as error:
-        return _ended(2, str(error))
-    except (GpugradError, RuntimeError) as error:
-        return _ended(1, f"{error}; nothing was written")
-    except KeyboardInterrupt:
-        return _ended(130, "interrupted; nothing was written")
-    print(path)
-    show(document)
-    return 0
+        run_all(document, scope)
+        return document
 
-
-def _ended(code: int, why: str) -> int:
-    print(f"bench.training_step: {why}", file=sys.stderr)
-    return code
+    path = arguments.output or command.RESULTS / command.file_name(KIND, quick=arguments.quick)
+    return command.run("bench.training_step", path, measured, show)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gpugrad import dispatch
-from gpugrad.benchmark import machine, sizes, terminal
+from gpugrad.benchmark import environment, sizes, terminal
 from gpugrad.benchmark.peers import Peer
 from gpugrad.errors import ArgumentError
 from gpugrad.operations import OPERATIONS
@@ -73,7 +73,7 @@ def refuse_too_large(case: Case, places: Sequence[str], peers: Sequence[Peer]) -
     ArgumentError
         With what it needs and what there is.
     """
-    rooms = {"CPU": (host_bytes(case, peers), machine.free_memory())}
+    rooms = {"CPU": (host_bytes(case, peers), environment.free_memory())}
     if "gpu" in places:
         copies = sum(peer.copies for peer in peers)
         needed = _arrays_bytes(case, copies)

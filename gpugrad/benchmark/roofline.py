@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from gpugrad.benchmark import machine
+from gpugrad import host
+from gpugrad.benchmark import environment
 from gpugrad.benchmark.cases import Case
 from gpugrad.benchmark.measure import OURS
 from gpugrad.benchmark.peers import Peer
@@ -66,7 +67,7 @@ def _able(peer: Peer, case: Case, near: Mapping[str, Any], place: str) -> list[C
 
 def bandwidth(device: str, size: int | None = None) -> Summary:
     """Measure the bytes read plus bytes written a second of copies."""
-    free = machine.free_memory()
+    free = environment.free_memory()
     size = size or min(COPIED, COPIED if free is None else free // 4)
     calls = _copies_on_gpu(size) if device == "gpu" else [_copy_on_cpu(size)]
     copy = Candidate("copy", rotating(calls), device)
@@ -77,7 +78,7 @@ def bandwidth(device: str, size: int | None = None) -> Summary:
 def _copy_on_cpu(size: int) -> Callable[[], object]:
     """Copy with as many threads as there are cores: one does not reach the memory's bandwidth."""
     source, target = np.ones(size, np.uint8), np.empty(size, np.uint8)
-    count = machine.cores()
+    count = host.cores()
     parts = list(zip(np.array_split(target, count), np.array_split(source, count), strict=True))
     pool = ThreadPoolExecutor(count)
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 import gpugrad
-from gpugrad.benchmark import machine
+from gpugrad.benchmark import environment
 from gpugrad.benchmark.cases import Case, host_bytes
 from gpugrad.benchmark.measure import OURS
 from gpugrad.benchmark.peers import PEERS
@@ -24,7 +24,7 @@ PREDICTED = "GPU from host arrays, predicted"
 def counts(case: Case) -> list[int]:
     """Choose numbers of rows: powers, up to what is quick enough and fits."""
     found = [1]
-    room = machine.free_memory()
+    room = environment.free_memory()
     while found[-1] < MAX_ROWS:
         larger = with_rows(case, found[-1] * STEP)
         too_long = predicted_seconds(larger, "cpu") > MAX_SECONDS

@@ -14,7 +14,7 @@ import gpugrad
 from gpugrad import dispatch, host
 from gpugrad.arrays import kinds
 from gpugrad.arrays.call import PRECISIONS
-from gpugrad.benchmark import machine, sizes, terminal
+from gpugrad.benchmark import environment, sizes, terminal
 from gpugrad.cli import exits
 from gpugrad.cli.launches import launches
 from gpugrad.cpu.scratch import KEPT_BYTES
@@ -81,9 +81,9 @@ def collect() -> dict[str, Any]:
         "numpy": {"version": np.__version__, "blas": _blas()},
         "packages": {name: host.version(*names) for name, names in PACKAGES.items()},
         "cpu": {
-            "model": machine.processor(),
-            "cores": machine.cores(),
-            "free_memory": machine.free_memory(),
+            "model": host.processor(),
+            "cores": host.cores(),
+            "free_memory": environment.free_memory(),
             "threads": _threads(),
         },
         "gpu": _gpu(),
@@ -119,19 +119,9 @@ def _gpu() -> dict[str, Any]:
     if missing is not None:
         return {"usable": False, "reason": missing}
     try:
-        facts = dispatch.runtime().facts(None)
+        return {"usable": True, **environment.gpu()}
     except Exception as error:  # a broken installation may raise anything
         return {"usable": False, "reason": f"{type(error).__name__}: {error}"}
-    major, minor = facts.compute_capability
-    return {
-        "usable": True,
-        "name": facts.name,
-        "compute_capability": f"{major}.{minor}",
-        "multiprocessors": facts.sm_count,
-        "clock_hz": facts.clock_hz,
-        "memory": facts.memory,
-        "bandwidth": facts.bandwidth,
-    }
 
 
 def _profile() -> dict[str, Any]:

@@ -174,7 +174,7 @@ def test_the_command(tmp_path, capsys):
     assert {row["op"] for row in document["rows"]} == set(OPERATIONS)
     for row in document["rows"]:
         times = row["seconds"]
-        assert list(times) == list(host_cost.WAYS)
+        assert list(times) == list(host_cost.CALLS)
         assert 0 < times["repeated"]["median"] < times["planned anew"]["median"]
     said = capsys.readouterr().out
     assert "dense_sigmoid_backward  256x64x64" in said

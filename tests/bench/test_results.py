@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import bounds, measured, on_cpu, section
+from bench import bounds, command, measured, on_cpu, section
 from gpugrad.benchmark.sizes import PRESETS
 from gpugrad.operations import OPERATIONS
 
@@ -56,7 +56,7 @@ def a_cpu_document(**changes):
 
 def a_bound():
     times = (5e-3, 4e-3, 2e-3, 1e-3, 5e-4, 6e-6)
-    seconds = {way: {"median": time} for way, time in zip(bounds.WAYS, times, strict=True)}
+    seconds = {part: {"median": time} for part, time in zip(bounds.PARTS, times, strict=True)}
     return {"n": 64, "k": 64, "m": 64, "dtype": "float32", "seconds": seconds}
 
 
@@ -107,8 +107,8 @@ def a_training_step_document(**changes):
 
 
 def a_host_cost_document(**changes):
-    ways = {"planned anew": 1e-4, "repeated": 9e-6, "repeated, out=": 8e-6}
-    times = {way: {"median": seconds, "low": 0, "high": 0} for way, seconds in ways.items()}
+    medians = {"planned anew": 1e-4, "repeated": 9e-6, "repeated, out=": 8e-6}
+    times = {kind: {"median": time, "low": 0, "high": 0} for kind, time in medians.items()}
     row = {"op": "sigmoid", "n": 64, "k": 64, "m": 64, "dtype": "float32", "seconds": times}
     document = a_cpu_document(kind="host-cost", gpu="a GPU", rows=[row])
     return document | changes
@@ -285,7 +285,7 @@ def test_a_trial_on_the_cpu_is_written_whole(tmp_path, capsys):
     found = [(*(one[extent] for extent in "nkm"), one["dtype"]) for one in document["bounds"]]
     assert found == [(*PRESETS[name], dtype) for dtype in scope.dtypes for name in scope.layers]
     for one in document["bounds"]:
-        assert list(one["seconds"]) == list(bounds.WAYS)
+        assert list(one["seconds"]) == list(bounds.PARTS)
         assert all(times["median"] > 0 for times in one["seconds"].values())
     text = measured.performance([document], [])
     assert f"Over {len(scope.grid)} shapes" in " ".join(text.split())
@@ -325,7 +325,7 @@ def test_the_layers_that_count_are_measured():
 def test_a_run_that_fails_leaves_what_was_there(tmp_path, capsys, monkeypatch):
     (tmp_path / "kept.json").write_text("kept")
     monkeypatch.setattr(on_cpu, "OP", "relu")
-    monkeypatch.setattr(on_cpu, "file_name", lambda document: "kept.json")
+    monkeypatch.setattr(command, "file_name", lambda kind, quick: "kept.json")
     assert on_cpu.main(["--quick", "--output", str(tmp_path)]) == 1
     assert "'relu'" in capsys.readouterr().err.splitlines()[-1]
     assert [path.read_text() for path in tmp_path.iterdir()] == ["kept"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import environment, measured, section, training_step
+from bench import command, environment, measured, section, training_step
 from bench.training_step import MODULES, QUICK, WHOLE, Case
 from gpugrad import host
 from gpugrad.benchmark.peers import Peer
@@ -62,8 +62,8 @@ def test_both_modules_compute_the_same_gradients(torch, dtype, roundoff):
     case = Case(40, 7, 5, dtype)
     x, dy = training_step.operands(case)
     found = []
-    for who in MODULES:
-        step = training_step.Step(who, x, dy)
+    for name in MODULES:
+        step = training_step.Step(name, x, dy)
         step()
         step()  # gradients are not added up
         found.append([leaf.grad.double() for leaf in step.leaves])
@@ -90,10 +90,10 @@ def test_the_layers_that_count_are_measured():
 
 
 def test_the_name_tells_the_processor(monkeypatch):
-    monkeypatch.setattr(training_step.machine, "processor", lambda: "A Processor (R) 9")
-    folder = ROOT / "bench" / "results"
-    assert training_step.default_path(quick=False) == folder / "training-step-a-processor-r-9.json"
-    assert training_step.default_path(quick=True).stem.endswith("-quick")
+    monkeypatch.setattr(host, "processor", lambda: "A Processor (R) 9")
+    name = command.file_name(training_step.KIND, quick=False)
+    assert name == "training-step-a-processor-r-9.json"
+    assert command.file_name("cpu", quick=True).endswith("-quick.json")
 
 
 def test_without_pytorch_it_says_so(tmp_path):

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gpugrad import dispatch
+from gpugrad import dispatch, host
 from gpugrad.benchmark import (
     cases,
+    environment,
     figures,
     load,
-    machine,
     roofline,
     rows,
     sizes,
@@ -177,7 +177,7 @@ def test_everyone_takes_turns_and_rounds_end_with_the_time(short, order, monkeyp
 
 def test_the_environment_is_told(capsys):
     facts = document(capsys, *SMALL)["environment"]
-    assert facts["processor"] == machine.processor()
+    assert facts["processor"] == host.processor()
     assert facts["gpugrad"]["threads"] >= 1
     assert facts["peers"]["NumPy"]["version"] == np.__version__
     assert facts["peers"]["NumPy"]["threads"] >= 1
@@ -217,7 +217,7 @@ def test_predicted_memory_grows_with_those_who_keep_copies():
 
 
 def test_a_size_that_nobody_asked_for_is_left_out_where_it_does_not_fit(capsys, monkeypatch):
-    monkeypatch.setattr(machine, "free_memory", lambda: 100_000_000)
+    monkeypatch.setattr(environment, "free_memory", lambda: 100_000_000)
     monkeypatch.setattr(sizes, "DEFAULT", ("tiny", "tabular"))
     arguments = ["--repeat", "1", "--against", "numpy"]
     found = document(capsys, *arguments)

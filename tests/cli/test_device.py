@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from gpugrad import dispatch
-from gpugrad.benchmark import load, machine, timer
+from gpugrad.benchmark import environment, load, timer
 from gpugrad.benchmark.peers import cupy_cublas
 from gpugrad.cli import check, digits, main
 from gpugrad.operations import OPERATIONS
@@ -79,7 +79,7 @@ def test_precisions_on_a_gpu(gpu, capsys):
 
 
 def test_bench_refuses_what_the_gpu_cannot_hold(gpu, capsys, monkeypatch):
-    monkeypatch.setattr(machine, "free_memory", lambda: None)
+    monkeypatch.setattr(environment, "free_memory", lambda: None)
     assert main(["bench", "--op", "sigmoid", "--size", "1000000,1,1000000"]) == 2
     memory = dispatch.runtime().facts(None).memory
     expect_one_line(capsys.readouterr().err, f"the GPU has {1e-9 * memory:.0f} GB")
