@@ -7,7 +7,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from bench import section
 from gpugrad import dispatch, host
 from gpugrad.gpu import cache, compiler
-from tests.kernels.instantiations import INSTANTIATIONS, exists_for
+from gpugrad.planning.instantiations import INSTANTIATIONS, exists_for
 
 
 def work(section_: section.Section) -> None:

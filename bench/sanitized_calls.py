@@ -21,9 +21,9 @@ from gpugrad.calls import cache
 from gpugrad.gpu import compiler
 from gpugrad.operations import OPERATIONS
 from gpugrad.planning import configurations, tiles
+from gpugrad.planning.instantiations import exists_for
 from gpugrad.testing import operations
-from tests.kernels.instantiations import exists_for
-from tests.support.algorithms import products_by
+from gpugrad.testing.algorithms import products_by
 
 plan = import_module("gpugrad.planning.choice")
 SMALL_TILE = configurations.FFMA["float32"][0].BLOCK_N

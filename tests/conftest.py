@@ -16,9 +16,7 @@ import pytest
 from gpugrad import calls, dispatch
 from gpugrad.planning import tiles
 from gpugrad.planning.configurations import FUSED
-from tests import driver
-from tests.emulator import MissingTool, toolchain
-from tests.support.algorithms import (
+from gpugrad.testing.algorithms import (
     by_mma,
     by_multiply_adds,
     fused_path,
@@ -26,6 +24,8 @@ from tests.support.algorithms import (
     on_tensor_cores,
     products_by,
 )
+from tests import driver
+from tests.emulator import MissingTool, toolchain
 from tests.support.cases import LAYOUTS, WHOLE_ELEMENTS
 from tests.support.emulator_runtime import EmulatorRuntime
 from tests.support.first_tier import mark_slow

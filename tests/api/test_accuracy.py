@@ -19,6 +19,7 @@ import gpugrad
 from gpugrad import dispatch
 from gpugrad.planning.choice import EXACT_TERMS, RECOVERED_TERMS
 from gpugrad.planning.configurations import WGMMA
+from gpugrad.testing.algorithms import products_by
 from gpugrad.testing.product_data import FAMILIES, draw
 from gpugrad.testing.product_errors import (
     PLANES,
@@ -38,7 +39,6 @@ from tests.accuracy.arithmetic import (
 from tests.accuracy.table import TABLES, Row
 from tests.conftest import BACKENDS, ON_A_GPU, needs_compiler
 from tests.gpu.test_plane_products import has_tensor_cores, rates
-from tests.support.algorithms import products_by
 from tests.support.cases import dtype_of
 from tests.support.emulator_runtime import EmulatorRuntime
 from tests.support.fused_layers import expect_gradients, fused_from, upstream

@@ -18,9 +18,9 @@ from gpugrad import gpu as package
 from gpugrad.errors import ArgumentError, DTypeError
 from gpugrad.gpu import bound, cupy_runtime, memory
 from gpugrad.planning import choice as plan
+from gpugrad.testing.algorithms import on_tensor_cores, products_by
 from tests import driver
 from tests.conftest import ON_A_GPU, CupyBackend
-from tests.support.algorithms import on_tensor_cores, products_by
 from tests.support.cases import LAYOUTS, Layer, layer_arrays
 from tests.support.operations import same_bits
 

@@ -7,7 +7,7 @@ import pytest
 
 from gpugrad import dispatch
 from gpugrad.calls import cache
-from tests.support import algorithms
+from gpugrad.testing import algorithms
 from tests.support.cases import DTYPES, LARGE_TILES, LAYOUTS, Layer, layer_arrays
 from tests.support.emulator_runtime import EmulatorRuntime
 from tests.support.operations import OPERATIONS, compute, same_bits

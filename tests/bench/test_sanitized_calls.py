@@ -12,7 +12,7 @@ import pytest
 from bench import sanitized_calls
 from gpugrad import calls, dispatch
 from gpugrad.gpu import compiler
-from tests.kernels.instantiations import INSTANTIATIONS, exists_for
+from gpugrad.planning.instantiations import INSTANTIATIONS, exists_for
 from tests.support.emulator_runtime import FACTS, EmulatorRuntime
 
 MIN_SHARED_BYTES = 64 << 10  # bytes of shared memory of a block, on 7.5

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from gpugrad.gpu import cache, compiler, source
+from gpugrad.planning.instantiations import INSTANTIATIONS
 from tests.emulator import EmulatorError, Pointer, TensorMap
-from tests.kernels.instantiations import INSTANTIATIONS
 from tests.support.emulator_runtime import module
 
 from . import cupy_kernels, cupy_sources, memory

@@ -23,9 +23,9 @@ from gpugrad.gpu import bound, cupy_runtime, memory
 from gpugrad.gpu.bound import WIDE, BoundProgram, GpuCall
 from gpugrad.gpu.launches import WORKSPACE_ALIGNMENT, Launches, TensorMap, new_ref
 from gpugrad.planning.configurations import DMMA
+from gpugrad.testing import algorithms
 from tests import driver
 from tests.conftest import ON_A_GPU, CupyBackend
-from tests.support import algorithms
 from tests.support.cases import (
     DTYPES,
     LAYOUTS,

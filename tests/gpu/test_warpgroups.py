@@ -14,8 +14,8 @@ from gpugrad.planning import configurations, tiles
 from gpugrad.planning.choice import MANY_ROWS, choose, gemm
 from gpugrad.planning.configurations import Wgmma
 from gpugrad.planning.problem import Gemm, Problem
+from gpugrad.testing.algorithms import on_tensor_cores, products_by
 from tests.conftest import Backend, EmulatedBackend, needs_compiler
-from tests.support.algorithms import on_tensor_cores, products_by
 from tests.support.cases import LAYOUTS, Layer, layer_arrays, random_array
 from tests.support.emulator_runtime import FACTS, EmulatorRuntime
 from tests.support.operations import OPERATIONS, compute, expect_right, same_bits

@@ -38,10 +38,10 @@ from typing import NamedTuple
 
 from gpugrad.errors import KernelCompileError
 from gpugrad.gpu import compiler, source
+from gpugrad.planning.instantiations import BY_LABEL, INSTANTIATIONS, Instantiation, exists_for
 from tests.emulator import cache
 from tests.kernels import machine_code
 from tests.kernels.expected_sass import Counts, Subject, promised, register_limit
-from tests.kernels.instantiations import BY_LABEL, INSTANTIATIONS, Instantiation, exists_for
 
 TABLE = Path(__file__).with_suffix(".tsv")
 

@@ -8,7 +8,7 @@ import re
 from typing import NamedTuple
 
 from gpugrad.gpu import source
-from tests.kernels.instantiations import BY_LABEL
+from gpugrad.planning.instantiations import BY_LABEL
 
 REGISTERS_AN_SM = 65536
 REGISTERS_A_THREAD = 255

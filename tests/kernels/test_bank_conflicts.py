@@ -8,9 +8,9 @@ import pytest
 from gpugrad.gpu.arguments import defines, flags, integers
 from gpugrad.planning.choice import fused_layer
 from gpugrad.planning.configurations import FUSED, tiles
+from gpugrad.planning.instantiations import ELEMENTS
 from gpugrad.planning.problem import Problem
 from tests.emulator import Requests, uninitialised
-from tests.kernels.instantiations import ELEMENTS
 from tests.support import emulator_runtime
 from tests.support.cases import dtype_of
 

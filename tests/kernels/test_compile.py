@@ -12,10 +12,10 @@ import pytest
 from gpugrad.errors import DeviceError, KernelCompileError
 from gpugrad.gpu import compiler, source
 from gpugrad.planning.configurations import ELEMENTWISE, FAMILIES
+from gpugrad.planning.instantiations import BY_LABEL, INSTANTIATIONS, Instantiation, exists_for
 from tests.kernels import compile_gate, machine_code
 from tests.kernels.compile_gate import Measured, Table
 from tests.kernels.expected_sass import Subject, promised, register_limit
-from tests.kernels.instantiations import BY_LABEL, INSTANTIATIONS, Instantiation, exists_for
 
 ARCH = "sm_90"
 SIGMOID = Subject("sigmoid", "ELEMENT_F32", "sigmoid", ARCH)

@@ -8,9 +8,9 @@ import pytest
 
 import gpugrad
 from gpugrad.gpu import source
+from gpugrad.planning.instantiations import INSTANTIATIONS
 from tests.kernels import compile_gate
 from tests.kernels.expected_sass import Subject, constants
-from tests.kernels.instantiations import INSTANTIATIONS
 
 KERNELS = sorted(source.directory().glob("*.cu"))
 HEADERS = sorted(source.directory().glob("*.cuh"))

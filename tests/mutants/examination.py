@@ -14,8 +14,8 @@ from unittest import mock
 from gpugrad import calls, dispatch
 from gpugrad.gpu import source
 from gpugrad.gpu.launches import Launch
+from gpugrad.planning.instantiations import INSTANTIATIONS
 from tests.emulator import EmulatorError
-from tests.kernels.instantiations import INSTANTIATIONS
 from tests.kernels.test_contracts import FAST_MATH, code, faults_of_offsets
 from tests.mutants import killed_by
 from tests.mutants.dmma_probes import DMMA_PROBES, ProductProbe

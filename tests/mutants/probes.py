@@ -16,8 +16,7 @@ import numpy as np
 
 from gpugrad.gpu import arguments, bind
 from gpugrad.planning import tiles
-from tests.conftest import EmulatedBackend
-from tests.support.algorithms import (
+from gpugrad.testing.algorithms import (
     by_mma,
     by_multiply_adds,
     fused_path,
@@ -25,6 +24,7 @@ from tests.support.algorithms import (
     on_tensor_cores,
     products_by,
 )
+from tests.conftest import EmulatedBackend
 from tests.support.cases import LAYOUTS, Layer, elementwise_arrays, layer_arrays, random_array
 from tests.support.emulator_runtime import bind_in_place
 from tests.support.operations import OPERATIONS, expect_right

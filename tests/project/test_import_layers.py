@@ -90,8 +90,10 @@ def test_arrows(path):
 @pytest.mark.parametrize(
     "path", sorted(ROOT.with_name("bench").glob("*.py")), ids=lambda one: one.stem
 )
-def test_benchmarks_import_no_command(path):
-    assert not [one for one in imports(path) if within(one, "gpugrad.cli")]
+def test_benchmarks_import_no_command_and_no_test(path):
+    for imported in imports(path):
+        assert not within(imported, "gpugrad.cli")
+        assert not within(imported, "tests")
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)

@@ -8,9 +8,9 @@ from unittest import mock
 import numpy as np
 
 import gpugrad
+from gpugrad.testing.algorithms import products_by
 from tests.accuracy import table
 from tests.accuracy.arithmetic import ONE_LAUNCH, by_tensor_cores
-from tests.support.algorithms import products_by
 
 EXACT = 3  # planes
 

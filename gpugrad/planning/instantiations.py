@@ -83,9 +83,9 @@ def _instantiations() -> Iterator[Instantiation]:
         yield from _on_tensor_cores(dtype, results)
     for (dtype, algorithm), configurations in FUSED.items():
         for logits in LOGITS:
-            for one in configurations:
+            for layer in configurations:
                 stem = f"dense_sigmoid_backward_fused_{algorithm}"
-                yield Instantiation(stem, (ELEMENTS[dtype], *logits), one)
+                yield Instantiation(stem, (ELEMENTS[dtype], *logits), layer)
     for planes in ("PLANES=1", "PLANES=2", "PLANES=3"):
         yield Instantiation("split_planes", ("ELEMENT_F32", planes), SPLIT_PLANES)
         for logits in LOGITS:

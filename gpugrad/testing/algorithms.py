@@ -1,4 +1,4 @@
-"""Products by the algorithm that a test asks for, whatever the plan would predict."""
+"""Products by the algorithm that is asked for, whatever the plan would predict."""
 
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -20,7 +20,7 @@ def products_by(
 
     def chosen(problem: Any, precision: str, facts: Any) -> Any:
         algorithm, planes = take(plan.candidates(problem, precision, facts.compute_capability))
-        return plan.Choice(algorithm, planes, 1e-3, f"products by {algorithm}, as the test asks")
+        return plan.Choice(algorithm, planes, 1e-3, f"products by {algorithm}, as asked")
 
     def layer(problem: Any, algorithm: str, facts: Any) -> Any:
         found = plan.fused_layer(problem, algorithm) if fused else None
@@ -36,6 +36,7 @@ def products_by(
 
 
 def by_multiply_adds(candidates: Sequence[Candidate]) -> Candidate:
+    """Take FFMA."""
     return candidates[0]
 
 
@@ -51,7 +52,8 @@ def fused_path_from_planes(candidates: Sequence[Candidate]) -> Candidate:
 
 
 def on_tensor_cores(candidates: Sequence[Candidate]) -> Candidate:
-    return candidates[min(1, len(candidates) - 1)]  # with the fewest planes
+    """Take tensor cores with the fewest planes."""
+    return candidates[min(1, len(candidates) - 1)]
 
 
 def by_mma(candidates: Sequence[Candidate]) -> Candidate:
