@@ -16,7 +16,7 @@ from typing import Any
 
 from bench import measured, on_cpu, section
 from gpugrad.benchmark import environment
-from gpugrad.benchmark.terminal import digits
+from gpugrad.benchmark.units import digits
 
 PICTURE = section.ROOT / "docs" / "comparison.svg"
 DTYPE = "float32"

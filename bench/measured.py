@@ -22,8 +22,7 @@ from typing import Any, NamedTuple
 from bench import bounds, host_cost, on_cpu, section, training_step
 from gpugrad.benchmark import environment
 from gpugrad.benchmark.sizes import name_of
-from gpugrad.benchmark.tables import scientific
-from gpugrad.benchmark.terminal import digits, seconds
+from gpugrad.benchmark.units import digits, scientific, seconds
 from gpugrad.testing.operations import Size
 
 RESULTS = section.ROOT / "bench" / "results"

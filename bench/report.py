@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from gpugrad.benchmark import terminal
+from gpugrad.benchmark import units
 
 PEERS = ("CuPy", "eager", "autograd", "compiled", "TF32", "torch graph")
 COMPARED = ("gpugrad", "gpugrad from z", "CuPy", "PyTorch")
@@ -161,13 +161,13 @@ def table(rows: Sequence[Sequence[str]], right: Iterable[int] = ()) -> str:
 
 def seconds(value: float) -> str:
     """Write a time with three digits and a unit, in ASCII."""
-    return terminal.seconds(value).replace("µ", "u")
+    return units.seconds(value).replace("µ", "u")
 
 
 def short(value: float | str) -> str:
     """Write a number with three digits."""
     number = float(value)  # JSON documents hold "inf" and "nan" as strings
-    return terminal.digits(number) if 0.01 <= abs(number) < 1000 else f"{number:.2g}"
+    return units.digits(number) if 0.01 <= abs(number) < 1000 else f"{number:.2g}"
 
 
 def power_of_two(value: float | str) -> str:

@@ -19,8 +19,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench import command, environment, section
-from gpugrad.benchmark import samples, terminal
+from bench import command, environment, report, section
+from gpugrad.benchmark import samples, units
 from gpugrad.benchmark.environment import collect, device
 from gpugrad.benchmark.peers import PEERS
 from gpugrad.benchmark.timer import Candidate, TimeBudget, interleave
@@ -220,18 +220,18 @@ TITLES = ("dtype", OURS, THEIRS, f"{THEIRS} / {OURS}")
 def figures(step: Mapping[str, Any]) -> list[str]:
     """Write what `TITLES` name of a layer: the medians, and the ratio with its quartiles."""
     ratio, times = step["ratio"], step["seconds"]
-    middle, *quartiles = (terminal.digits(ratio[name]) for name in ("median", "low", "high"))
+    middle, *quartiles = (units.digits(ratio[name]) for name in ("median", "low", "high"))
     return [
         step["dtype"],
-        *(terminal.seconds(times[name]["median"]) for name in MODULES),
+        *(units.seconds(times[name]["median"]) for name in MODULES),
         f"{middle} × ({'–'.join(quartiles)})",
     ]
 
 
 def memory(found: Mapping[str, Any]) -> str:
     """Return the memory of a step of each module in a sentence."""
-    ours, theirs = (terminal.size(found["bytes"][name]) for name in MODULES)
-    ratio = terminal.digits(found["bytes"][THEIRS] / found["bytes"][OURS])
+    ours, theirs = (units.size(found["bytes"][name]) for name in MODULES)
+    ratio = units.digits(found["bytes"][THEIRS] / found["bytes"][OURS])
     layer = " × ".join(f"{found[name]:,}".replace(",", "\u00a0") for name in "nkm")
     return (
         f"A step of {layer} in {found['dtype']} takes {ours} of memory beyond operands and "
@@ -241,16 +241,13 @@ def memory(found: Mapping[str, Any]) -> str:
 
 def show(document: Mapping[str, Any]) -> int:
     """Print what was measured."""
-    columns = [terminal.Column("layer"), terminal.Column(TITLES[0])]
-    columns += [terminal.Column(title, right=True) for title in TITLES[1:]]
     rows = [
         [" × ".join(str(step[name]) for name in "nkm"), *figures(step)]
         for step in document["steps"]
     ]
-    title = f"training step on {device(document['environment'])}"
-    console = terminal.stdout()
-    terminal.table(console, columns, [(title, rows)])
-    console.print(memory(document["memory"]))
+    print(f"training step on {device(document['environment'])}")
+    print(report.table([("layer", *TITLES), *rows], right=range(2, 5)))
+    print(memory(document["memory"]))
     return 0
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gpugrad import dispatch
-from gpugrad.benchmark import environment, sizes, terminal
+from gpugrad.benchmark import environment, sizes, units
 from gpugrad.benchmark.peers import Peer
 from gpugrad.errors import ArgumentError
 from gpugrad.operations import OPERATIONS
@@ -82,7 +82,7 @@ def refuse_too_large(case: Case, places: Sequence[str], peers: Sequence[Peer]) -
         if room is not None and needed > room:
             raise ArgumentError(
                 f"{case.op} at {','.join(map(str, case.size))} in {case.dtype} needs about "
-                f"{terminal.size(needed)} of memory, the {place} has {terminal.size(room)}"
+                f"{units.size(needed)} of memory, the {place} has {units.size(room)}"
             )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gpugrad.benchmark import environment, terminal
+from gpugrad.benchmark import environment, units
 from gpugrad.benchmark.stages import STAGES, WHOLE
 
 Document = Mapping[str, Any]
@@ -183,8 +183,8 @@ def _roofs(axes: Any, roofs: Sequence[Document], low: float, high: float, theme:
             xs, [min(peak, slope * x) for x in xs], linestyle=style, color=theme["muted"], lw=1.4
         )
         told = (
-            f"{roof['device'].upper()} {roof['dtype']}: {terminal.digits(peak)} GFLOP/s "
-            f"({roof['by']}), {terminal.digits(slope)} GB/s copied"
+            f"{roof['device'].upper()} {roof['dtype']}: {units.digits(peak)} GFLOP/s "
+            f"({roof['by']}), {units.digits(slope)} GB/s copied"
         )
         axes.annotate(
             told,
@@ -346,7 +346,7 @@ def _stages(axes: Any, document: Document, theme: Theme) -> None:
         left = [start + width for start, width in zip(left, widths, strict=True)]
     axes.axvline(100, color=theme["ink"], lw=1.4)
     for index, bar in enumerate(bars):
-        told = f"whole call {terminal.seconds(bar['seconds'][WHOLE])}"
+        told = f"whole call {units.seconds(bar['seconds'][WHOLE])}"
         place = max(left[index], 100)
         axes.text(
             place + 0.012 * longest, index, told, va="center", fontsize=8.5, color=theme["muted"]

@@ -1,8 +1,5 @@
 """Sizes of layers by name: rows of a batch × inputs × outputs."""
 
-import argparse
-
-from gpugrad.benchmark import arguments
 from gpugrad.testing.operations import Size
 
 PRESETS: dict[str, Size] = {
@@ -16,18 +13,6 @@ PRESETS: dict[str, Size] = {
     "tiny": (64, 64, 64),  # the cost of a call alone counts
 }
 DEFAULT = ("tiny", "digits", "mnist", "dlrm", "gpt2", "tabular")
-
-
-def size(text: str) -> Size:
-    """Read a preset's name or N,K,M."""
-    name = text.strip().lower()
-    if name in PRESETS:
-        return PRESETS[name]
-    if "," not in text and not text.strip()[:1].isdigit():
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is neither N,K,M nor one of {', '.join(PRESETS)}"
-        )
-    return arguments.size(text)
 
 
 def name_of(wanted: Size) -> str | None:

@@ -1,28 +1,23 @@
 """The results as tables: rows of text that a terminal and a page show alike."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from rich.markup import escape
-
-from gpugrad.benchmark import environment, terminal
+from gpugrad.benchmark import environment, units
 from gpugrad.benchmark.measure import OURS
-from gpugrad.benchmark.terminal import Column
 
 Document = Mapping[str, Any]
 Section = tuple[str, list[tuple[str, ...]]]
 
 
-def show(document: Document) -> None:
-    """Print the results for people."""
-    console = terminal.stdout()
-    columns = titles(document)
-    painted = [
-        (escape(title), [_painted(row) for row in rows]) for title, rows in sections(document)
-    ]
-    terminal.table(console, columns, painted)
-    for line in notes(document):
-        console.print(escape(line), style=terminal.BAD if line.startswith("Warning") else None)
+@dataclass(frozen=True)
+class Column:
+    """A column of a table; optional ones are left out where the terminal is too narrow."""
+
+    title: str
+    right: bool = False
+    optional: bool = False
 
 
 def own(document: Document) -> list[str]:
@@ -71,31 +66,13 @@ def _rows(results: Sequence[Document], ours: Sequence[str]) -> Iterator[tuple[st
         low, high = one["quartiles"]
         yield (
             one["what"],
-            terminal.seconds(one["seconds"]),
-            *("" if cell is None else f"{terminal.digits(cell['ratio'])} ×" for cell in cells),
-            "" if error is None else scientific(error),
-            f"{terminal.seconds(low)} – {terminal.seconds(high)}",
-            terminal.digits(one["gb_per_second"]),
-            terminal.digits(one["gflop_per_second"]) if one["flops"] else "",
+            units.seconds(one["seconds"]),
+            *("" if cell is None else f"{units.digits(cell['ratio'])} ×" for cell in cells),
+            "" if error is None else units.scientific(error),
+            f"{units.seconds(low)} – {units.seconds(high)}",
+            units.digits(one["gb_per_second"]),
+            units.digits(one["gflop_per_second"]) if one["flops"] else "",
         )
-
-
-def scientific(value: float) -> str:
-    """Write a small number with two digits and a short exponent."""
-    digits, _, exponent = f"{value:.1e}".partition("e")
-    return f"{digits}e{int(exponent)}" if exponent else digits
-
-
-def _painted(row: tuple[str, ...]) -> tuple[str, ...]:
-    """Colour the library's own rows, and say in colour which speed-ups are none."""
-    name, *cells = row
-    if name in OURS.values():
-        return (f"[{terminal.GOOD}]{name}[/]", *cells)
-    return (name, *(f"[{terminal.BAD}]{cell}[/]" if _slower(cell) else cell for cell in cells))
-
-
-def _slower(cell: str) -> bool:
-    return cell.endswith("×") and float(cell.removesuffix("×")) < 1
 
 
 def notes(document: Document) -> Iterator[str]:

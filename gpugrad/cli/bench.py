@@ -2,15 +2,16 @@
 
 import argparse
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
+
 from gpugrad import dispatch
 from gpugrad.arrays import kinds
-from gpugrad.benchmark import arguments as numbers
 from gpugrad.benchmark import (
     cases,
     environment,
@@ -21,13 +22,13 @@ from gpugrad.benchmark import (
     sizes,
     stages,
     tables,
-    terminal,
 )
 from gpugrad.benchmark.document import Findings
 from gpugrad.benchmark.load import Watch
-from gpugrad.benchmark.measure import Measured, measure
+from gpugrad.benchmark.measure import OURS, Measured, measure
 from gpugrad.benchmark.timer import MIN_ROUNDS, TimeBudget
-from gpugrad.cli import exits
+from gpugrad.cli import arguments as numbers
+from gpugrad.cli import exits, terminal
 from gpugrad.cli.devices import devices
 from gpugrad.errors import AccuracyError, ArgumentError
 from gpugrad.gpu.availability import installed
@@ -50,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--size",
         action="append",
-        type=sizes.size,
+        type=numbers.layer,
         metavar="SIZE",
         help="rows, inputs and outputs of the layer as N,K,M, or one of "
         f"{', '.join(sizes.PRESETS)} (repeatable; {', '.join(sizes.DEFAULT)})",
@@ -131,7 +132,32 @@ def _show(document: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         terminal.print_json("bench", document)
     elif document["results"]:
-        tables.show(document)
+        _print(document)
+
+
+def _print(document: Mapping[str, Any]) -> None:
+    """Print the results for people."""
+    console = terminal.stdout()
+    columns = tables.titles(document)
+    painted = [
+        (escape(title), [_painted(row) for row in rows])
+        for title, rows in tables.sections(document)
+    ]
+    terminal.table(console, columns, painted)
+    for line in tables.notes(document):
+        console.print(escape(line), style=terminal.BAD if line.startswith("Warning") else None)
+
+
+def _painted(row: tuple[str, ...]) -> tuple[str, ...]:
+    """Colour the library's own rows, and say in colour which speed-ups are none."""
+    name, *cells = row
+    if name in OURS.values():
+        return (f"[{terminal.GOOD}]{name}[/]", *cells)
+    return (name, *(f"[{terminal.BAD}]{cell}[/]" if _slower(cell) else cell for cell in cells))
+
+
+def _slower(cell: str) -> bool:
+    return cell.endswith("×") and float(cell.removesuffix("×")) < 1
 
 
 def _words(error: BaseException) -> str:

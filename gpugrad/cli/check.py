@@ -12,9 +12,9 @@ from rich.markup import escape
 import gpugrad
 from gpugrad import dispatch
 from gpugrad.arrays import kinds
-from gpugrad.benchmark import arguments as numbers
-from gpugrad.benchmark import terminal
-from gpugrad.cli import exits
+from gpugrad.benchmark.tables import Column
+from gpugrad.cli import arguments as numbers
+from gpugrad.cli import exits, terminal
 from gpugrad.cli.devices import devices, why_no_gpu
 from gpugrad.operations import OPERATIONS
 from gpugrad.testing import operations, reference, worst_element
@@ -145,12 +145,12 @@ def _compare(finding: Finding, operands: operations.Arrays, case: str) -> None:
 def _print(findings: list[Finding], targets: tuple[str, ...], wanted: str) -> None:
     console = terminal.stdout()
     columns = (
-        terminal.Column("dtype"),
-        terminal.Column("on"),
-        terminal.Column("ok"),
-        terminal.Column("err/bound", right=True),
-        terminal.Column("error", right=True, optional=True),
-        terminal.Column("bound", right=True, optional=True),
+        Column("dtype"),
+        Column("on"),
+        Column("ok"),
+        Column("err/bound", right=True),
+        Column("error", right=True, optional=True),
+        Column("bound", right=True, optional=True),
     )
     sections = [
         (op, [_row(finding) for finding in group])

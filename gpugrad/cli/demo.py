@@ -11,9 +11,9 @@ from rich.markup import escape
 
 from gpugrad import dispatch
 from gpugrad.arrays import kinds
-from gpugrad.benchmark import arguments as numbers
-from gpugrad.benchmark import output, terminal
-from gpugrad.cli import digits, exits, picture
+from gpugrad.benchmark import output, units
+from gpugrad.cli import arguments as numbers
+from gpugrad.cli import digits, exits, picture, terminal
 from gpugrad.cli.devices import devices, why_no_gpu
 from gpugrad.testing import operations
 
@@ -130,6 +130,6 @@ def _rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
         "test accuracy",
         f"[{colour}]{facts['test_accuracy']:.1%}[/] of {facts['unseen']} unseen digits",
     )
-    gradients = terminal.seconds(facts["gradient_seconds"])
-    yield "time", f"{terminal.seconds(facts['seconds'])}, of which gradients {gradients}"
+    gradients = units.seconds(facts["gradient_seconds"])
+    yield "time", f"{units.seconds(facts['seconds'])}, of which gradients {gradients}"
     yield "picture", escape(facts["output"])

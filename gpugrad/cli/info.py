@@ -14,8 +14,9 @@ import gpugrad
 from gpugrad import dispatch, host
 from gpugrad.arrays import kinds
 from gpugrad.arrays.call import PRECISIONS
-from gpugrad.benchmark import environment, sizes, terminal
-from gpugrad.cli import exits
+from gpugrad.benchmark import environment, units
+from gpugrad.cli import arguments as numbers
+from gpugrad.cli import exits, terminal
 from gpugrad.cli.launches import launches
 from gpugrad.cpu.scratch import KEPT_BYTES
 from gpugrad.cpu.threads import limits
@@ -40,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--plan", choices=tuple(OPERATIONS), help="print what a call would launch on a GPU instead"
     )
     parser.add_argument(
-        "--size", type=sizes.size, default=LAYERS[1], metavar="N,K,M", help="of its layer"
+        "--size", type=numbers.layer, default=LAYERS[1], metavar="N,K,M", help="of its layer"
     )
     parser.add_argument("--dtype", choices=kinds.DTYPES, default="float32", help="(float32)")
     parser.add_argument("--precision", choices=PRECISIONS, default="highest", help="(highest)")
@@ -192,14 +193,14 @@ def _rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for name, version in facts["packages"].items():
         yield name, version or "[dim]not installed[/]"
     cpu = facts["cpu"]
-    free = "" if cpu["free_memory"] is None else f", {terminal.size(cpu['free_memory'])} free"
+    free = "" if cpu["free_memory"] is None else f", {units.size(cpu['free_memory'])} free"
     yield "CPU", escape(f"{cpu['model']}, {_count(cpu['cores'], 'core')}{free}")
     threads = cpu["threads"]
     if threads["number"] is None:
         yield "CPU threads", f"[{terminal.BAD}]error[/]: {escape(threads['reason'])}"
     else:
         told = f"{threads['number']}, limited by {threads['reason']}"
-        kept = terminal.size(KEPT_BYTES)
+        kept = units.size(KEPT_BYTES)
         yield "CPU threads", escape(f"{told}; each keeps at most {kept} of buffers")
     gpu = facts["gpu"]
     if gpu["usable"]:
@@ -207,7 +208,7 @@ def _rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
             "GPU",
             f"[{terminal.GOOD}]{escape(gpu['name'])}[/], compute capability "
             f"{gpu['compute_capability']}, {gpu['multiprocessors']} multiprocessors, "
-            f"{terminal.size(gpu['memory'])} at {terminal.size(gpu['bandwidth'])}/s",
+            f"{units.size(gpu['memory'])} at {units.size(gpu['bandwidth'])}/s",
         )
     else:
         yield "GPU", f"[{terminal.BAD}]not used[/]: {escape(gpu['reason'])}"
@@ -227,7 +228,7 @@ def _rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if cache["path"] is None:
         yield "kernel cache", f"not used: {escape(cache['reason'])}"
     else:
-        kept = f"{_count(cache['entries'], 'kernel')}, {terminal.size(cache['bytes'])}"
+        kept = f"{_count(cache['entries'], 'kernel')}, {units.size(cache['bytes'])}"
         yield "kernel cache", f"{escape(cache['path'])}: {kept}"
 
 

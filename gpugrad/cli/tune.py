@@ -14,9 +14,10 @@ from typing import Any
 from rich.markup import escape
 
 from gpugrad import dispatch, host
-from gpugrad.benchmark import arguments as numbers
-from gpugrad.benchmark import terminal
-from gpugrad.cli import cpu_rates, exits
+from gpugrad.benchmark import units
+from gpugrad.benchmark.tables import Column
+from gpugrad.cli import arguments as numbers
+from gpugrad.cli import cpu_rates, exits, terminal
 from gpugrad.cli.devices import devices
 from gpugrad.planning import machine_profile
 from gpugrad.planning.cpu_costs import CpuRates
@@ -126,15 +127,15 @@ def _print(
     console = terminal.stdout()
     if cpu is not None:
         columns = [
-            terminal.Column("dtype"),
-            *(terminal.Column(title, right=True) for title in ("products", "dz")),
-            *(terminal.Column(one, right=True, optional=True) for one in ("σ", "sums", "memory")),
+            Column("dtype"),
+            *(Column(title, right=True) for title in ("products", "dz")),
+            *(Column(one, right=True, optional=True) for one in ("σ", "sums", "memory")),
         ]
         threads = "1 thread" if cpu.workers == 1 else f"{cpu.workers} threads"
         terminal.table(console, columns, [(f"CPU, {threads}", list(_cpu_rows(cpu)))])
         console.print(
             "In GFLOP/s, in 10⁹ elements a second, and in GB/s. The smallest call takes "
-            f"{terminal.seconds(min(cpu.call.values()))}."
+            f"{units.seconds(min(cpu.call.values()))}."
         )
     if gpu is not None and facts is not None:
         terminal.facts(console, list(_gpu_rows(gpu, facts)))
@@ -147,19 +148,19 @@ def _print(
 def _cpu_rows(cpu: CpuRates) -> Iterator[tuple[str, ...]]:
     for dtype, unit in cpu.unit.items():
         rates = (unit[kind] for kind in ("product", "gradient", "sigmoid", "sum", "memory"))
-        yield (dtype, *(terminal.digits(1e-9 / one) for one in rates))
+        yield (dtype, *(units.digits(1e-9 / one) for one in rates))
 
 
 def _gpu_rows(gpu: GpuRates, facts: DeviceFacts) -> Iterator[tuple[str, str]]:
     yield "GPU", escape(facts.name)
-    yield "smallest call", terminal.seconds(gpu.call + gpu.launch)
-    yield "each kernel", terminal.seconds(gpu.launch)
-    yield "passes over memory", f"{terminal.size(gpu.bandwidth)}/s"
+    yield "smallest call", units.seconds(gpu.call + gpu.launch)
+    yield "each kernel", units.seconds(gpu.launch)
+    yield "passes over memory", f"{units.size(gpu.bandwidth)}/s"
     yield "copies to the GPU", f"{_tell(gpu.to_device)}, pinned {_tell(gpu.pinned_to_device)}"
     yield "copies back", f"{_tell(gpu.to_host)}, pinned {_tell(gpu.pinned_to_host)}"
     for name, rate in gpu.multiply_adds:
-        yield escape(name), f"{terminal.digits(2e-12 * rate)} TFLOP/s"
+        yield escape(name), f"{units.digits(2e-12 * rate)} TFLOP/s"
 
 
 def _tell(copy: Copy) -> str:
-    return f"{terminal.size(copy.bandwidth)}/s after {terminal.seconds(copy.latency)}"
+    return f"{units.size(copy.bandwidth)}/s after {units.seconds(copy.latency)}"

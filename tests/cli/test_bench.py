@@ -27,7 +27,7 @@ from gpugrad.benchmark import (
     timer,
 )
 from gpugrad.benchmark.peers import PEERS
-from gpugrad.cli import bench, main
+from gpugrad.cli import arguments, bench, main
 from gpugrad.operations import OPERATIONS
 from gpugrad.testing import operations
 from tests.cli.commands import (
@@ -231,8 +231,8 @@ def test_a_size_that_nobody_asked_for_is_left_out_where_it_does_not_fit(capsys, 
 
 @pytest.mark.parametrize("size", sizes.PRESETS)
 def test_sizes_have_names(size):
-    assert sizes.size(size.upper()) == sizes.PRESETS[size]
-    assert sizes.name_of(sizes.size(",".join(map(str, sizes.PRESETS[size])))) == size
+    assert arguments.layer(size.upper()) == sizes.PRESETS[size]
+    assert sizes.name_of(arguments.layer(",".join(map(str, sizes.PRESETS[size])))) == size
 
 
 def test_an_unknown_size_is_told_with_those_that_there_are(capsys):

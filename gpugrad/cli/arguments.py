@@ -1,6 +1,9 @@
-"""Numbers on the command line."""
+"""Numbers and sizes on the command line."""
 
 import argparse
+
+from gpugrad.benchmark.sizes import PRESETS
+from gpugrad.testing.operations import Size
 
 
 def count(text: str) -> int:
@@ -13,8 +16,15 @@ def seed(text: str) -> int:
     return _whole(text, 0, 2**32 - 1)
 
 
-def size(text: str) -> tuple[int, int, int]:
-    """Read N,K,M."""
+def layer(text: str) -> Size:
+    """Read a preset's name or N,K,M."""
+    name = text.strip().lower()
+    if name in PRESETS:
+        return PRESETS[name]
+    if "," not in text and not text.strip()[:1].isdigit():
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither N,K,M nor one of {', '.join(PRESETS)}"
+        )
     parts = text.split(",")
     if len(parts) != 3:
         raise argparse.ArgumentTypeError(f"{text!r} is not N,K,M, three whole numbers")

@@ -3,7 +3,6 @@
 import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from rich.cells import cell_len
@@ -14,19 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 import gpugrad
+from gpugrad.benchmark.tables import Column
 
 # Only a terminal's own named colours, which suit its background whether dark or light.
 GOOD, BAD, ACCENT = "green", "bold red", "bold cyan"
 GAP = 2  # before each column of a table
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of a table; optional ones are left out where the terminal is too narrow."""
-
-    title: str
-    right: bool = False
-    optional: bool = False
 
 
 def stdout() -> Console:
@@ -112,24 +103,6 @@ def print_json(command: str, content: Mapping[str, Any]) -> None:
     """Print one JSON document; numbers that are not finite become null."""
     document = {"command": command, "gpugrad": gpugrad.__version__, **content}
     print(json.dumps(_finite(document), indent=2, allow_nan=False))
-
-
-def seconds(value: float) -> str:
-    """Write a time with three digits and a unit."""
-    unit, scale = ("s", 1) if value >= 1 else ("ms", 1e3) if value >= 1e-3 else ("µs", 1e6)
-    return f"{digits(value * scale)} {unit}"
-
-
-def size(count: float) -> str:
-    """Write a number of bytes with three digits and a unit."""
-    units = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
-    power = min(max(0, len(str(int(count))) - 1) // 3, len(units) - 1)
-    return f"{digits(count / 1000**power) if power else count} {units[power]}"
-
-
-def digits(value: float) -> str:
-    """Write a positive number with three digits and no exponent."""
-    return f"{value:.2f}" if value < 9.995 else f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
 
 
 def _finite(value: Any) -> Any:
