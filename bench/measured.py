@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench import bounds, host_cost, on_cpu, section, training_step
+from bench import bounds, host_cost, on_cpu, report, section, training_step
 from gpugrad.benchmark import environment
 from gpugrad.benchmark.sizes import name_of
 from gpugrad.benchmark.units import digits, scientific, seconds
@@ -31,7 +31,6 @@ BEGIN_HOST = "<!-- begin costs on the host: python -m bench.measured --update --
 BEGIN_STEPS = "<!-- begin training steps: python -m bench.measured --update -->"
 OURS = "gpugrad CPU"
 PEERS = ("NumPy", "PyTorch", "torch eager", "JAX")
-GPU_PEERS = ("CuPy", "eager", "autograd", "compiled", "TF32", "torch graph")
 IN_README = "float32"
 NOTHING = "No result of `python -m bench.on_cpu` is in `bench/results/`."
 NO_HOST = "No result of `python -m bench.host_cost` is in `bench/results/`."
@@ -362,7 +361,7 @@ def gpu_table(document: Document, only: Iterable[str] = ()) -> str:
     sections = {one["name"]: one for one in document["sections"]}
     timed = sections.get("timings", {"data": {}})["data"].get("rows", [])
     chosen = [row for row in timed if not only or row["op"] in only]
-    shown = [name for name in GPU_PEERS if any(name in row["peers"] for row in chosen)]
+    shown = [name for name in report.PEERS if any(name in row["peers"] for row in chosen)]
     rows = []
     for row in chosen:
         for name, times in row["ours"].items():

@@ -7,9 +7,7 @@ all went well, 1 a run failed, there was no time for it, or with --strict the ma
 """
 
 import json
-import os
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -138,13 +136,8 @@ def run_all(document: dict[str, Any], scope: Scope) -> None:
 
 def run(options: Sequence[str], seconds: float) -> dict[str, Any]:
     """Run `gpugrad bench` in a process of its own and give its document."""
-    words = [sys.executable, "-m", "gpugrad", "bench", "--json", "--device", "cpu", "--op", OP]
-    paths = [str(section.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    variables = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
-    with tempfile.TemporaryFile() as output:
-        code = section.wait([*words, *options], variables, output, max(1.0, seconds))
-        output.seek(0)
-        text = output.read().decode(errors="replace")
+    words = ["-m", "gpugrad", "bench", "--json", "--device", "cpu", "--op", OP]
+    code, text = section.run_python([*words, *options], max(1.0, seconds))
     if code is None:
         raise RuntimeError(f"the runs take longer than {SECONDS:.0f} s")
     if code:

@@ -121,9 +121,8 @@ def process_environment(folder: Path, inherited: Mapping[str, str]) -> dict[str,
         "TRITON_CACHE_DIR": "triton",
     }
     variables |= {name: str(folder / "caches" / part) for name, part in caches.items()}
-    paths = [str(section.ROOT), *filter(None, [inherited.get("PYTHONPATH")])]
     return variables | {
-        "PYTHONPATH": os.pathsep.join(paths),
+        "PYTHONPATH": section.module_path(inherited),
         "TORCHINDUCTOR_COMPILE_THREADS": "1",  # the graphs are small, its workers are not
     }
 

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -77,23 +76,13 @@ def run(program: Path, tool: str, *, quick: bool, seconds: float) -> dict[str, A
     with tempfile.TemporaryDirectory() as folder:
         progress, report = Path(folder, "progress.json"), Path(folder, "report.txt")
         with report.open("wb") as output:
-            process = subprocess.Popen(
-                command(program, tool, progress, quick=quick),
-                cwd=section.ROOT,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-            try:
-                code, stopped = process.wait(seconds), False
-            except subprocess.TimeoutExpired:
-                process.kill()
-                code, stopped = process.wait(), True
+            words = command(program, tool, progress, quick=quick)
+            code = section.wait(words, os.environ, output, seconds)
         text = report.read_text(encoding="utf-8", errors="replace")
         counts = {"done": 0, "planned": None}
         if progress.is_file():
             counts = json.loads(progress.read_text())
-    return {**read_report(text), "exit_code": code, "stopped": stopped, **counts}
+    return {**read_report(text), "exit_code": code, "stopped": code is None, **counts}
 
 
 def command(program: Path, tool: str, progress: Path, *, quick: bool) -> list[str]:

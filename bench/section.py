@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -182,6 +183,20 @@ def wait(
         return None
     finally:
         stop_group(process)
+
+
+def run_python(arguments: Sequence[str], seconds: float) -> tuple[int | None, str]:
+    """Run Python on this tree's modules; return its exit code, None if killed, and its output."""
+    variables = os.environ | {"PYTHONPATH": module_path(os.environ)}
+    with tempfile.TemporaryFile() as output:
+        code = wait([sys.executable, *arguments], variables, output, seconds)
+        output.seek(0)
+        return code, output.read().decode(errors="replace")
+
+
+def module_path(inherited: Mapping[str, str]) -> str:
+    """Return a PYTHONPATH on which this tree comes first."""
+    return os.pathsep.join([str(ROOT), *filter(None, [inherited.get("PYTHONPATH")])])
 
 
 def stop_group(process: "subprocess.Popen[Any]") -> None:

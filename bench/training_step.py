@@ -10,10 +10,8 @@ own. Exit codes: 0 all went well, 1 it failed, 2 a bad argument or no PyTorch, 1
 import argparse
 import contextlib
 import gc
-import os
 import resource
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -173,17 +171,11 @@ def memory_of_both(case: Case, *, quick: bool) -> dict[str, Any]:
     RuntimeError
         A process failed or did not end.
     """
-    paths = [str(section.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    variables = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     found = {}
     for module in MODULES:
-        words = [sys.executable, "-m", "bench.training_step", "--memory-of", module]
-        with tempfile.TemporaryFile() as told:
-            code = section.wait(
-                [*words, *(["--quick"] if quick else [])], variables, told, MEMORY_SECONDS
-            )
-            told.seek(0)
-            last = (told.read().decode(errors="replace").strip().splitlines() or ["no output"])[-1]
+        words = ["-m", "bench.training_step", "--memory-of", module, *["--quick"] * quick]
+        code, text = section.run_python(words, MEMORY_SECONDS)
+        last = (text.strip().splitlines() or ["no output"])[-1]
         if code != 0:
             how = f"took longer than {MEMORY_SECONDS:.0f} s" if code is None else f"failed: {last}"
             raise RuntimeError(f"a step of {module} in a process of its own {how}")
