@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from bench import section, workload
 from bench.sticky_errors import is_sticky
 from gpugrad.benchmark.peers import cupy_cublas, pytorch
 from gpugrad.calls import cache
+from gpugrad.testing import algorithms
 from gpugrad.testing.product_data import FAMILIES, draw
 from gpugrad.testing.product_errors import PLANES, ProductErrors, exact
 
@@ -115,24 +117,12 @@ def on_tensor_cores() -> Iterator[None]:
 
     The plan would take more planes or FFMA where these are faster.
     """
-    plan = import_module("gpugrad.planning.choice")
-    given = plan.fastest
-
-    def chosen(problem: Any, precision: str, facts: Any) -> Any:
-        planes = PLANES.get(precision, 0)
-        rates = None if facts is None else plan.rates_of(facts.compute_capability)
-        if not planes or rates is None or not rates.tensor_16:
-            return plan.Choice("ffma", 0, 0.0, "FFMA, to be measured")
-        algorithm = "wgmma" if rates.warpgroup_16 else "mma"
-        return plan.Choice(algorithm, planes, 0.0, "tensor cores, to be measured")
-
-    names = vars(plan)
-    names["fastest"] = chosen
+    exchanged = algorithms.products_by(algorithms.on_tensor_cores)
     cache.clear()  # calls that were planned otherwise
     try:
-        yield
+        with mock.patch.multiple(import_module("gpugrad.planning.choice"), **exchanged):
+            yield
     finally:
-        names["fastest"] = given
         cache.clear()
 
 

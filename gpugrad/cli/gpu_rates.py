@@ -104,11 +104,11 @@ def measure(seconds: float, clock: Clock | None = None) -> Iterator[str | GpuRat
     bandwidth = _bandwidth(runtime, clock, min(PASS_BYTES, largest), launch)
     rates = GpuRates(call, launch, bandwidth, to_device, to_host, pinned_to_device, pinned_to_host)
     multiply_adds: dict[str, float] = {}
-    for problem, ways in _products(facts):
+    for problem, choices in _products(facts):
         found: dict[str, float] = {}
         if time.perf_counter() - start < seconds:
             near = _near(runtime, problem.op, (problem.n, problem.k, problem.m), problem.dtype)
-        for algorithm, planes in ways:
+        for algorithm, planes in choices:
             if time.perf_counter() - start >= seconds:
                 break
             ((_, step),) = steps_of(problem, algorithm, planes)
@@ -195,16 +195,16 @@ def _bandwidth(runtime: Runtime, clock: Clock, size: int, launch: float) -> floa
 
 
 def _products(facts: DeviceFacts) -> Iterator[tuple[Problem, list[tuple[str, int]]]]:
-    """List the products to be measured and the ways to compute them, the large ones first."""
+    """List the products to be measured and their algorithms and planes, the large ones first."""
     for side in SIDES:
         for dtype in DTYPES:
             problem = Problem("matmul_backward", side, side, side, dtype, ("x",))
-            ways = dict.fromkeys(
-                way
+            choices = dict.fromkeys(
+                choice
                 for precision in PRECISIONS
-                for way in candidates(problem, precision, facts.compute_capability)
+                for choice in candidates(problem, precision, facts.compute_capability)
             )
-            yield problem, list(ways)
+            yield problem, list(choices)
 
 
 def _product(

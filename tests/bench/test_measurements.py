@@ -28,6 +28,7 @@ from gpugrad.benchmark.peers.cupy_cublas import no_cublas
 from gpugrad.calls import cache
 from gpugrad.operations import OPERATIONS
 from gpugrad.planning.configurations import REDUCTION
+from gpugrad.planning.problem import Problem
 from gpugrad.testing import operations, reference
 from gpugrad.testing.bounds import Answer
 from gpugrad.testing.product_data import FAMILIES
@@ -314,7 +315,9 @@ def test_the_choice_of_products_that_are_measured(capability, algorithm):
     with products.on_tensor_cores():
         assert len(cache) == 0
         cache.keep("planned within", object())
-        taken = [plan.fastest(None, one, facts) for one in ("ieee", "highest", "high", "medium")]
+        problem = Problem("matmul_backward", 256, 64, 64, "float32", ("w",))
+        precisions = ("ieee", "highest", "high", "medium")
+        taken = [plan.fastest(problem, one, facts) for one in precisions]
     expected = [0, 3, 2, 1] if capability >= (8, 0) else [0] * 4
     assert [one.planes for one in taken] == expected
     assert [one.algorithm for one in taken] == [algorithm if one else "ffma" for one in expected]

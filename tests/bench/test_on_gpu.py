@@ -288,8 +288,8 @@ def test_revision(tmp_path):
     (tmp_path / "kernels" / "one.cu").write_text("1")
     assert environment.sources_digest(tmp_path) != here["sources"]
     for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "one"]):
-        who = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
-        subprocess.run(["git", *who, *command], cwd=tmp_path, check=True)
+        author = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+        subprocess.run(["git", *author, *command], cwd=tmp_path, check=True)
     clean = environment.revision(tmp_path, commit="abc")
     assert len(clean["commit"]) == 40
     assert clean["dirty"] is False
