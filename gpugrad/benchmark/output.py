@@ -27,6 +27,8 @@ def reserved(path: Path, option: str = "--output") -> Iterator[Callable[[bytes],
     """
     try:
         target = path.resolve()
+        if target.is_symlink():  # Python 3.13 raises nothing
+            raise ArgumentError(f"{option}: {path} cannot be written: a loop of links")
         if target.is_dir():
             raise ArgumentError(f"{option}: {path} is a directory")
         if target.exists() and not os.access(target, os.W_OK):

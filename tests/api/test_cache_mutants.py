@@ -159,6 +159,15 @@ def with_the_variable_for_the_device() -> None:
             gpugrad.dense_sigmoid_backward(*operands)
 
 
+def with_the_variable_for_threads() -> None:
+    operands = [one.get() for one in brought(SQUARE)]
+    gpugrad.dense_sigmoid_backward(*operands, device="cpu")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GPUGRAD_NUM_THREADS", "0")
+        with pytest.raises(ArgumentError):
+            gpugrad.dense_sigmoid_backward(*operands, device="cpu")
+
+
 def with_accumulation() -> None:
     operands = brought(SQUARE)
     out = gpugrad.dense_sigmoid_backward(*operands)
@@ -340,7 +349,7 @@ def _sign_torch"""
 BUFFER_KEY = """aligned and writeable
             layout += (one.shape, one.strides, one.dtype)"""
 CUPY_KEY = "layout += (one.shape, one.strides, one.dtype, at & MISALIGNED)"
-KEY = "key = (op, where, precision, wrt, accumulate, *layout)"
+KEY = "key = (op, where, threads, precision, wrt, accumulate, *layout)"
 MUTANTS = [
     Mutant(calls, NUMPY_KEY, NUMPY_KEY.replace(" one.strides,", ""), on_the_host_of_other_strides),
     Mutant(
@@ -357,9 +366,10 @@ MUTANTS = [
     Mutant(calls, KEY, KEY.replace(" precision,", ""), with_other_options),
     Mutant(calls, KEY, KEY.replace(" where,", ""), with_other_options),
     Mutant(calls, KEY, KEY.replace(" accumulate,", ""), with_accumulation),
+    Mutant(calls, KEY, KEY.replace(" threads,", ""), with_the_variable_for_threads),
     Mutant(
         calls,
-        'os.environ.get("GPUGRAD_DEVICE") or device',
+        'variable("GPUGRAD_DEVICE") or device',
         "device",
         with_the_variable_for_the_device,
     ),
