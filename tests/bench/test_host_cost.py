@@ -164,6 +164,7 @@ def planned_anew(call: Callable[[], Any]) -> float:
 # ---- the measurement
 
 
+@pytest.mark.slow
 @pytest.mark.gpu
 def test_the_command(tmp_path, capsys):
     path = tmp_path / "cost.json"

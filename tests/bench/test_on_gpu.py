@@ -182,6 +182,7 @@ def test_the_first_contact_with_a_gpu_may_take_long(tmp_path, monkeypatch):
     assert given == [90]
 
 
+@pytest.mark.slow
 def test_a_section_that_runs_over_is_killed_with_what_it_started(tmp_path, monkeypatch):
     monkeypatch.setattr(section, "GRACE", 0)
     start = time.monotonic()

@@ -286,6 +286,7 @@ def facts_of_gpu():
     return dispatch.runtime().facts(None)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_gpu")
 def test_the_gpu_is_measured():
     clock = Recorded()

@@ -12,6 +12,7 @@ from tests.emulator.test_layouts import INSTRUCTIONS, element_numbers
 from tests.emulator.test_wgmma_layouts import IMAGE_A, IMAGE_B
 from tests.independent_truth import LEADING, MAJORS, Tables, layouts
 
+pytestmark = pytest.mark.slow  # CuTe's headers take long to compile
 WIDTHS = {  # of tiles, by the terms of a stage
     of[0].BLOCK_K: [one.BLOCK_N for one in of] for of in (WGMMA[1], WGMMA[2])
 }

@@ -82,6 +82,7 @@ def test_shapes(device, tile, shape):
     expect_product(device, *operands(*shape), tile)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", WHOLE_ELEMENTS)
 def test_layouts_of_operands(device, tile, layout):
     for shape in ((66, 35, 21), (20, 68, 18)):
@@ -115,6 +116,7 @@ def test_nothing_to_sum(device, tile):
     assert same_bits(expect_product(device, *both, tile, out=out, accumulate=True), out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("splits", [1, 2])
 def test_bits_depend_neither_on_tiles_nor_on_layouts(device, splits):
     left, right = operands(70, 66, 53)
@@ -152,6 +154,7 @@ def test_subnormal_numbers(device, tile):
     assert 0 < np.abs(result[result != 0]).min() < 2.0**-1040
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["fortran", "padded rows", "sliced"])
 def test_the_code_for_small_instructions_gives_the_same(tile, layout):
     """Where the architecture lacks the large one; the emulator adds in one order for both."""

@@ -96,6 +96,7 @@ def test_shapes(device, kind, shape):
     expect_product(device, *operands(kind, *shape), 64, kind[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", LARGE_SHAPES, ids=str)
 def test_large_tiles(device, kind, shape):
     expect_product(device, *operands(kind, *shape), 128, kind[1])
@@ -114,6 +115,7 @@ def test_mma_on_hopper(kind, splits):
     expect_product(device, *operands(kind, 37, 70, 200), 64, kind[1], splits=splits)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", OF_ONE_PLANE, ids=name)
 @pytest.mark.parametrize("shape", WIDEST_SHAPES, ids=str)
 def test_widest_tiles(kind, shape):

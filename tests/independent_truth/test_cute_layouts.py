@@ -15,6 +15,8 @@ from .cute import MAJORS, Tables, layouts
 from .recording import RIGHT, Recording, kernels_with, of_float64, of_planes
 from .tensor_core import expect_right
 
+pytestmark = pytest.mark.slow  # CuTe's headers take long to compile
+
 
 @pytest.fixture(scope="module")
 def tables() -> Tables:

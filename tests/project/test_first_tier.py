@@ -40,7 +40,7 @@ KINDS = {
     "packaging": r"project/test_packaging\.py::",
     "the command line": r"cli/test_command\.py::",
     "benchmarks": r"bench/test_results\.py::",
-    "other sources": r"independent_truth/test_cute_layouts\.py::",
+    "other sources": r"emulator/test_measured_products\.py::",
     "references": r"testing/test_bounds\.py::",
 }
 
