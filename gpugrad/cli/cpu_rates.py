@@ -101,7 +101,7 @@ def _nothing() -> None:
 def measure(seconds: float, dtypes: Sequence[str] = kinds.DTYPES) -> Iterator[str | CpuRates]:
     """Measure the CPU for about so long.
 
-    The calls of a dtype take turns, so that what else the machine does for a while hits all of
+    The calls of a dtype are interleaved, so that what else the machine does for a while hits all of
     them, and the best time of each counts.
 
     Parameters

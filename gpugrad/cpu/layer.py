@@ -4,9 +4,9 @@ A small layer is one block, computed by the calling thread; of a larger one, dw 
 each. A tall layer is cut into blocks of rows, whose dz is in cache for db, dx and dw. Any other is
 cut into tiles of dx and of dw.
 
-Where the BLAS's own threads change no bit, layers of up to some million elements keep them: dz is
-computed, then each product at once. Elsewhere the workers' threads, which sleep between calls, take
-30 µs to wake, so that plain NumPy expressions can be faster on cores that nobody else uses.
+Where results do not depend on the number of BLAS threads, layers of up to some million elements use
+them: dz is computed, then each product at once. Elsewhere the workers' threads, which sleep between
+calls, take 30 µs to wake, so that plain NumPy expressions can be faster on idle cores.
 """
 
 from collections.abc import Callable

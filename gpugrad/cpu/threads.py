@@ -178,7 +178,7 @@ class Hold:
                 _set(one, self.threads)
 
     def release(self) -> None:
-        """Give back what has been changed, as far as it is as set; may be called again."""
+        """Restore what has been changed and is still as set; may be called again."""
         for one, before in zip(self._libraries.own, self._own_before, strict=False):
             if before > self.threads == one.get_num_threads():
                 _set(one, before)

@@ -70,7 +70,7 @@ def _reduce(
     db: Any,
     accumulate: tuple[str, ...],
 ) -> None:
-    """Sum the splits of dw and db in order; in one launch if both have the same dtype."""
+    """Sum the splits of dw and db in order; by one kernel if both have the same dtype."""
     if len(parts) == 2 and dw.dtype == db.dtype:
         count = dw.size + db.size
         if count == 0:

@@ -40,7 +40,7 @@ class TensorCores(NamedTuple):
 
 MACHINES = {"hopper": TensorCores(16, 2), "ampere": TensorCores(8, 1)}
 ALGORITHM = {"hopper": "wgmma", "ampere": "mma"}  # of products from planes
-ONE_LAUNCH = "one launch"  # of three planes
+FUSED = "fused"  # of three planes
 
 
 def by_multiply_adds(left: Array, right: Array, split_length: int = 0) -> Array:
@@ -67,7 +67,7 @@ def by_tensor_cores(
     machine : {"hopper", "ampere"}
     split_length : int, optional
         Terms of each split of the contraction, a multiple of 16; without it there is one.
-    algorithm : {"mma", "wgmma", "one launch"}, optional
+    algorithm : {"mma", "wgmma", "fused"}, optional
         The machine's own if it is not given.
     """
     algorithm = algorithm or ALGORITHM[machine]
@@ -77,7 +77,7 @@ def by_tensor_cores(
     values = _splits(a.value, b.value, split_length)
     parts = []
     for (a_bits, b_bits), (a_value, b_value) in zip(bits, values, strict=True):
-        if algorithm == ONE_LAUNCH:
+        if algorithm == FUSED:
             sums = _recovered_sums(a_bits, b_bits, MACHINES[machine])
         else:
             promoted_after = PROMOTED_AFTER[algorithm][planes]

@@ -17,8 +17,8 @@ from gpugrad.testing.product_data import FAMILIES, describe, draw
 from gpugrad.testing.product_errors import ROUNDOFF, Errors, Exact, ProductErrors, exact
 from tests.accuracy.arithmetic import (
     ALGORITHM,
+    FUSED,
     MACHINES,
-    ONE_LAUNCH,
     by_multiply_adds,
     by_tensor_cores,
 )
@@ -28,7 +28,7 @@ Cells = tuple[str, ...]
 
 PATH = Path(__file__).parents[2] / "docs" / "numerics.md"
 CONTRACTIONS = tuple(sorted({1, 16, EXACT_TERMS, 256, 4096, 10**6}))
-IN_ONE_LAUNCH = (RECOVERED_TERMS, 4096, 10**6)
+IN_FUSED = (RECOVERED_TERMS, 4096, 10**6)
 SIXTEEN_BIT = {"float16": np.dtype(np.float16), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 SIXTEEN_BIT_FAMILIES = ("ordinary", "positive", "cancelling")
 SIXTEEN_BIT_CONTRACTIONS = (16, 64, 256, 4096)
@@ -105,7 +105,7 @@ def tensor_cores(planes: int, machine: str) -> Product:
 
 
 def fused_path(machine: str) -> Product:
-    """Return the product that one launch computes, split as its dw is."""
+    """Return the product of the fused kernel, split as its dw is."""
 
     def product(left: Array, right: Array) -> Array:
         n, k, m = left.shape[1], len(left), len(right)
@@ -113,7 +113,7 @@ def fused_path(machine: str) -> Product:
         plan = fused_layer(one, "mma")
         assert plan is not None
         length = plan.split_length
-        return by_tensor_cores(left, right, plan.planes, machine, length, algorithm=ONE_LAUNCH)
+        return by_tensor_cores(left, right, plan.planes, machine, length, algorithm=FUSED)
 
     return product
 
@@ -146,7 +146,7 @@ def float32_cells(row: Row) -> Cells:
 
 
 def fused_cells(row: Row) -> Cells:
-    """Measure "highest" where one launch computes a layer's gradients on tensor cores."""
+    """Measure "highest" where the fused kernel computes a layer's gradients on tensor cores."""
     given = problems(row)
     ieee, ours = (errors(given, one) for one in (multiply_adds, fused_path("hopper")))
     return both(ieee.components), marked(both(ours.components), ours.keep_promise(3, ieee))
@@ -190,9 +190,9 @@ TABLES = (
         float32_cells,
     ),
     Table(
-        "one launch",
+        "fused",
         ("data", "terms", "multiply-adds", '"highest", Hopper'),
-        tuple(Row(family, length) for family in FAMILIES for length in IN_ONE_LAUNCH),
+        tuple(Row(family, length) for family in FAMILIES for length in IN_FUSED),
         fused_cells,
     ),
     Table(

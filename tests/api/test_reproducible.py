@@ -81,7 +81,7 @@ def test_rows_do_not_depend_on_the_tile(backend, name, dtype, request):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_rows_do_not_depend_on_the_number_of_launches(backend, dtype, layer, monkeypatch):
     """One launch for all gradients of a layer, or one for each: dx has the same bits."""
-    if backend.name.startswith("emulator"):  # with tensor cores that cut off as a machine's do
+    if backend.name.startswith("emulator"):  # with tensor cores that truncate as a machine's do
         monkeypatch.setattr(dispatch, "runtime", lambda: EmulatorRuntime(arithmetic="hopper"))
     arrays = layer_arrays(layer, dtype)
     plan, found = import_module("gpugrad.planning.choice"), []

@@ -160,7 +160,7 @@ def test_operands_are_those_that_a_forward_pass_leaves(op):
         (1.0, "ab" + "abbaab"),  # short ones are repeated, before each turn too
     ],
 )
-def test_everyone_takes_turns_and_rounds_end_with_the_time(short, order, monkeypatch):
+def test_candidates_are_interleaved_and_rounds_end_with_the_time(short, order, monkeypatch):
     seen = []
     pair = [timer.Candidate(name, lambda name=name: seen.append(name), warm=True) for name in "ab"]
     monkeypatch.setattr(timer, "SHORT_SECONDS", short)

@@ -77,7 +77,7 @@ def test_named_barriers(module: Module, options: dict[str, Any]) -> None:
 def test_products_in_flight(module: Module, options: dict[str, Any]) -> None:
     turns = 3
     y = uninitialised(128)
-    module.get_function("take_turns")((1,), (128,), (y, np.int32(turns)), **options)
+    module.get_function("alternate")((1,), (128,), (y, np.int32(turns)), **options)
     assert set(y) == {turns * 3 * 16 * 32}
 
 

@@ -150,11 +150,11 @@ MUTANTS = (
                 "sum.add_planes(dz_of_dx, dz_tile.p, GradientTile::PLANE,",
                 "sum.add_planes(dz_of_dx, dz_tile.p, Weights::PLANE,",
             ),
-            "what is cut off is lost": (
+            "what is truncated is lost": (
                 "others[j][e] = -first[j][e];\n      multiply_row(others, a[0], b[0]);",
                 "others[j][e] = 0;",
             ),
-            "what is cut off is taken off": (
+            "what is truncated is subtracted": (
                 "others[j][e] = -first[j][e];\n      multiply_row(others, a[0], b[0]);",
                 "others[j][e] = first[j][e];",
             ),

@@ -1,7 +1,7 @@
 """Fused layers on tensor cores from planes, whose bits must be as in the model.
 
 Both tiles, one block of inputs and two, one split and several, whole steps and less; data that show
-a product of planes that is left out and what is cut off; what is not finite, and sums too large.
+a product of planes that is left out and what is truncated; what is not finite, and sums too large.
 """
 
 from dataclasses import dataclass

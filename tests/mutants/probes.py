@@ -2,7 +2,7 @@
 
 Every path of a kernel has a probe: packs, their tail and what is not aligned; one block and
 several; one split and several; large tiles; writing and adding; from y and from z. Products are
-computed by multiply-adds or on tensor cores, as a probe says.
+computed by FFMA or on tensor cores, as a probe says.
 """
 
 from collections.abc import Callable, Iterator, Mapping

@@ -10,7 +10,7 @@ import numpy as np
 import gpugrad
 from gpugrad.testing.algorithms import products_by
 from tests.accuracy import table
-from tests.accuracy.arithmetic import ONE_LAUNCH, by_tensor_cores
+from tests.accuracy.arithmetic import FUSED, by_tensor_cores
 
 EXACT = 3  # planes
 
@@ -44,7 +44,7 @@ def expect_gradients(dz: np.ndarray, x: np.ndarray, w: np.ndarray, machine: str)
     """
     with fused_from(EXACT):
         found = gpugrad.dense_sigmoid_backward(*upstream(dz), x, w, device="gpu")
-    dx = by_tensor_cores(dz, w, EXACT, machine, algorithm=ONE_LAUNCH)
+    dx = by_tensor_cores(dz, w, EXACT, machine, algorithm=FUSED)
     dw = table.fused_path(machine)(np.ascontiguousarray(x.T), np.ascontiguousarray(dz.T))
     np.testing.assert_array_equal(found.dx, dx)
     np.testing.assert_array_equal(found.dw, dw)

@@ -1,8 +1,8 @@
 // EXACT: summed in float64 and rounded once, to nearest.
 //
 // HOPPER, AMPERE: addends, the accumulator among them, are aligned to the largest exponent in a
-// group, cut off (towards zero) some bits behind a float32's last, and added without error; the
-// sum is cut off to a float32. Products are not normalised: their exponent is the sum of those of
+// group, truncated (towards zero) some bits behind a float32's last, and added without error; the
+// sum is truncated to a float32. Products are not normalised: their exponent is the sum of those of
 // the factors. The result is the accumulator of the next group.
 #include "tensor_arithmetic.h"
 
@@ -14,7 +14,7 @@ namespace emulator {
 constexpr int FRACTION = 23;  // bits of a float32 behind the point
 constexpr int MIN_EXPONENT = -126, LOWEST_BIT = -149;
 constexpr int NO_EXPONENT = INT32_MIN / 4;  // of zeros: they align nothing, nor do products
-constexpr int LEAST_PRODUCT = NO_EXPONENT / 2;
+constexpr int MIN_PRODUCT = NO_EXPONENT / 2;
 
 struct Hardware {
   int extra_bits;
@@ -76,7 +76,7 @@ static double power_of_two(int exponent) {
   return value;
 }
 
-// sum * 2^unit, cut off to a float32
+// sum * 2^unit, truncated to a float32
 static float truncated(int64_t sum, int unit) {
   if (sum == 0) return 0.0f;
   auto magnitude = uint64_t(sum < 0 ? -sum : sum);
@@ -141,7 +141,7 @@ static void add_group(float* sums, const TileParts& a, const TileParts& b, int a
   }
   for (int i = 0; i < COLUMNS_AT_ONCE; i++) {
     const Parts& own = accumulators[i];
-    if (largest[i] < LEAST_PRODUCT || !std::isfinite(sums[i])) continue;
+    if (largest[i] < MIN_PRODUCT || !std::isfinite(sums[i])) continue;
     const int unit = largest[i] - FRACTION - extra_bits;
     const auto magnitude = int64_t(shifted(own.significand, own.exponent - FRACTION - unit));
     sums[i] = truncated(totals[i] + (own.negative ? -magnitude : magnitude), unit);

@@ -14,7 +14,7 @@
 namespace emulator {
 
 constexpr uint32_t BANKS = 32, WORD_BYTES = 4;
-constexpr uint32_t MOST_BYTES = 16;  // of a lane's access, and of a row of a matrix
+constexpr uint32_t MAX_BYTES = 16;  // of a lane's access, and of a row of a matrix
 
 struct LaneAccess {
   RequestKind kind;
@@ -117,7 +117,7 @@ static void join_request(uint32_t thread, const LaneAccess& access) {
 static bool continues(const LaneAccess& before, const LaneAccess& now) {
   const uint32_t bytes = before.bytes + now.bytes;
   if (!before.bytes || before.kind != now.kind || before.pc == now.pc) return false;
-  if (bytes > MOST_BYTES) return false;
+  if (bytes > MAX_BYTES) return false;
   uint32_t aligned = 1;
   while (aligned < bytes) aligned *= 2;
   return now.address == before.address + before.bytes && before.address % aligned == 0;
@@ -125,9 +125,9 @@ static bool continues(const LaneAccess& before, const LaneAccess& now) {
 
 void count_access(RequestKind kind, const void* address, uint32_t bytes, const void* pc) {
   if (!launch->count_wavefronts || !shared_memory.holds(address_of(address))) return;
-  for (; bytes > MOST_BYTES; bytes -= MOST_BYTES) {
-    count_access(kind, address, MOST_BYTES, pc);
-    address = static_cast<const char*>(address) + MOST_BYTES;
+  for (; bytes > MAX_BYTES; bytes -= MAX_BYTES) {
+    count_access(kind, address, MAX_BYTES, pc);
+    address = static_cast<const char*>(address) + MAX_BYTES;
   }
   const LaneAccess now{kind, bytes, address_of(address), pc};
   if (kind == RequestKind::COPY) return join_request(current->id, now);
@@ -142,7 +142,7 @@ void count_access(RequestKind kind, const void* address, uint32_t bytes, const v
 
 void count_matrices(RequestKind kind, void* const* rows, uint32_t count) {
   if (!launch->count_wavefronts) return;
-  Request request{kind, MOST_BYTES, 0, {}};
+  Request request{kind, MAX_BYTES, 0, {}};
   for (uint32_t lane = 0; lane < count; lane++) {
     request.mask |= lane_bit(lane);
     request.address[lane] = address_of(rows[lane]);

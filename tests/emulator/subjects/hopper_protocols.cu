@@ -50,8 +50,8 @@ __device__ unsigned long long write_ones() {
          256ull >> 4 << 32;
 }
 
-// Two accumulators take turns: while one is read and written, a product for the other is in flight.
-extern "C" __global__ void take_turns(float* y, int turns) {
+// Two accumulators alternate: while one is read and written, a product for the other is in flight.
+extern "C" __global__ void alternate(float* y, int turns) {
   const unsigned long long tile = write_ones();
   const unsigned pair_of_ones = 0x3f803f80;
   float even[32], odd[32], sum = 0;
