@@ -55,7 +55,7 @@ def within(imported, package):
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_arrows(path):
+def test_imports_follow_the_arrows(path):
     module = name_of(path)
     layer = module.split(".")[1] if "." in module else ""
     for imported in imports(path):
