@@ -1,6 +1,7 @@
 """How a call is compiled: a callback on XLA's own buffers, on any number of devices."""
 
 import ctypes
+import itertools
 import string
 import sys
 from collections.abc import Iterator, Sequence
@@ -152,19 +153,17 @@ def _partitioned(traced: Traced, ctx: Any, platform: str) -> Any:
 
     def partition(mesh: Any, operands: Any, results: Any) -> Any:
         names = factors(traced, operands)
-        axes: dict[str, Any] = {}
+        axes: dict[str, tuple[Any, ...]] = {}  # of the mesh, each for one factor: the first
         for factor, one in zip(names, operands, strict=False):
-            spec = (*one.sharding.spec, *(None for _ in one.shape))
-            axes |= {
-                name: axis
-                for name, axis in zip(factor, spec, strict=False)
-                if axis is not None and name not in axes
-            }
-        if traced.is_forward:
-            axes.pop("k", None)  # the sum over it is the sigmoid's argument
+            for name, axis in zip(factor, one.sharding.spec, strict=False):
+                some = axis if isinstance(axis, tuple) else (axis,)
+                taken = {None, *itertools.chain(*axes.values())}
+                whole = traced.is_forward and name == "k"  # its sum is the sigmoid's argument
+                if not (whole or name in axes or taken.intersection(some)):
+                    axes[name] = some
         given = names[:count]
-        rows = tuple(axis for name, axis in axes.items() if name not in "km")
-        columns = tuple(axis for name, axis in axes.items() if name == "m")
+        rows = tuple(itertools.chain(*(axes[name] for name in axes if name not in "km")))
+        columns = axes.get("m", ())
         over = {"dw": rows, "db": rows, "dx": columns}
         sums = [over.get(name, ()) for name in traced.results]
 
@@ -172,8 +171,7 @@ def _partitioned(traced: Traced, ctx: Any, platform: str) -> Any:
             made = call(*operands)
             for every in set(sums) - {()}:
                 at = [i for i, one in enumerate(sums) if one == every]
-                flat = [one for axis in every for one in (axis if type(axis) is tuple else (axis,))]
-                added = jax.lax.psum([made[i] for i in at], tuple(flat))
+                added = jax.lax.psum([made[i] for i in at], every)
                 for i, one in zip(at, added, strict=True):
                     made[i] = one
             return tuple(made)

@@ -985,6 +985,8 @@ for specs in [
     (P("rows"), P(None, "columns"), P("columns")),
     (P(None, None, "columns"), P("columns"), P()),
     (P(), P(), P()),
+    (P("rows"), P(None, "rows"), P("rows")),
+    (P("rows"), P("rows"), P()),
 ]:
     given = [jax.device_put(a, NamedSharding(mesh, s)) for a, s in zip((x, w, b), specs)]
     compiled = jax.jit(ours(False))
@@ -999,10 +1001,10 @@ print(jax.jit(gj.sigmoid)(stack).sharding.spec)
     lines = run(program, XLA_FLAGS="--xla_force_host_platform_device_count=4").splitlines()
     assert lines[0] == "True 1 0 P(None, 'rows') P() P()"
     assert lines[1].endswith(" 0 P('rows', 'columns') P() P()")
-    assert all(line.startswith("True") for line in lines[:6])
+    assert all(line.startswith("True") for line in lines[:8])
     assert lines[2].endswith("P() P(None, 'columns') P('columns',)")
     assert lines[3].endswith(" 0 P('rows',) P(None, 'columns') P('columns',)")
-    assert lines[6] == "P('rows', 'columns')"
+    assert lines[8] == "P('rows', 'columns')"
 
 
 def test_nothing_hangs():
