@@ -169,7 +169,7 @@ def _partitioned(traced: Traced, ctx: Any, platform: str) -> Any:
 
         def part(*operands: Any) -> tuple[Any, ...]:
             made = call(*operands)
-            for every in set(sums) - {()}:
+            for every in filter(None, dict.fromkeys(sums)):  # in one order in all processes
                 at = [i for i, one in enumerate(sums) if one == every]
                 added = jax.lax.psum([made[i] for i in at], every)
                 for i, one in zip(at, added, strict=True):

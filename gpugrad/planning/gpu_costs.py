@@ -53,7 +53,7 @@ RATES = {
     (8, 0): Rates(64, 32, 1024, 64, 163),
     (8, 6): Rates(128, 2, 256, 0, 99),  # GeForce; other models of the generation have 512
     (8, 9): Rates(128, 2, 256, 0, 99),
-    (9, 0): Rates(128, 64, 1290, 128, 227, 2048),  # mma.sync reaches about 63 % of wgmma
+    (9, 0): Rates(128, 64, 1290, 128, 227, 2048),  # mma.sync: 63 % of wgmma, as published
     (10, 0): Rates(128, 64, 1024, 64, 227),
     (10, 3): Rates(128, 2, 1024, 0, 227),
     (12, 0): Rates(128, 2, 256, 0, 99),

@@ -27,7 +27,7 @@ MAX_EXTENT = 2**31 - 2**10  # TMA coordinates are 32-bit; tiles reach beyond the
 # Per clock and SM:
 TENSOR_CORE_RATE = 2048  # multiply-adds
 SHARED_BYTES = 128
-L2_BYTES = 27.5  # 6.65 TB/s of an H100 at 1.83 GHz
+L2_BYTES = 27.5  # 6.65 TB/s of an H100 at 1.83 GHz, as published
 
 
 class Product(NamedTuple):
